@@ -1,0 +1,115 @@
+"""Any classifier as a teacher: its tempered softmax is one more label distribution."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genscl_lite.checks import require_positive
+from genscl_lite.losses import LossParts, gen_supcon_loss
+
+
+class Teacher:
+    """Turn images into the label distributions softmax(logits / temperature) of a frozen classifier.
+
+    Args:
+        classifier: a module from images to (N, C) logits; it is put into evaluation mode and never trained. It sees the
+            very images the student sees, after augmentation, normalization and mixing: wrap one that expects others.
+        temperature: above 0; higher is softer.
+
+    Raises:
+        ValueError: the temperature is not above 0; when called: the output is not (N, C) finite logits.
+
+    >>> teacher = Teacher(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), temperature=2.0)
+    >>> teacher(torch.rand(5, 1, 8, 8)).shape
+    torch.Size([5, 10])
+    """
+
+    def __init__(self, classifier: nn.Module, temperature: float = 1.0):
+        require_positive("temperature", temperature)
+        self.classifier = classifier.eval().requires_grad_(False)
+        self.temperature = temperature
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        logits = self.classifier(images)
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
+            shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(f"classifier: expected logits of shape ({len(images)}, C) for {len(images)} images, got {shape}")
+        return F.softmax(logits.float() / self.temperature, dim=1)
+
+
+def distilled_loss(
+    latents: Tensor,
+    targets: Tensor,
+    target_weights: list[float],
+    *,
+    contrast_latents: Tensor | None = None,
+    contrast_targets: Tensor | None = None,
+    **options,
+) -> LossParts:
+    """Add up the generalized loss over several label distributions of each row: sum_t weight_t L(z, y_t).
+
+    The paper's choice is the (mixed) label and the teacher's distribution with weights (1, alpha), alpha = 1 in the
+    reference code. Weights (0, 1) learn from the teacher alone.
+
+    Args:
+        latents: (M, D).
+        targets: (M, T, C), T label distributions of each row.
+        target_weights: T numbers >= 0; a target of weight 0 is not computed.
+        contrast_latents, contrast_targets: (K, D) and (K, T, C), for instance from a queue.
+        options: of ``gen_supcon_loss``.
+
+    Returns:
+        ``LossParts``, each the weighted sum over targets (``skipped``: of the last one).
+
+    Raises:
+        ValueError: the number of weights is not T, a weight is negative, or all are 0.
+
+    >>> z, y = torch.randn(6, 8), torch.softmax(torch.randn(6, 2, 3), dim=2)
+    >>> distilled_loss(z, y, [1.0, 1.0]).loss.shape
+    torch.Size([])
+    """
+    _check_weights(targets, target_weights)
+    total = None
+    for t, weight in enumerate(target_weights):
+        if weight:
+            contrast_labels = None if contrast_targets is None else contrast_targets[:, t]
+            parts = gen_supcon_loss(latents, targets[:, t], contrast_latents=contrast_latents,
+                                    contrast_labels=contrast_labels, return_parts=True, **options)
+            total = _add(total, weight, parts)
+    return total
+
+
+def distilled_cross_entropy(logits: Tensor, targets: Tensor, target_weights: list[float]) -> LossParts:
+    """Compute the same sum for a plain classifier: sum_t weight_t CE(y_t, softmax(logits)), logits and targets (M, T, C).
+
+    Differs from Hinton et al. (arXiv 1503.02531): the student is not tempered, so there is no factor T^2; at
+    temperature 1, the paper's value, both agree.
+
+    >>> distilled_cross_entropy(torch.zeros(4, 2), torch.full((4, 1, 2), 0.5), [1.0]).loss
+    tensor(0.6931)
+    """
+    _check_weights(targets, target_weights)
+    log_p = F.log_softmax(logits.float(), dim=1)
+    total = None
+    for t, weight in enumerate(target_weights):
+        if weight:
+            loss = -(targets[:, t] * log_p).sum(dim=1).mean()
+            entropy = torch.special.entr(targets[:, t]).sum(dim=1).mean()
+            total = _add(total, weight, LossParts(loss, entropy, loss.detach() - entropy, torch.zeros_like(entropy)))
+    return total
+
+
+def _add(total: LossParts | None, weight: float, parts: LossParts) -> LossParts:
+    loss, entropy, kl = (weight * part for part in parts[:3])
+    if total is None:
+        return LossParts(loss, entropy, kl, parts.skipped)
+    return LossParts(total.loss + loss, total.entropy + entropy, total.kl + kl, parts.skipped)
+
+
+def _check_weights(targets: Tensor, target_weights: list[float]) -> None:
+    if targets.ndim != 3 or targets.shape[1] != len(target_weights):
+        raise ValueError(f"targets: expected shape (M, {len(target_weights)}, C) for {len(target_weights)} weights, "
+                         f"got {tuple(targets.shape)}")
+    if min(target_weights) < 0 or max(target_weights) == 0:
+        raise ValueError(f"target_weights: expected numbers >= 0, one of them above 0, got {list(target_weights)}")

@@ -1,0 +1,133 @@
+"""MixUp and CutMix: images and label distributions in, the same out.
+
+Both are one operation. A blend map b in [0, 1] of the size of an image says how much of each pixel comes from the image
+itself; the rest comes from a partner, drawn by a random permutation of the batch:
+
+    x' = b x + (1 - b) x[partner]        y' = lam y + (1 - lam) y[partner],   lam = mean of b
+
+MixUp (arXiv 1710.09412) has a constant map, CutMix (arXiv 1905.04899) a map with a hole. Because lam is the mean of the
+map, it is right also where CutMix's box is clipped at the border.
+
+``generator`` is drawn from on its own device; a CPU generator gives the same mix on every device.
+"""
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from genscl_lite.checks import require_choice, require_positive
+
+MIXINGS = ("mixup_cutmix", "mixup", "cutmix")
+
+
+def mixup(
+    images: Tensor, labels: Tensor, *, alpha: float = 1.0, per_image: bool = False, generator: Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """Blend each image with a partner: lam ~ Beta(alpha, alpha), one for the batch or one for each image.
+
+    Args:
+        images: (N, channels, height, width), floating point.
+        labels: (N, C) distributions.
+        alpha: > 0; 1 is uniform, near 0 leaves images nearly whole.
+        per_image: draw lam for each image instead of once for the batch.
+        generator: source of randomness; default: torch's global one.
+
+    Returns:
+        Mixed images and labels, of the shapes that came in.
+
+    Raises:
+        ValueError: images are not floating point, labels not (N, C), or alpha is not above 0.
+
+    >>> x, y = torch.rand(4, 1, 8, 8), torch.eye(4)
+    >>> [t.shape for t in mixup(x, y)]
+    [torch.Size([4, 1, 8, 8]), torch.Size([4, 4])]
+    """
+    return mix(images, labels, mixing="mixup", alpha=alpha, per_image=per_image, generator=generator)
+
+
+def cutmix(
+    images: Tensor, labels: Tensor, *, alpha: float = 1.0, per_image: bool = False, generator: Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """Replace a box of each image by its partner's: sides sqrt(1 - lam) of the image's, centre uniform, clipped.
+
+    The labels' share is that of the pixels really kept. Arguments, returns and errors: see ``mixup``.
+
+    >>> x, y = torch.zeros(2, 1, 8, 8), torch.eye(2)
+    >>> bool(torch.isclose(cutmix(x, y)[1].sum(), torch.tensor(2.0)))
+    True
+    """
+    return mix(images, labels, mixing="cutmix", alpha=alpha, per_image=per_image, generator=generator)
+
+
+def mixup_or_cutmix(
+    images: Tensor, labels: Tensor, *, alpha: float = 1.0, per_image: bool = False, generator: Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """Flip a fair coin, for the batch or for each image, between ``mixup`` and ``cutmix`` (GenSCL's "MixUp-CutMix").
+
+    Arguments, returns and errors: see ``mixup``.
+
+    >>> x, y = torch.rand(4, 3, 8, 8), torch.eye(4)
+    >>> bool((mixup_or_cutmix(x, y, per_image=True)[1] >= 0).all())
+    True
+    """
+    return mix(images, labels, mixing="mixup_cutmix", alpha=alpha, per_image=per_image, generator=generator)
+
+
+def mix(
+    images: Tensor,
+    labels: Tensor,
+    *,
+    mixing: str = "mixup_cutmix",
+    alpha: float = 1.0,
+    per_image: bool = False,
+    generator: Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Mix by name: "mixup", "cutmix" or "mixup_cutmix". Arguments, returns and errors: see ``mixup``.
+
+    >>> mix(torch.rand(2, 1, 8, 8), torch.eye(2), mixing="cut_mix")
+    Traceback (most recent call last):
+    ValueError: mixing: 'cut_mix' is unknown (did you mean 'cutmix'?); expected one of mixup_cutmix, mixup, cutmix
+    """
+    require_choice("mixing", mixing, MIXINGS)
+    require_positive("alpha", alpha)
+    _check(images, labels)
+    device = generator.device if generator is not None else "cpu"
+    draws = len(images) if per_image else 1
+    lam = _beta(alpha, draws, generator, device)
+    maps = lam.reshape(-1, 1, 1, 1).expand(-1, 1, *images.shape[2:])
+    if mixing != "mixup":
+        holes = _box_maps(lam, *images.shape[2:], generator, device)
+        coin = torch.rand(draws, 1, 1, 1, generator=generator, device=device) < 0.5
+        maps = torch.where(coin, maps, holes) if mixing == "mixup_cutmix" else holes
+    partner = torch.randperm(len(images), generator=generator, device=device).to(images.device)
+    shares = maps.mean(dim=(1, 2, 3), dtype=torch.float64).to(labels)[:, None]
+    maps = maps.to(images)
+    return maps * images + (1 - maps) * images[partner], shares * labels + (1 - shares) * labels[partner]
+
+
+def _beta(alpha: float, draws: int, generator: Generator | None, device) -> Tensor:
+    """Draw from Beta(alpha, alpha). torch's Beta takes no generator, so one of its numbers seeds NumPy's."""
+    seed = torch.randint(2**62, (), generator=generator, device=device).item()
+    return torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, draws).astype(np.float32)).to(device)
+
+
+def _box_maps(lam: Tensor, height: int, width: int, generator: Generator | None, device) -> Tensor:
+    """Return (draws, 1, height, width) maps: 0 inside a box of area 1 - lam (clipped at the border), 1 outside."""
+    side = (1 - lam).sqrt()
+    holes = []
+    for size in (height, width):
+        centre = torch.randint(size, lam.shape, generator=generator, device=device)
+        half = (side * size).int() // 2
+        pixel = torch.arange(size, device=device)
+        holes.append((pixel >= (centre - half)[:, None]) & (pixel < (centre + half)[:, None]))
+    inside = holes[0][:, None, :, None] & holes[1][:, None, None, :]
+    return (~inside).float()
+
+
+def _check(images: Tensor, labels: Tensor) -> None:
+    if images.ndim != 4 or not images.is_floating_point():
+        raise ValueError(f"images: expected floating point (N, channels, height, width), "
+                         f"got {images.dtype} of shape {tuple(images.shape)}")
+    if labels.ndim != 2 or not labels.is_floating_point() or len(labels) != len(images):
+        raise ValueError(f"labels: expected floating point distributions ({len(images)}, C), "
+                         f"got {labels.dtype} of shape {tuple(labels.shape)}; one-hot class numbers first")

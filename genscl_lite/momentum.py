@@ -1,0 +1,117 @@
+"""Momentum contrast (arXiv 1911.05722) with labels: a slow encoder for keys and a queue that remembers their labels."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+
+class MomentumEncoder(nn.Module):
+    """A slowly moving copy of an encoder: key <- momentum * key + (1 - momentum) * query, after each step.
+
+    Averaged: all parameters and all floating point buffers, BatchNorm's running means and variances among them. Integer
+    buffers (BatchNorm's count of batches) are copied. Keys come from evaluation mode, with the averaged statistics.
+
+    Differs: MoCo shuffles batches between GPUs so that batch statistics cannot tell which key belongs to which query.
+    Here a key depends on its own image alone (as in EMAN, arXiv 2101.08482), so nothing leaks, on one GPU or many.
+
+    Args:
+        encoder: the module to follow; copied, left as it is.
+        momentum: in [0, 1); 0 copies it each time.
+
+    Raises:
+        ValueError: momentum outside [0, 1).
+
+    >>> query = nn.Linear(2, 2)
+    >>> key = MomentumEncoder(query, momentum=0.9)
+    >>> bool((key(torch.ones(1, 2)) == query(torch.ones(1, 2))).all())
+    True
+    """
+
+    def __init__(self, encoder: nn.Module, momentum: float = 0.999):
+        super().__init__()
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum: expected a number in [0, 1), got {momentum!r}")
+        self.encoder = copy.deepcopy(encoder).eval().requires_grad_(False)
+        self.momentum = momentum
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Return keys, without gradient."""
+        return self.encoder(images)
+
+    @torch.no_grad()
+    def update(self, encoder: nn.Module) -> None:
+        """Move towards ``encoder``, a module of the same structure."""
+        ours, theirs = self.encoder.state_dict(), encoder.state_dict()
+        if ours.keys() != theirs.keys():
+            raise ValueError(f"encoder: expected the structure copied at the start, "
+                             f"but {sorted(ours.keys() ^ theirs.keys())[0]} is on one side only")
+        for name, key in ours.items():
+            if key.is_floating_point():
+                key.lerp_(theirs[name], 1 - self.momentum)
+            else:
+                key.copy_(theirs[name])
+
+    def train(self, mode: bool = True) -> "MomentumEncoder":
+        """Stay in evaluation mode, whatever the model around it does."""
+        return super().train(False)
+
+
+class LabelledQueue(nn.Module):
+    """The latest ``size`` latents with their label distributions, oldest replaced first.
+
+    Args:
+        size: slots, at least a batch.
+        latent_dim: D.
+        label_shape: shape of one row's labels: C, or (T, C) for several distributions.
+
+    Raises:
+        ValueError: sizes are not positive; when enqueuing: a batch larger than the queue, or shapes that disagree.
+
+    >>> queue = LabelledQueue(size=3, latent_dim=2, label_shape=4)
+    >>> queue.enqueue(torch.ones(2, 2), torch.full((2, 4), 0.25))
+    >>> [t.shape for t in queue.contents()]
+    [torch.Size([2, 2]), torch.Size([2, 4])]
+    """
+
+    def __init__(self, size: int, latent_dim: int, label_shape: int | tuple[int, ...]):
+        super().__init__()
+        label_shape = (label_shape,) if isinstance(label_shape, int) else tuple(label_shape)
+        if min(size, latent_dim, *label_shape) < 1:
+            raise ValueError(f"queue: expected sizes above 0, got size={size}, latent_dim={latent_dim}, label_shape={label_shape}")
+        self.register_buffer("latents", torch.zeros(size, latent_dim))
+        self.register_buffer("labels", torch.zeros(size, *label_shape))
+        self.next_slot = 0
+        self.filled = 0
+
+    @torch.no_grad()
+    def enqueue(self, latents: Tensor, labels: Tensor) -> None:
+        """Put (N, D) latents and their labels into the next N slots, going on at the start when the end is reached."""
+        size = len(self.latents)
+        check_queue_size(size, len(latents))
+        expected = (len(latents), *self.latents.shape[1:]), (len(latents), *self.labels.shape[1:])
+        if (latents.shape, labels.shape) != expected:
+            raise ValueError(f"queue: expected latents and labels of shapes {expected[0]} and {expected[1]}, "
+                             f"got {tuple(latents.shape)} and {tuple(labels.shape)}")
+        slots = torch.arange(self.next_slot, self.next_slot + len(latents), device=self.latents.device) % size
+        self.latents[slots] = latents.to(self.latents)
+        self.labels[slots] = labels.to(self.labels)
+        self.next_slot = (self.next_slot + len(latents)) % size
+        self.filled = min(self.filled + len(latents), size)
+
+    def contents(self) -> tuple[Tensor, Tensor]:
+        """Return copies of the filled slots alone, (filled, D) and (filled, ...): an empty slot is never contrasted."""
+        return self.latents[: self.filled].clone(), self.labels[: self.filled].clone()
+
+    def get_extra_state(self) -> dict:
+        return {"next_slot": self.next_slot, "filled": self.filled}
+
+    def set_extra_state(self, state: dict) -> None:
+        self.next_slot, self.filled = state["next_slot"], state["filled"]
+
+
+def check_queue_size(queue_size: int, batch: int) -> None:
+    """Raise ValueError for a queue smaller than what is put in at once."""
+    if queue_size < batch:
+        raise ValueError(f"queue_size: expected at least the {batch} keys of a batch, got {queue_size}")

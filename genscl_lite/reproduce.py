@@ -1,0 +1,248 @@
+"""Rebuild a table unattended: ``python -m genscl_lite.reproduce PRESET``.
+
+Each method is one papermill run of ``07_train.ipynb``, which trains its seeds one after another; methods run side by
+side where there are CPU cores for it. Then ``08_reproduce_table.ipynb`` makes the table. Finished runs are skipped,
+interrupted ones go on: the same command continues.
+"""
+
+import argparse
+import os
+import shlex
+import sys
+import time
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+import papermill
+import torch
+import yaml
+from papermill.exceptions import PapermillExecutionError
+
+from genscl_lite import runfolder
+from genscl_lite.checks import nearest
+from genscl_lite.config import METHODS, PARAMETERS, RUN_PARAMETERS, TEACHER_METHOD, check_parameters, make_configs
+from genscl_lite.data import load_dataset
+from genscl_lite.results import PROJECT, is_finished, render_table
+
+NOTEBOOKS = PROJECT / "notebooks"
+PRESETS = NOTEBOOKS / "presets"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One method of the table: all its seeds in ``folder``."""
+
+    method: str
+    folder: Path
+    parameters: dict
+
+    def unfinished(self) -> bool:
+        configs = make_configs(self.parameters)
+        return not all([is_finished(self.folder / f"seed{config.seed}", asdict(config)) for config in configs])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return 0, 1 after a failed run, 2 after a wrong request."""
+    options = parse_arguments(arguments)
+    try:
+        parameters = read_preset(options.preset) | dict(map(parse_parameter, options.parameter))
+        if options.seeds is not None:
+            parameters["seeds"] = options.seeds
+        check_parameters(parameters)
+        out = Path(options.out or Path("runs") / Path(options.preset).stem)
+        jobs = plan(parameters, out, options.only)
+        if options.dry_run:
+            print("\n".join(commands(jobs, options)))
+            return 0
+        return reproduce(jobs, out, options.jobs or default_jobs())
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr, flush=True)
+        os._exit(130)  # without waiting for the kernels: they end when they find themselves alone
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m genscl_lite.reproduce", description="Rebuild a table unattended.")
+    parser.add_argument("preset", help=f"a name ({', '.join(presets())}) or a YAML file")
+    parser.add_argument("--out", help="folder of the runs; default: runs/PRESET")
+    parser.add_argument("--seeds", type=int, help="runs of each method; default: the preset's")
+    parser.add_argument("--only", metavar="METHOD", action="append", default=[], help="this row alone; may be repeated")
+    parser.add_argument("-p", "--parameter", metavar="NAME=VALUE", action="append", default=[], help="change a parameter")
+    parser.add_argument("--jobs", type=int, help="methods at once; default: 1 on a GPU, else up to 4, one a core")
+    parser.add_argument("--dry-run", action="store_true", help="print the papermill commands, one for each run, and stop")
+    return parser.parse_args(arguments)
+
+
+def presets() -> list[str]:
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def read_preset(preset: str) -> dict:
+    """Read a preset by name or path.
+
+    Raises:
+        ValueError: there is none of this name (the nearest is suggested), or it is not a YAML mapping.
+    """
+    path = preset_path(preset)
+    if not path.is_file():
+        raise ValueError(f"preset: {preset!r} is unknown{nearest(preset, presets())}; expected one of {', '.join(presets())}")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"preset: {path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"preset: {path} is not a mapping of parameters")
+    return content
+
+
+def preset_path(preset: str) -> Path:
+    return Path(preset) if preset.endswith(".yaml") else PRESETS / f"{preset}.yaml"
+
+
+def parse_parameter(text: str) -> tuple[str, object]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"parameter: expected NAME=VALUE, got {text!r}")
+    return name, yaml.safe_load(value)
+
+
+def plan(parameters: dict, out: Path, only: list[str]) -> list[Job]:
+    """List the jobs, the teacher first; a method that needs the teacher brings it along.
+
+    Raises:
+        ValueError: a method is unknown, or its parameters do not fit together.
+    """
+    for method in only:
+        if method not in METHODS:
+            raise ValueError(f"only: method {method!r} is unknown{nearest(method, METHODS)}; expected one of {', '.join(METHODS)}")
+    methods = [method for method in METHODS if method in only or not only]
+    if any(METHODS[method].distils for method in methods):
+        methods = [TEACHER_METHOD] + [method for method in methods if method != TEACHER_METHOD]
+    jobs = []
+    for method in methods:
+        own = {"method": method, "out": str(out / method)}
+        if METHODS[method].distils:
+            own["teacher"] = str(out / TEACHER_METHOD)
+        jobs.append(Job(method, out / method, parameters | own))
+    return jobs
+
+
+def commands(jobs: list[Job], options: argparse.Namespace) -> list[str]:
+    """Write the papermill command line of each run, a line each."""
+    preset = read_preset(options.preset)
+    lines = []
+    for job in jobs:
+        for config in make_configs(job.parameters):
+            folder = job.folder / f"seed{config.seed}"
+            changed = {name: value for name, value in job.parameters.items() if preset.get(name) != value or name not in preset}
+            changed |= {"seed": config.seed, "seeds": 1}
+            words = ["papermill", relative(NOTEBOOKS / "07_train.ipynb"), str(folder / "train.ipynb"),
+                     "-f", relative(preset_path(options.preset))]  # fmt: skip
+            for name, value in changed.items():
+                words += ["-p", name, str(value)]
+            lines.append(f"mkdir -p {shlex.quote(str(folder))} && {shlex.join(words)}")
+    return lines
+
+
+def relative(path: Path) -> str:
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def default_jobs() -> int:
+    return 1 if torch.cuda.is_available() else min(4, os.cpu_count() or 1)
+
+
+def reproduce(jobs: list[Job], out: Path, workers: int) -> int:
+    """Run what is unfinished, then the table; print progress and the table."""
+    waiting = [job for job in jobs if job.unfinished()]
+    check_data(jobs)
+    with runfolder.locked(out):
+        cores = os.cpu_count() or 1
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // workers)))  # for the kernels
+        print(f"{out}: {len(jobs) - len(waiting)} of {len(jobs)} methods finished, {workers} at a time", flush=True)
+        failures = run_all(waiting, workers)
+        if failures:
+            return 1
+        table = out / "table.csv"
+        if waiting or not table.exists():
+            papermill.execute_notebook(
+                str(NOTEBOOKS / "08_reproduce_table.ipynb"), str(out / "08_reproduce_table.ipynb"),
+                {"results": str(out), "table": str(table)}, kernel_name="python3", progress_bar=False,
+            )  # fmt: skip
+    print(f"\n{render_table(pd.read_csv(table))}\n\n{table}")
+    return 0
+
+
+def check_data(jobs: list[Job]) -> None:
+    """Load the data once, so that what is missing is said before a kernel starts."""
+    parameters = jobs[0].parameters
+    for config in make_configs(parameters)[:1]:
+        load_dataset(config.dataset, parameters.get("data_root") or None, config.labels_per_class, config.seed)
+
+
+def run_all(jobs: list[Job], workers: int) -> dict[str, str]:
+    """Run jobs side by side, those that learn from the teacher after it; return method -> what went wrong."""
+    started, failures = time.perf_counter(), {}
+    with ThreadPoolExecutor(workers) as pool:
+        futures: dict[Future, Job] = {}
+        teachers = {job.method: pool.submit(run_job, job) for job in jobs if job.method == TEACHER_METHOD}
+        for job in jobs:
+            future = teachers.get(job.method) or pool.submit(run_after, teachers, job)
+            futures[future] = job
+        for done, future in enumerate(as_completed(futures), start=1):
+            method, seconds = futures[future].method, time.perf_counter() - started
+            if future.exception():
+                failures[method] = str(future.exception())
+                print(f"error: {method}: {failures[method]}", file=sys.stderr, flush=True)
+            left = seconds / done * (len(jobs) - done)
+            print(f"[{done}/{len(jobs)}] {method} {'failed' if method in failures else 'done'} "
+                  f"after {seconds:.0f} s, about {left:.0f} s left", flush=True)
+    return failures
+
+
+def run_after(teachers: dict[str, Future], job: Job) -> None:
+    """Run a job; first wait for the teacher, if the job learns from it."""
+    if METHODS[job.method].distils:
+        for teacher in teachers.values():
+            if teacher.exception():
+                raise ValueError("its teacher failed")
+    run_job(job)
+
+
+def run_job(job: Job) -> None:
+    """Execute the training notebook for one method; a failed one is kept as ``failed.ipynb``."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    temporary = job.folder / ".train.tmp.ipynb"
+    try:
+        papermill.execute_notebook(
+            str(NOTEBOOKS / "07_train.ipynb"), str(temporary), job.parameters, kernel_name="python3",
+            progress_bar=False, coalesce_streams=True, stdout_file=_Prefixed(job.method),
+        )  # fmt: skip
+    except PapermillExecutionError as error:
+        failed = temporary.replace(job.folder / "failed.ipynb")
+        raise ValueError(f"{error.ename}: {error.evalue} (see {failed})") from None
+    temporary.replace(job.folder / "train.ipynb")
+    (job.folder / "failed.ipynb").unlink(missing_ok=True)
+
+
+class _Prefixed:
+    """Passes the lines a kernel prints on to the terminal, each with the method's name before it."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def write(self, text: str) -> None:
+        for line in text.splitlines():
+            if line.strip():
+                print(f"{self.name}: {line}", flush=True)
+
+    def flush(self) -> None:
+        pass
+
+
+if __name__ == "__main__":
+    sys.exit(main())
