@@ -34,13 +34,17 @@ def show_images(images: np.ndarray, titles: list[str], columns: int = 8) -> Figu
     return figure
 
 
-def plot_similarities(matrices: dict[str, np.ndarray], classes: np.ndarray, rows: int = 80) -> np.ndarray:
-    """Show (M, M) similarities in [0, 1] side by side, with the same ``rows`` rows in the same order and colours.
+def plot_similarities(
+    matrices: dict[str, np.ndarray], classes: np.ndarray, rows: int = 80, top: float = 1.0, scale: str = "similarity"
+) -> np.ndarray:
+    """Show (M, M) similarities side by side, with the same ``rows`` rows in the same order and colours.
 
     Args:
         matrices: title -> similarities; the first is usually the labels'.
         classes: (M,) class of each row, for order and ticks.
         rows: how many rows, spread evenly over the sorted classes, are shown.
+        top: the similarity that has the brightest colour.
+        scale: what the colour bar says.
 
     Returns:
         The axes, one for each matrix.
@@ -51,13 +55,13 @@ def plot_similarities(matrices: dict[str, np.ndarray], classes: np.ndarray, rows
     borders = np.flatnonzero(np.diff(classes[order])) + 0.5
     starts, ends = np.r_[-0.5, borders], np.r_[borders, len(order) - 0.5]
     for axis, (title, matrix) in zip(axes.flat, matrices.items(), strict=True):
-        picture = axis.imshow(matrix[np.ix_(order, order)], cmap="magma", vmin=0, vmax=1, interpolation="nearest")
+        picture = axis.imshow(matrix[np.ix_(order, order)], cmap="magma", vmin=0, vmax=top, interpolation="nearest")
         axis.set_title(title)
         axis.set_xticks((starts + ends) / 2, classes[order][(ends - 0.5).astype(int)])
         axis.set_yticks((starts + ends) / 2, classes[order][(ends - 0.5).astype(int)])
         axis.tick_params(length=0)
         sns.despine(ax=axis, left=True, bottom=True)
-    figure.colorbar(picture, ax=axes[0, -1], shrink=0.8, label="similarity")
+    figure.colorbar(picture, ax=axes[0, -1], shrink=0.8, label=scale)
     return axes[0]
 
 

@@ -28,6 +28,7 @@ from genscl_lite.results import PROJECT, is_finished, render_table
 
 NOTEBOOKS = PROJECT / "notebooks"
 PRESETS = NOTEBOOKS / "presets"
+QUIET = {"kernel_name": "python3", "progress_bar": False, "extra_arguments": ["--log-level=ERROR"]}
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def reproduce(jobs: list[Job], out: Path, workers: int) -> int:
         if waiting or not table.exists():
             papermill.execute_notebook(
                 str(NOTEBOOKS / "08_reproduce_table.ipynb"), str(out / "08_reproduce_table.ipynb"),
-                {"results": str(out), "table": str(table)}, kernel_name="python3", progress_bar=False,
+                {"results": str(out), "table": str(table)}, **QUIET,
             )  # fmt: skip
     print(f"\n{render_table(pd.read_csv(table))}\n\n{table}")
     return 0
@@ -219,8 +220,8 @@ def run_job(job: Job) -> None:
     temporary = job.folder / ".train.tmp.ipynb"
     try:
         papermill.execute_notebook(
-            str(NOTEBOOKS / "07_train.ipynb"), str(temporary), job.parameters, kernel_name="python3",
-            progress_bar=False, coalesce_streams=True, stdout_file=_Prefixed(job.method),
+            str(NOTEBOOKS / "07_train.ipynb"), str(temporary), job.parameters,
+            coalesce_streams=True, stdout_file=_Prefixed(job.method), **QUIET,
         )  # fmt: skip
     except PapermillExecutionError as error:
         failed = temporary.replace(job.folder / "failed.ipynb")

@@ -1,7 +1,9 @@
 """Result files: what a finished run leaves behind, and the table made of many."""
 
 import platform
+import shutil
 import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -160,3 +162,22 @@ def render_table(table: pd.DataFrame) -> str:
         lines.append(f"| {METHODS[row.method].title} | {row.epochs} | {row.seeds} | {100 * row.accuracy_mean:.1f}{spread} "
                      f"| {published} | {row.seconds:.0f} |")
     return "\n".join(lines)
+
+
+def keep_results(runs: str | Path, kept: str | Path) -> None:
+    """Copy the small files of finished runs: every summary, and of each method's first seed config, log and embeddings."""
+    for summary in sorted(Path(runs).glob("*/seed*/summary.json")):
+        names = ["summary.json"]
+        if summary.parent == min(summary.parents[1].glob("seed*")):
+            names += ["config.json", "log.csv", "embeddings.npz"]
+        folder = Path(kept) / summary.relative_to(runs).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            shutil.copyfile(summary.with_name(name), folder / name)
+    shutil.copyfile(Path(runs) / "table.csv", Path(kept) / "table.csv")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("usage: python -m genscl_lite.results RUNS KEPT, for instance runs/digits data/results/digits")
+    keep_results(*sys.argv[1:])

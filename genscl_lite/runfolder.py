@@ -62,11 +62,12 @@ def read_json(path: str | Path) -> dict:
 
 
 def write_log(path: str | Path, rows: list[dict]) -> None:
-    """Write rows with the same keys as CSV; None becomes an empty field."""
+    """Write rows with the same keys as CSV, floats to 6 digits; None becomes an empty field."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:
+        writer.writerow({name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()})
     with written_whole(path) as temporary:
         temporary.write_text(text.getvalue())
 

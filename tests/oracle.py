@@ -1,0 +1,91 @@
+"""Slow and obvious references, in float64 and plain loops, written from the papers' text. Speed is no aim here."""
+
+import math
+
+
+def dot(a, b):
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+def norm(a):
+    return math.sqrt(dot(a, a))
+
+
+def similarity(a, b, kind="cosine"):
+    """GenSCL, Eq. 1, and the two other choices."""
+    if kind == "cosine":
+        return dot(a, b) / (norm(a) * norm(b))
+    if kind == "inner_product":
+        return dot(a, b)
+    return sum(math.sqrt(x * y) for x, y in zip(a, b, strict=True))
+
+
+def similarities(labels, contrasts, kind="cosine"):
+    return [[similarity(a, b, kind) for b in contrasts] for a in labels]
+
+
+def log_softmax(latent, contrasts, allowed, temperature):
+    """log p_ij over the contrasts j that are allowed, as a dict j -> value."""
+    scores = {j: dot(latent, contrasts[j]) / (norm(latent) * norm(contrasts[j])) / temperature for j in allowed}
+    largest = max(scores.values())
+    log_sum = largest + math.log(sum(math.exp(s - largest) for s in scores.values()))
+    return {j: s - log_sum for j, s in scores.items()}
+
+
+def gen_supcon(latents, s, temperature, contrasts=None, weighting="normalized", mask=None):
+    """GenSCL, Eq. 2, and its row-normalized form; ``s`` holds s_ij. Returns loss, entropy, KL and skipped anchors."""
+    itself = contrasts is None
+    contrasts = latents if itself else contrasts
+    terms, entropies, counted, anchors, skipped = [], [], 0, 0, 0
+    for i, latent in enumerate(latents):
+        if mask is not None and not mask[i]:
+            continue
+        anchors += 1
+        others = [j for j in range(len(contrasts)) if not (itself and j == i)]
+        log_p = log_softmax(latent, contrasts, others, temperature)
+        total = sum(s[i][j] for j in others)
+        if total == 0:
+            skipped += 1
+            continue
+        counted += 1
+        if weighting == "eq2":
+            terms.append(-sum(s[i][j] * log_p[j] for j in others) / len(others))
+        else:
+            terms.append(-sum(s[i][j] / total * log_p[j] for j in others))
+        w = [s[i][j] / total for j in others]
+        entropies.append(-sum(x * math.log(x) for x in w if x > 0))
+    loss = sum(terms) / (anchors if weighting == "eq2" else counted)
+    entropy = sum(entropies) / counted
+    return loss, entropy, skipped
+
+
+def supcon_out(latents, classes, temperature, base_temperature):
+    """SupCon, Eq. 2 (the sum over positives outside the log), with SupContrast's factor."""
+    total = 0.0
+    for i in range(len(latents)):
+        others = [j for j in range(len(latents)) if j != i]
+        log_p = log_softmax(latents[i], latents, others, temperature)
+        positives = [j for j in others if classes[j] == classes[i]]
+        total += -(temperature / base_temperature) * sum(log_p[j] for j in positives) / len(positives)
+    return total / len(latents)
+
+
+def nt_xent(first, second, temperature):
+    """SimCLR, Eq. 1, averaged over all 2N rows."""
+    rows, images = first + second, len(first)
+    total = 0.0
+    for i in range(2 * images):
+        others = [j for j in range(2 * images) if j != i]
+        total -= log_softmax(rows[i], rows, others, temperature)[(i + images) % (2 * images)]
+    return total / (2 * images)
+
+
+def calibration_error(probabilities, labels, bins):
+    """Naeini et al., as in arXiv 1706.04599, Eq. 3: bins are open below and closed above."""
+    gap = 0.0
+    for b in range(bins):
+        rows = [i for i, p in enumerate(probabilities) if b / bins < max(p) <= (b + 1) / bins]
+        confidence = sum(max(probabilities[i]) for i in rows)
+        right = sum(probabilities[i].index(max(probabilities[i])) == labels[i] for i in rows)
+        gap += abs(confidence - right)
+    return gap / len(labels)

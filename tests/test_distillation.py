@@ -1,0 +1,60 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from genscl_lite.distillation import Teacher, distilled_cross_entropy, distilled_loss
+from genscl_lite.losses import gen_supcon_loss
+
+Z = torch.randn(8, 5, generator=torch.Generator().manual_seed(0))
+TARGETS = torch.randn(8, 2, 4, generator=torch.Generator().manual_seed(1)).softmax(2)
+
+
+def test_a_teacher_is_a_frozen_tempered_classifier():
+    classifier = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(16, 4))
+    teacher, images = Teacher(classifier, temperature=3.0), torch.rand(5, 1, 4, 4)
+    labels = teacher(images)
+    assert torch.allclose(labels, F.softmax(classifier[2](images.flatten(1)) / 3, dim=1))
+    assert not labels.requires_grad and not classifier.training
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert teacher(images).dtype == torch.float32
+
+
+def test_the_sum_of_the_papers_two_terms():
+    both = distilled_loss(Z, TARGETS, [1.0, 0.5])
+    label, soft = (gen_supcon_loss(Z, TARGETS[:, t], return_parts=True) for t in range(2))
+    assert torch.isclose(both.loss, label.loss + 0.5 * soft.loss)
+    assert torch.isclose(both.entropy, label.entropy + 0.5 * soft.entropy)
+    assert torch.isclose(both.loss, both.entropy + both.kl)
+
+
+def test_the_teacher_alone():
+    assert torch.equal(distilled_loss(Z, TARGETS, [0, 1]).loss, gen_supcon_loss(Z, TARGETS[:, 1]))
+
+
+def test_contrasts_bring_their_own_targets():
+    keys, key_targets = torch.randn(6, 5), torch.randn(6, 2, 4).softmax(2)
+    ours = distilled_loss(Z, TARGETS, [1, 1], contrast_latents=keys, contrast_targets=key_targets).loss
+    expected = sum(gen_supcon_loss(Z, TARGETS[:, t], contrast_latents=keys, contrast_labels=key_targets[:, t]) for t in range(2))
+    assert torch.isclose(ours, expected)
+
+
+def test_cross_entropy_is_torchs():
+    logits = torch.randn(8, 4)
+    ours = distilled_cross_entropy(logits, TARGETS, [1.0, 2.0])
+    expected = F.cross_entropy(logits, TARGETS[:, 0]) + 2 * F.cross_entropy(logits, TARGETS[:, 1])
+    assert torch.isclose(ours.loss, expected) and torch.isclose(ours.loss, ours.entropy + ours.kl)
+
+
+@pytest.mark.parametrize("loss", [distilled_loss, distilled_cross_entropy])
+@pytest.mark.parametrize("weights, message", [([1], "targets: expected shape"), ([0, 0], "target_weights"), ([1, -1], "target_weights")])
+def test_bad_weights_are_named(loss, weights, message):
+    with pytest.raises(ValueError, match=message):
+        loss(Z[:, :4], TARGETS, weights)
+
+
+def test_a_bad_teacher_is_named():
+    with pytest.raises(ValueError, match="temperature: "):
+        Teacher(nn.Identity(), temperature=0)
+    with pytest.raises(ValueError, match=r"classifier: expected logits of shape \(2, C\)"):
+        Teacher(nn.Identity())(torch.zeros(2, 1, 4, 4))

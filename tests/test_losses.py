@@ -1,0 +1,233 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pytorch_metric_learning.losses import SupConLoss
+
+from genscl_lite.losses import SIMILARITIES, GenSupConLoss, gen_supcon_loss, label_similarity
+from tests import oracle
+
+
+def sample(rows=7, contrasts=5, dim=4, classes=3, seed=0, sharpness=2.0):
+    g = torch.Generator().manual_seed(seed)
+
+    def make(n):
+        z = torch.randn(n, dim, generator=g, dtype=torch.float64) * 3
+        y = torch.softmax(sharpness * torch.randn(n, classes, generator=g, dtype=torch.float64), dim=1)
+        return z, y
+
+    return *make(rows), *make(contrasts)
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+@pytest.mark.parametrize("weighting", ["normalized", "eq2"])
+@pytest.mark.parametrize("queue", [False, True])
+def test_loss_equals_the_loops(similarity, weighting, queue):
+    z, y, zc, yc = sample()
+    contrast = {"contrast_latents": zc, "contrast_labels": yc} if queue else {}
+    parts = gen_supcon_loss(z, y, temperature=0.3, similarity=similarity, weighting=weighting, return_parts=True, **contrast)
+    s = oracle.similarities(y.tolist(), (yc if queue else y).tolist(), similarity)
+    loss, entropy, _ = oracle.gen_supcon(z.tolist(), s, 0.3, zc.tolist() if queue else None, weighting)
+    assert abs(parts.loss.item() - loss) < 1e-10
+    assert abs(parts.entropy.item() - entropy) < 1e-10
+
+
+@pytest.mark.parametrize("queue", [False, True])
+@pytest.mark.parametrize("weighting", ["normalized", "eq2"])
+def test_own_weights_and_mask_equal_the_loops(queue, weighting):
+    z, _, zc, _ = sample()
+    weights = torch.rand(7, 5 if queue else 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    weights[2] = 0  # resembles nothing
+    mask = torch.tensor([True, True, True, False, True, False, True])
+    parts = gen_supcon_loss(z, weights=weights, anchor_mask=mask, contrast_latents=zc if queue else None,
+                            weighting=weighting, return_parts=True)
+    loss, entropy, skipped = oracle.gen_supcon(z.tolist(), weights.tolist(), 0.1, zc.tolist() if queue else None, weighting,
+                                               mask.tolist())
+    assert abs(parts.loss.item() - loss) < 1e-10
+    assert abs(parts.entropy.item() - entropy) < 1e-10
+    assert parts.skipped == skipped == 1
+
+
+@pytest.mark.parametrize("weighting", ["normalized", "eq2"])
+@pytest.mark.parametrize("queue", [False, True])
+def test_class_numbers_are_one_hot_labels(weighting, queue):
+    z, _, zc, _ = sample()
+    a, b = torch.tensor([0, 0, 1, 1, 2, 2, 7]), torch.tensor([0, 1, 1, 2, 3])
+    numbers = {"contrast_latents": zc, "contrast_labels": b} if queue else {}
+    vectors = {"contrast_latents": zc, "contrast_labels": F.one_hot(b, 8).double()} if queue else {}
+    by_number = gen_supcon_loss(z, a, weighting=weighting, return_parts=True, **numbers)
+    by_vector = gen_supcon_loss(z, F.one_hot(a, 8).double(), weighting=weighting, return_parts=True, **vectors)
+    for ours, theirs in zip(by_number, by_vector, strict=True):
+        assert torch.allclose(ours.double(), theirs.double(), atol=1e-12)
+    assert by_number.skipped == 1  # class 7 is alone
+
+
+def test_one_hot_labels_give_supcontrast():
+    z, *_ = sample(rows=8)
+    classes = [0, 0, 1, 1, 2, 2, 0, 1]
+    ours = gen_supcon_loss(z, F.one_hot(torch.tensor(classes)).double(), temperature=0.1, base_temperature=0.07)
+    assert abs(ours.item() - oracle.supcon_out(z.tolist(), classes, 0.1, 0.07)) < 1e-10
+
+
+def test_instance_labels_give_simclr():
+    z, *_ = sample(rows=8)
+    ours = gen_supcon_loss(torch.stack([z[:4], z[4:]], dim=1), temperature=0.5)
+    assert abs(ours.item() - oracle.nt_xent(z[:4].tolist(), z[4:].tolist(), 0.5)) < 1e-10
+
+
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_agrees_with_pytorch_metric_learning(one_hot):
+    g = torch.Generator().manual_seed(3)
+    z, labels = torch.randn(64, 16, generator=g), torch.randint(5, (64,), generator=g)
+    ours = gen_supcon_loss(z, F.one_hot(labels).float() if one_hot else labels, temperature=0.1)
+    assert abs(ours - SupConLoss(temperature=0.1)(z, labels)) < 1e-6
+
+
+@pytest.mark.parametrize("weighting", ["normalized", "eq2"])
+def test_gradients(weighting):
+    z, y, zc, yc = sample()
+    z, zc = z.requires_grad_(), zc.requires_grad_()
+    assert torch.autograd.gradcheck(lambda a: gen_supcon_loss(a, y, weighting=weighting), z)
+    assert torch.autograd.gradcheck(lambda a: gen_supcon_loss(a, torch.arange(7) % 3, weighting=weighting), z)
+    assert torch.autograd.gradcheck(lambda a: gen_supcon_loss(a, weights=y @ y.T, weighting=weighting), z)
+    assert torch.autograd.gradcheck(
+        lambda a, b: gen_supcon_loss(a, y, contrast_latents=b, contrast_labels=yc, weighting=weighting), (z, zc)
+    )
+
+
+def test_base_temperature_multiplies():
+    z, y, *_ = sample()
+    assert torch.isclose(gen_supcon_loss(z, y, base_temperature=0.07), gen_supcon_loss(z, y) * 0.1 / 0.07)
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows=st.integers(2, 12), classes=st.integers(1, 6), dim=st.integers(1, 5), seed=st.integers(0, 1000),
+       sharpness=st.floats(0, 30), temperature=st.floats(0.05, 2))  # fmt: skip
+def test_invariants(rows, classes, dim, seed, sharpness, temperature):
+    z, y, *_ = sample(rows, 2, dim, classes, seed, sharpness)
+    g = torch.Generator().manual_seed(seed)
+    parts = gen_supcon_loss(z, y, temperature=temperature, return_parts=True)
+    assert parts.loss >= parts.entropy - 1e-9  # the floor
+    assert torch.isclose(parts.loss, parts.entropy + parts.kl)
+    order, names = torch.randperm(rows, generator=g), torch.randperm(classes, generator=g)
+    turn = torch.linalg.qr(torch.randn(dim, dim, generator=g, dtype=torch.float64)).Q
+    lengths = torch.rand(rows, 1, generator=g, dtype=torch.float64) + 0.1
+    for same in (gen_supcon_loss(z[order], y[order], temperature=temperature),
+                 gen_supcon_loss(z, y[:, names], temperature=temperature),
+                 gen_supcon_loss(z @ turn, y, temperature=temperature),
+                 gen_supcon_loss(z * lengths, y, temperature=temperature),
+                 gen_supcon_loss(z, weights=label_similarity(y), temperature=temperature)):
+        assert torch.isclose(same, parts.loss, rtol=1e-8)
+
+
+def test_kl_reaches_zero_where_latents_can_follow_labels():
+    """Any latents whose scores are the logarithm of s up to a constant have loss = entropy: here all are alike."""
+    z, y = torch.ones(6, 3), torch.full((6, 4), 0.25)
+    parts = gen_supcon_loss(z, y, return_parts=True)
+    assert torch.allclose(parts.loss, torch.tensor(math.log(5))) and parts.kl.abs() < 1e-6
+
+
+def test_views_are_rows():
+    g = torch.Generator().manual_seed(0)
+    z = torch.randn(5, 3, 4, generator=g)
+    y, each = torch.rand(5, 6, generator=g).softmax(1), torch.rand(5, 3, 6, generator=g).softmax(2)
+    rows = torch.cat(z.unbind(1))
+    assert torch.equal(gen_supcon_loss(z, y), gen_supcon_loss(rows, y.repeat(3, 1)))
+    assert torch.equal(gen_supcon_loss(z, each), gen_supcon_loss(rows, torch.cat(each.unbind(1))))
+    assert torch.equal(gen_supcon_loss(z, torch.arange(5) // 2), gen_supcon_loss(rows, (torch.arange(5) // 2).repeat(3)))
+    mask = torch.rand(5, 3, generator=g) < 0.5
+    assert torch.equal(gen_supcon_loss(z, y, anchor_mask=mask),
+                       gen_supcon_loss(rows, y.repeat(3, 1), anchor_mask=torch.cat(mask.unbind(1))))
+
+
+def test_lonely_anchors_give_no_nan():
+    z = torch.randn(3, 4, requires_grad=True)
+    for labels in (torch.arange(3), torch.eye(3), torch.tensor([[1.0, 0, 0, 0], [0, 0.3, 0.7, 0], [0, 0, 0, 1.0]])):
+        parts = gen_supcon_loss(z, labels, return_parts=True)
+        parts.loss.backward()
+        assert parts.loss == 0 and parts.skipped == 3 and (z.grad == 0).all()
+
+
+def test_a_nearly_lonely_anchor_keeps_its_digits():
+    """In float32 the self term is 1e7 times what is left; the loss must still be the dense one's."""
+    y = torch.tensor([[0.9999, 0.0001, 0.0], [0.0, 0.0002, 0.9998], [0.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
+    z = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    s = oracle.similarities(y.double().tolist(), y.double().tolist())
+    assert abs(gen_supcon_loss(z, y).item() - oracle.gen_supcon(z.double().tolist(), s, 0.1)[0]) < 1e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_float32_under_autocast_and_for_half_latents(dtype):
+    z, y, *_ = sample(rows=16)
+    z, y = z.to(dtype), y.float()
+    expected = gen_supcon_loss(z.float(), y)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = gen_supcon_loss(z, y)
+    assert loss.dtype == torch.float32 and torch.equal(loss, expected)
+
+
+def test_large_scores_do_not_overflow():
+    z, y, *_ = sample()
+    assert torch.isfinite(gen_supcon_loss(z.float() * 1e6, y.float(), temperature=0.001))
+
+
+def test_entropy_by_blocks_of_rows():
+    z, y, *_ = sample(rows=2500)
+    s = label_similarity(y).fill_diagonal_(0)
+    w = s / s.sum(1, keepdim=True)
+    assert torch.isclose(gen_supcon_loss(z, y, return_parts=True).entropy, torch.special.entr(w).sum(1).mean())
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_label_similarity_equals_the_loops(similarity):
+    _, y, _, yc = sample()
+    ours = label_similarity(y, yc, similarity)
+    assert torch.allclose(ours, torch.tensor(oracle.similarities(y.tolist(), yc.tolist(), similarity), dtype=torch.float64))
+
+
+def test_module_keeps_options():
+    z, y, *_ = sample()
+    module = GenSupConLoss(temperature=0.2, weighting="eq2")
+    assert torch.equal(module(z, y), gen_supcon_loss(z, y, temperature=0.2, weighting="eq2"))
+    assert "temperature=0.2" in repr(module)
+
+
+Z, Y = torch.randn(4, 3), torch.softmax(torch.randn(4, 5), 1)
+BAD = {
+    "labels: expected 4 rows": dict(labels=Y[:3]),
+    "labels: expected .* got None": dict(labels=None),
+    "labels: .*row 2 sums to 2": dict(labels=torch.cat([Y[:2], Y[2:3] * 2, Y[3:]])),
+    "labels: .*row 1 sums to 0": dict(labels=torch.cat([Y[:1], Y[1:2] * 0, Y[2:]])),
+    "labels: .*row 0 holds a negative value, -0.5": dict(labels=torch.tensor([[1.5, -0.5]] * 4)),
+    "labels: .*row 0 holds NaN": dict(labels=Y * float("nan")),
+    "labels: expected class numbers >= 0, got -1": dict(labels=torch.tensor([0, 1, -1, 2])),
+    "labels: expected integers": dict(labels=torch.rand(4)),
+    "labels: expected floating point distributions": dict(labels=torch.ones(4, 5, dtype=torch.int64)),
+    "latents: expected floating point": dict(latents=torch.randn(4)),
+    "latents: expected at least 2": dict(latents=Z[:1], labels=Y[:1]),
+    "latents: holds NaN or infinity in 1 of 4": dict(latents=torch.cat([Z[:3], Z[3:] * float("inf")])),
+    "temperature: .* got 0": dict(temperature=0),
+    "temperature: .* got -1": dict(temperature=-1.0),
+    "base_temperature: ": dict(base_temperature=-0.1),
+    "similarity: 'cosin' .*did you mean 'cosine'": dict(similarity="cosin"),
+    "weighting: 'eq3' .*did you mean 'eq2'": dict(weighting="eq3"),
+    "give both or neither": dict(contrast_latents=Z),
+    "contrast_latents: expected latent size 3": dict(contrast_latents=torch.randn(6, 2), contrast_labels=torch.eye(6)),
+    "contrast_labels: expected the kind": dict(contrast_latents=Z, contrast_labels=torch.arange(4)),
+    "contrast_labels: expected 4 rows": dict(contrast_latents=Z, contrast_labels=Y[:2]),
+    "contrast_latents: expected at least one": dict(contrast_latents=Z[:0], contrast_labels=Y[:0]),
+    "weights: they take the place": dict(weights=torch.ones(4, 4)),
+    r"weights: expected shape \(4, 4\)": dict(labels=None, weights=torch.ones(4, 5)),
+    "weights: expected finite values": dict(labels=None, weights=-torch.ones(4, 4)),
+    "anchor_mask: expected bool": dict(anchor_mask=torch.ones(3, dtype=torch.bool)),
+    "labels: expected one for each of 2 images": dict(latents=torch.randn(2, 2, 3)),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_input_is_named(message):
+    with pytest.raises(ValueError, match=message):
+        gen_supcon_loss(**({"latents": Z, "labels": Y} | BAD[message]))
