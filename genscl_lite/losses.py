@@ -255,7 +255,8 @@ class _ClassNumbers:
 class _Distributions:
     """s_ij = phi_i . phi_j, through the (C, D) matrix sum_j phi_j z_j^T.
 
-    Taking the self term out of a sum cancels digits, so the sums are in float64 (float32 where a device has none).
+    Taking the self term out of a sum cancels digits. So sums are in float64 (float32 where a device has none), and the
+    few anchors of which hardly anything is left are summed contrast by contrast.
     """
 
     def __init__(self, labels: Tensor, contrast_labels: Tensor, similarity: str, itself: bool):
@@ -271,9 +272,14 @@ class _Distributions:
         if not self.itself:
             return everything, attraction
         own = self.phi.square().sum(dim=1)
-        total = everything - own
-        rounding = everything * len(z) * torch.finfo(self.dtype).eps
-        return total.where(total > rounding, 0), attraction - own * z.square().sum(dim=1)
+        total, attraction = everything - own, attraction - own * z.square().sum(dim=1)
+        rows = (total < 1e-3 * own).nonzero()[:, 0]
+        if len(rows):
+            s = self.phi[rows] @ self.phi.T
+            s[torch.arange(len(rows), device=s.device), rows] = 0
+            total = total.index_put((rows,), s.sum(dim=1))
+            attraction = attraction.index_put((rows,), ((s @ z) * z[rows]).sum(dim=1))
+        return total, attraction
 
     def entropy(self, total: Tensor, dtype: torch.dtype, rows: int = 1024) -> Tensor:
         phi, contrast_phi = self.phi.to(dtype), self.contrast_phi.to(dtype)

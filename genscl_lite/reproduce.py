@@ -52,6 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.seeds is not None:
             parameters["seeds"] = options.seeds
         check_parameters(parameters)
+        if options.jobs is not None and options.jobs < 1:
+            raise ValueError(f"jobs: expected at least 1, got {options.jobs}")
         out = Path(options.out or Path("runs") / Path(options.preset).stem)
         jobs = plan(parameters, out, options.only)
         if options.dry_run:
@@ -63,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr, flush=True)
-        os._exit(130)  # without waiting for the kernels: they end when they find themselves alone
+        os._exit(130)  # without waiting for kernels: they end when they find themselves alone
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -188,20 +190,18 @@ def check_data(jobs: list[Job]) -> None:
 def run_all(jobs: list[Job], workers: int) -> dict[str, str]:
     """Run jobs side by side, those that learn from the teacher after it; return method -> what went wrong."""
     started, failures = time.perf_counter(), {}
-    with ThreadPoolExecutor(workers) as pool:
-        futures: dict[Future, Job] = {}
-        teachers = {job.method: pool.submit(run_job, job) for job in jobs if job.method == TEACHER_METHOD}
-        for job in jobs:
-            future = teachers.get(job.method) or pool.submit(run_after, teachers, job)
-            futures[future] = job
-        for done, future in enumerate(as_completed(futures), start=1):
-            method, seconds = futures[future].method, time.perf_counter() - started
-            if future.exception():
-                failures[method] = str(future.exception())
-                print(f"error: {method}: {failures[method]}", file=sys.stderr, flush=True)
-            left = seconds / done * (len(jobs) - done)
-            print(f"[{done}/{len(jobs)}] {method} {'failed' if method in failures else 'done'} "
-                  f"after {seconds:.0f} s, about {left:.0f} s left", flush=True)
+    pool = ThreadPoolExecutor(workers)
+    teachers = {job.method: pool.submit(run_job, job) for job in jobs if job.method == TEACHER_METHOD}
+    futures = {teachers.get(job.method) or pool.submit(run_after, teachers, job): job.method for job in jobs}
+    for done, future in enumerate(as_completed(futures), start=1):
+        method, seconds = futures[future], time.perf_counter() - started
+        if future.exception():
+            failures[method] = str(future.exception())
+            print(f"error: {method}: {failures[method]}", file=sys.stderr, flush=True)
+        left = seconds / done * (len(jobs) - done)
+        print(f"[{done}/{len(jobs)}] {method} {'failed' if method in failures else 'done'} "
+              f"after {seconds:.0f} s, about {left:.0f} s left", flush=True)
+    pool.shutdown()
     return failures
 
 

@@ -103,14 +103,14 @@ def test_base_temperature_multiplies():
     assert torch.isclose(gen_supcon_loss(z, y, base_temperature=0.07), gen_supcon_loss(z, y) * 0.1 / 0.07)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(rows=st.integers(2, 12), classes=st.integers(1, 6), dim=st.integers(1, 5), seed=st.integers(0, 1000),
        sharpness=st.floats(0, 30), temperature=st.floats(0.05, 2))  # fmt: skip
 def test_invariants(rows, classes, dim, seed, sharpness, temperature):
     z, y, *_ = sample(rows, 2, dim, classes, seed, sharpness)
     g = torch.Generator().manual_seed(seed)
     parts = gen_supcon_loss(z, y, temperature=temperature, return_parts=True)
-    assert parts.loss >= parts.entropy - 1e-9  # the floor
+    assert parts.kl > -1e-12  # the floor
     assert torch.isclose(parts.loss, parts.entropy + parts.kl)
     order, names = torch.randperm(rows, generator=g), torch.randperm(classes, generator=g)
     turn = torch.linalg.qr(torch.randn(dim, dim, generator=g, dtype=torch.float64)).Q
@@ -120,7 +120,7 @@ def test_invariants(rows, classes, dim, seed, sharpness, temperature):
                  gen_supcon_loss(z @ turn, y, temperature=temperature),
                  gen_supcon_loss(z * lengths, y, temperature=temperature),
                  gen_supcon_loss(z, weights=label_similarity(y), temperature=temperature)):
-        assert torch.isclose(same, parts.loss, rtol=1e-8)
+        assert torch.isclose(same, parts.loss, rtol=1e-8, atol=1e-10)
 
 
 def test_kl_reaches_zero_where_latents_can_follow_labels():
@@ -152,8 +152,8 @@ def test_lonely_anchors_give_no_nan():
 
 
 def test_a_nearly_lonely_anchor_keeps_its_digits():
-    """In float32 the self term is 1e7 times what is left; the loss must still be the dense one's."""
-    y = torch.tensor([[0.9999, 0.0001, 0.0], [0.0, 0.0002, 0.9998], [0.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
+    """The self term is 1e14 times what is left; the loss must still be the dense one's."""
+    y = torch.tensor([[1.0, 1e-7, 0.0], [0.0, 2e-7, 1.0], [0.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
     z = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
     s = oracle.similarities(y.double().tolist(), y.double().tolist())
     assert abs(gen_supcon_loss(z, y).item() - oracle.gen_supcon(z.double().tolist(), s, 0.1)[0]) < 1e-4

@@ -1,0 +1,231 @@
+import dataclasses
+import functools
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from genscl_lite import runfolder
+from genscl_lite.config import METHODS, make_configs
+from genscl_lite.data import load_dataset
+from genscl_lite.distillation import Teacher
+from genscl_lite.results import finish_run, is_finished
+from genscl_lite.runfolder import RunFolderError
+from genscl_lite.training import learning_rate, load_teacher, pretrain
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    """A folder with the finished run of a small teacher."""
+    from tests.conftest import QUICK
+
+    folder = tmp_path_factory.mktemp("teacher")
+    [config] = make_configs(QUICK | {"method": "ce_mix"})
+    images = load_dataset("digits", labels_per_class=3)
+    finish_run(pretrain(config, images, folder / "seed0"), images, folder / "seed0")
+    return str(folder)
+
+
+def weights(run):
+    return torch.cat([v.flatten().double() for part in run._parts().values() if isinstance(part, nn.Module)
+                      for v in part.state_dict().values() if isinstance(v, torch.Tensor)])
+
+
+def interrupt_after(epoch):
+    def stop(run):
+        if run.epoch == epoch:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_interrupted_and_resumed_equals_uninterrupted(method, quick, digits, teacher, tmp_path):
+    config = quick(method, teacher=teacher)
+    whole = pretrain(config, digits)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(config, digits, tmp_path, on_epoch=interrupt_after(1))
+    torch.rand(7)  # other use of torch's global generator does not matter
+    resumed = pretrain(config, digits, tmp_path)
+    assert torch.equal(weights(whole), weights(resumed))
+    assert torch.equal(whole.generator.get_state(), resumed.generator.get_state())
+    untimed = [[{k: v for k, v in row.items() if "second" not in k} for row in run.log] for run in (whole, resumed)]
+    assert untimed[0] == untimed[1]
+    assert all(torch.isfinite(torch.tensor(row["loss"])) for row in whole.log)
+    again = pretrain(config, digits, tmp_path, on_epoch=interrupt_after(0))  # finished: returns at once
+    assert torch.equal(weights(whole), weights(again))
+
+
+def test_dropout_resumes_exactly(quick, digits, tmp_path):
+    def encoder():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 8))
+
+    config = quick(arch="custom")
+    whole = pretrain(config, digits, encoder=encoder())
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(config, digits, tmp_path, encoder=encoder(), on_epoch=interrupt_after(2))
+    assert torch.equal(weights(whole), weights(pretrain(config, digits, tmp_path, encoder=encoder())))
+
+
+def test_the_global_random_state_is_left_alone(quick, digits):
+    before = torch.get_rng_state()
+    pretrain(quick(epochs=2), digits)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_training_does_not_depend_on_the_folder_and_seeds_differ(quick, digits, tmp_path):
+    runs = [pretrain(quick(), digits), pretrain(quick(), digits, tmp_path), pretrain(quick(seed=1), digits)]
+    assert torch.equal(weights(runs[0]), weights(runs[1]))
+    assert not torch.equal(weights(runs[0]), weights(runs[2]))
+
+
+def test_killed_at_any_moment_it_goes_on(quick, digits, tmp_path):
+    """Kill a training process again and again; what it leaves can always be read, and the end is the same."""
+    config = quick(epochs=40)
+    whole = pretrain(config, digits)
+    script = (
+        "import sys, torch; torch.set_num_threads(1)\n"
+        "from genscl_lite.training import pretrain; from genscl_lite.config import TrainConfig\n"
+        "from genscl_lite.data import load_dataset\n"
+        f"pretrain(TrainConfig(**{dataclasses.asdict(config)!r}), load_dataset('digits', labels_per_class=3), sys.argv[1],\n"
+        "         on_epoch=lambda run: print(run.epoch, flush=True))\n"
+    )
+    for kill in range(3):
+        process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        epoch = int(process.stdout.readline())  # the first epoch of this process
+        time.sleep(0.013 * kill)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        assert runfolder.read_checkpoint(tmp_path / "checkpoint.pt")["progress"]["epoch"] >= epoch
+        assert len((tmp_path / "log.csv").read_text().splitlines()) >= epoch
+    resumed = pretrain(config, digits, tmp_path)
+    assert resumed.epoch == 40 and torch.equal(weights(whole), weights(resumed))
+    assert not list(tmp_path.glob("*.tmp*"))
+
+
+def test_kinds_of_precision(quick, digits):
+    losses = [pretrain(quick(precision=p, epochs=2), digits).log[-1]["loss"] for p in ("float32", "bfloat16", "auto")]
+    assert losses[0] == losses[2] != losses[1]
+    assert abs(losses[0] - losses[1]) < 0.1 * losses[0]
+
+
+def test_compiled_model_learns_the_same(quick, digits, monkeypatch):
+    """With a backend that needs no C++ compiler."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    plain, compiled = (pretrain(quick(compile=c, epochs=2), digits) for c in (False, True))
+    assert torch.allclose(weights(plain), weights(compiled), atol=1e-5)
+    assert plain.model.state_dict().keys() == compiled.model.state_dict().keys()
+
+
+def test_the_full_scale_recipe_on_small_data(quick, rgb, teacher):
+    """CIFAR's augmentation, ResNet-18, bfloat16 and the queue, one epoch."""
+    config = quick("genscl_mix_kd_queue", arch="resnet18", augmentation="crop_jitter", precision="bfloat16", epochs=1,
+                   warmup_epochs=0, base_temperature=0.07, mix_per_image=False)  # fmt: skip
+    run = pretrain(config, rgb, teacher=Teacher(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))))
+    assert run.queue.filled == 20 and 0 < run.log[-1]["loss"] < 50
+
+
+def test_more_views(quick, digits, teacher):
+    for method in ("genscl_mix", "simclr", "ce", "genscl_mix_kd_queue"):
+        assert pretrain(quick(method, views=3, teacher=teacher, queue_size=40, epochs=2), digits).epoch == 2
+
+
+def test_the_log_says_what_the_loss_is_made_of(quick, digits, tmp_path):
+    run = pretrain(quick(), digits, tmp_path)
+    for row in run.log:
+        assert abs(row["loss"] - row["label_entropy"] - row["kl"]) < 1e-4
+    header, *rows = (tmp_path / "log.csv").read_text().splitlines()
+    assert header == "epoch,loss,label_entropy,kl,learning_rate,images_per_second,seconds,knn_accuracy,accuracy"
+    assert [row.split(",")[0] for row in rows] == ["1", "2", "3"]
+    assert [row.split(",")[7] != "" for row in rows] == [False, True, True]
+
+
+def test_learning_rate_follows_supcontrast(quick):
+    config = quick(epochs=500, learning_rate=0.5, warmup_epochs=10)
+    low = 0.5 * 1e-3
+
+    def cosine(epoch):
+        return low + (0.5 - low) * (1 + torch.cos(torch.tensor(torch.pi * epoch / 500, dtype=torch.float64)).item()) / 2
+
+    for epoch in (10, 11.5, 250, 499, 500):
+        assert abs(learning_rate(config, epoch) - cosine(epoch)) < 1e-12
+    for epoch in (0, 2.5, 9.9):
+        assert abs(learning_rate(config, epoch) - (0.01 + (cosine(10) - 0.01) * epoch / 10)) < 1e-12
+    assert learning_rate(quick(warmup_epochs=0), 0) == quick().learning_rate
+
+
+def test_a_second_run_in_the_same_folder_says_so(quick, digits, tmp_path):
+    with runfolder.locked(tmp_path):
+        with pytest.raises(RunFolderError, match="another run is working in this folder"):
+            with runfolder.locked(tmp_path):
+                pass
+
+
+def test_another_configuration_is_refused_and_nothing_overwritten(quick, digits, tmp_path):
+    pretrain(quick(), digits, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(RunFolderError, match=r"another configuration \(temperature 0.1 there, 0.2 now\)"):
+        pretrain(quick(temperature=0.2), digits, tmp_path)
+    with pytest.raises(RunFolderError, match="another configuration"):
+        is_finished(tmp_path, dataclasses.asdict(quick(temperature=0.2)))
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("keep", [0, 10, 0.3, 0.99])
+def test_a_checkpoint_cut_short_is_named(keep, quick, digits, tmp_path):
+    pretrain(quick(epochs=2), digits, tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content)) if keep < 1 else keep])
+    with pytest.raises(RunFolderError, match="checkpoint.pt: damaged"):
+        pretrain(quick(epochs=2), digits, tmp_path)
+
+
+def test_a_checkpoint_that_runs_code_is_refused(quick, digits, tmp_path):
+    class Attack:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "attacked"),)
+
+    torch.save({"progress": Attack()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(RunFolderError, match="damaged or no checkpoint"):
+        pretrain(quick(), digits, tmp_path)
+    assert not (tmp_path / "attacked").exists()
+
+
+def test_a_loss_that_is_no_longer_finite_stops_the_run(quick, digits, tmp_path):
+    with pytest.raises(ValueError, match="loss: not finite in epoch .* learning rate"):
+        pretrain(quick("ce", learning_rate=1e30, warmup_epochs=0, epochs=20), digits, tmp_path)
+
+
+@pytest.mark.parametrize("case, message", [
+    ("no folder", "teacher: method genscl_kd learns from a teacher"),
+    ("missing", "teacher: .*seed0 holds no finished run"),
+    ("other labels", "teacher: .*labels_per_class 3, this run has 4"),
+    ("no classifier", "teacher: .*holds supcon, which is no classifier"),
+])  # fmt: skip
+def test_a_teacher_that_does_not_fit_is_named(case, message, quick, digits, teacher, tmp_path):
+    if case == "no classifier":
+        finish_run(pretrain(quick("supcon", epochs=2), digits, tmp_path / "seed0"), digits, tmp_path / "seed0")
+    folder = {"no folder": "", "other labels": teacher}.get(case, str(tmp_path))
+    config = quick("genscl_kd", teacher=folder, labels_per_class=4 if case == "other labels" else 3)
+    with pytest.raises(ValueError, match=message):
+        load_teacher(config, digits)
+
+
+def test_a_teacher_module_can_be_given(quick, digits):
+    classifier = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    assert pretrain(quick("genscl_mix_kd", label_weight=0.0, epochs=2), digits, teacher=Teacher(classifier)).epoch == 2
+
+
+def test_custom_encoder_and_arch_go_together(quick, digits):
+    with pytest.raises(ValueError, match='arch: "custom" and an encoder go together'):
+        pretrain(quick(), digits, encoder=nn.Flatten())
+    with pytest.raises(ValueError, match='arch: "custom" and an encoder go together'):
+        pretrain(quick(arch="custom"), digits)
