@@ -79,7 +79,8 @@ class LabelledQueue(nn.Module):
         super().__init__()
         label_shape = (label_shape,) if isinstance(label_shape, int) else tuple(label_shape)
         if min(size, latent_dim, *label_shape) < 1:
-            raise ValueError(f"queue: expected sizes above 0, got size={size}, latent_dim={latent_dim}, label_shape={label_shape}")
+            raise ValueError(f"queue: expected sizes above 0, got size={size}, latent_dim={latent_dim}, "
+                             f"label_shape={label_shape}")
         self.register_buffer("latents", torch.zeros(size, latent_dim))
         self.register_buffer("labels", torch.zeros(size, *label_shape))
         self.next_slot = 0

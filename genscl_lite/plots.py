@@ -81,9 +81,10 @@ def plot_embedding(points: np.ndarray, classes: np.ndarray, names: list[str], ti
 def plot_curves(log: pd.DataFrame, axes: np.ndarray) -> np.ndarray:
     """Draw a run's log on two axes: the loss above its floor, and the accuracies measured on the way."""
     loss, accuracy = axes
-    loss.plot(log.epoch, log.loss, color="#c44e52", label="loss")
+    cross_entropy = log.label_entropy + log.kl  # the loss, without a temperature / base_temperature factor
+    loss.plot(log.epoch, cross_entropy, color="#c44e52", label="cross-entropy")
     loss.plot(log.epoch, log.label_entropy, color="#4c72b0", label="its floor: label entropy")
-    loss.fill_between(log.epoch, log.label_entropy, log.loss, color="#c44e52", alpha=0.15, label="KL: still to learn")
+    loss.fill_between(log.epoch, log.label_entropy, cross_entropy, color="#c44e52", alpha=0.15, label="KL: still to learn")
     loss.set(xlabel="epoch", ylabel="nats", title="Loss", ylim=(0, None))
     loss.legend(frameon=False)
     for name, label in (("knn_accuracy", "kNN on features"), ("accuracy", "classifier")):

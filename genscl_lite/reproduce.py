@@ -21,8 +21,8 @@ import yaml
 from papermill.exceptions import PapermillExecutionError
 
 from genscl_lite import runfolder
-from genscl_lite.checks import nearest
-from genscl_lite.config import METHODS, PARAMETERS, RUN_PARAMETERS, TEACHER_METHOD, check_parameters, make_configs
+from genscl_lite.checks import nearest, require_choice
+from genscl_lite.config import METHODS, TEACHER_METHOD, check_parameters, make_configs
 from genscl_lite.data import load_dataset
 from genscl_lite.results import PROJECT, is_finished, render_table
 
@@ -120,8 +120,7 @@ def plan(parameters: dict, out: Path, only: list[str]) -> list[Job]:
         ValueError: a method is unknown, or its parameters do not fit together.
     """
     for method in only:
-        if method not in METHODS:
-            raise ValueError(f"only: method {method!r} is unknown{nearest(method, METHODS)}; expected one of {', '.join(METHODS)}")
+        require_choice("only", method, METHODS)
     methods = [method for method in METHODS if method in only or not only]
     if any(METHODS[method].distils for method in methods):
         methods = [TEACHER_METHOD] + [method for method in methods if method != TEACHER_METHOD]
@@ -171,13 +170,19 @@ def reproduce(jobs: list[Job], out: Path, workers: int) -> int:
         if failures:
             return 1
         table = out / "table.csv"
-        if waiting or not table.exists():
+        if not is_current(table):
             papermill.execute_notebook(
                 str(NOTEBOOKS / "08_reproduce_table.ipynb"), str(out / "08_reproduce_table.ipynb"),
                 {"results": str(out), "table": str(table)}, **QUIET,
             )  # fmt: skip
     print(f"\n{render_table(pd.read_csv(table))}\n\n{table}")
     return 0
+
+
+def is_current(table: Path) -> bool:
+    """Tell whether the table was made after the last run had finished."""
+    finished = max(path.stat().st_mtime_ns for path in table.parent.glob("*/seed*/summary.json"))
+    return table.exists() and table.stat().st_mtime_ns >= finished
 
 
 def check_data(jobs: list[Job]) -> None:

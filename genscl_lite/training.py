@@ -185,7 +185,9 @@ def contrast_in_batch(config: TrainConfig, outputs: Tensor, targets: Tensor, ind
     return distilled_loss(outputs, targets, target_weights, **_loss_options(config))
 
 
-def contrast_with_queue(run: Run, queries: Tensor, targets: Tensor, keys: Tensor, key_targets: Tensor, target_weights) -> LossParts:
+def contrast_with_queue(
+    run: Run, queries: Tensor, targets: Tensor, keys: Tensor, key_targets: Tensor, target_weights
+) -> LossParts:
     """Return the loss of queries against this batch's keys and all that the queue remembers."""
     old_keys, old_targets = run.queue.contents()
     return distilled_loss(

@@ -8,15 +8,18 @@ import time
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from genscl_lite import runfolder
+from genscl_lite import runfolder, training
 from genscl_lite.config import METHODS, make_configs
 from genscl_lite.data import load_dataset
 from genscl_lite.distillation import Teacher
+from genscl_lite.losses import gen_supcon_loss
+from genscl_lite.mixing import mix
 from genscl_lite.results import finish_run, is_finished
 from genscl_lite.runfolder import RunFolderError
-from genscl_lite.training import learning_rate, load_teacher, pretrain
+from genscl_lite.training import contrast_with_queue, learning_rate, load_teacher, new_model, new_run, pretrain
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +62,56 @@ def test_interrupted_and_resumed_equals_uninterrupted(method, quick, digits, tea
     assert all(torch.isfinite(torch.tensor(row["loss"])) for row in whole.log)
     again = pretrain(config, digits, tmp_path, on_epoch=interrupt_after(0))  # finished: returns at once
     assert torch.equal(weights(whole), weights(again))
+
+
+@pytest.mark.parametrize("method", ["ce", "simclr", "supcon"])
+def test_the_first_step_is_the_papers(method, quick, digits):
+    """Without augmentation and in one batch, the logged loss is that of the first weights on all images twice."""
+    config = quick(method, augmentation="none", batch_size=30, epochs=1, warmup_epochs=0)
+    logged = pretrain(config, digits).log[0]["loss"]
+    torch.manual_seed(0)
+    model = new_model(config, digits).train()
+    outputs = model(digits.normalize(digits.train_images / 255).repeat(2, 1, 1, 1))
+    expected = {
+        "ce": lambda: F.cross_entropy(outputs, digits.train_labels.repeat(2)),
+        "simclr": lambda: gen_supcon_loss(torch.stack(outputs.split(30), dim=1)),
+        "supcon": lambda: gen_supcon_loss(outputs, digits.train_labels.repeat(2)),
+    }[method]()
+    assert abs(logged - expected.item()) < 1e-4
+
+
+def test_mixing_methods_learn_from_mixtures(quick, digits, monkeypatch):
+    """Every view is mixed by the configuration, and the labels' entropy rises above the one-hot labels'."""
+    calls = []
+    monkeypatch.setattr(training, "mix", lambda *views, **options: calls.append(options) or mix(*views, **options))
+    plain, mixed = (pretrain(quick(method, mixing="mixup", mix_alpha=0.7), digits) for method in ("supcon", "genscl_mix"))
+    assert len(calls) == 2 * 3 * 3  # views, batches, epochs
+    assert calls[0].items() >= {"mixing": "mixup", "alpha": 0.7, "per_image": True}.items()
+    assert mixed.log[0]["label_entropy"] > plain.log[0]["label_entropy"] + 0.5
+
+
+def test_queries_meet_keys_and_queue_with_their_own_targets(quick, digits):
+    run = new_run(quick("genscl_mix_kd_queue"), digits, None, torch.device("cpu"))
+    z, y = torch.randn(14, 16), torch.randn(14, 2, 10).softmax(2)
+    run.queue.enqueue(z[8:], y[8:])
+    parts = contrast_with_queue(run, z[:4], y[:4], z[4:8], y[4:8], [1.0, 0.5])
+    expected = sum(weight * gen_supcon_loss(z[:4], y[:4, t], contrast_latents=z[4:], contrast_labels=y[4:, t])
+                   for t, weight in enumerate([1.0, 0.5]))
+    assert torch.isclose(parts.loss, expected)
+
+
+def test_the_key_encoder_follows_slowly_and_its_keys_fill_the_queue(quick, digits, teacher):
+    config = quick("genscl_mix_kd_queue", teacher=teacher)
+    first = new_model_weights(config, digits)
+    run = pretrain(config, digits)
+    key, query = run.key_encoder.encoder.head[0].weight, run.model.head[0].weight
+    assert 0 < (key - first).norm() < (query - first).norm()
+    assert run.queue.filled == 20 and torch.allclose(run.queue.labels.sum(-1), torch.ones(20, 2), atol=1e-5)
+
+
+def new_model_weights(config, digits):
+    torch.manual_seed(config.seed)
+    return new_model(config, digits).head[0].weight.detach().clone()
 
 
 def test_dropout_resumes_exactly(quick, digits, tmp_path):
@@ -159,6 +212,18 @@ def test_learning_rate_follows_supcontrast(quick):
     for epoch in (0, 2.5, 9.9):
         assert abs(learning_rate(config, epoch) - (0.01 + (cosine(10) - 0.01) * epoch / 10)) < 1e-12
     assert learning_rate(quick(warmup_epochs=0), 0) == quick().learning_rate
+
+
+def test_files_appear_whole_or_not_at_all(tmp_path):
+    path, earlier = tmp_path / "summary.json", tmp_path / "earlier.json"
+    runfolder.write_json(path, {"epoch": 1})
+    os.link(path, earlier)
+    with pytest.raises(KeyboardInterrupt), runfolder.written_whole(path) as temporary:
+        temporary.write_text("half a fi")
+        raise KeyboardInterrupt
+    assert runfolder.read_json(path) == {"epoch": 1} and len(list(tmp_path.iterdir())) == 2
+    runfolder.write_json(path, {"epoch": 2})  # a new file takes the place of the old one, which is not written to
+    assert runfolder.read_json(path) == {"epoch": 2} and runfolder.read_json(earlier) == {"epoch": 1}
 
 
 def test_a_second_run_in_the_same_folder_says_so(quick, digits, tmp_path):

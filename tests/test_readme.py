@@ -1,0 +1,39 @@
+"""What README shows is what the code does."""
+
+import re
+
+import pandas as pd
+import pytest
+
+from genscl_lite.config import METHODS
+from genscl_lite.reproduce import main, presets
+from genscl_lite.results import PROJECT, RESULTS, render_table
+
+README = (PROJECT / "README.md").read_text()
+
+
+def test_the_table_is_the_committed_one():
+    assert render_table(pd.read_csv(RESULTS / "digits" / "table.csv")) in README
+
+
+def test_the_ten_lines_with_the_loss_run():
+    [code] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(code, {})
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert target.startswith("https://") or (PROJECT / target).exists(), target
+
+
+@pytest.mark.parametrize("line", [line for line in README.splitlines() if line.startswith("python -m genscl_lite.reproduce")])
+def test_its_commands_are_understood(line, capsys):
+    words = line.split("#")[0].split(">")[0].split()[3:]
+    assert words[0] in presets()
+    assert main([*words, *([] if "--dry-run" in words else ["--dry-run"])]) == 0
+    assert capsys.readouterr().out.count("papermill") >= len(METHODS)
+
+
+def test_both_commands_are_those_of_ci():
+    for command in re.findall(r"^pip install -r .*?(?=  )", README, re.MULTILINE):
+        assert command.strip().replace("pip install", "pip install -q") in (PROJECT / ".ci" / "run").read_text()
