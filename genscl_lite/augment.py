@@ -117,11 +117,11 @@ def build_augment(name: str) -> Augment:
 
 
 def as_unit_float(images: Tensor) -> Tensor:
-    """Bring uint8 images to float32 in [0, 1]; floating point ones pass as they are."""
+    """Bring uint8 images to float32 in [0, 1]; floating point ones keep their values."""
     if images.ndim != 4 or not (images.dtype == torch.uint8 or images.is_floating_point()):
         raise ValueError(f"images: expected uint8 or floating point (N, channels, height, width), "
                          f"got {images.dtype} of shape {tuple(images.shape)}")
-    return images.float() / 255 if images.dtype == torch.uint8 else images
+    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
 
 
 def affine_map(angle, zoom, x, y, width, height, aspect: float = 1.0) -> Tensor:

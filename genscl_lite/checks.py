@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import numbers
 
 
 def nearest(name: object, choices) -> str:
@@ -22,5 +23,5 @@ def require_choice(argument: str, value: object, choices) -> None:
 
 def require_positive(argument: str, value: float) -> None:
     """Raise ValueError unless ``value`` is a finite number above 0."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value) or value <= 0:
         raise ValueError(f"{argument}: expected a number above 0, got {value!r}")

@@ -39,7 +39,7 @@ TEACHER_METHOD = "ce_mix"
 """The row that serves as the teacher of the rows with KD."""
 
 CHOICES = {
-    "dataset": DATASETS,
+    "dataset": (*DATASETS, "custom"),
     "arch": (*ENCODERS, "custom"),
     "method": tuple(METHODS),
     "mixing": MIXINGS,
@@ -73,9 +73,9 @@ class TrainConfig:
     """
 
     method: str = "genscl_mix"  # a row of the table, one of METHODS
-    dataset: str = "digits"  # digits, cifar10, cifar100
+    dataset: str = "digits"  # digits, cifar10, cifar100 ("custom": your own Dataset, from Python)
     labels_per_class: int = 10  # labelled training images of each class; 0: all
-    arch: str = "resnet_small"  # resnet_small, resnet18, resnet34, resnet50
+    arch: str = "resnet_small"  # resnet_small, resnet18, resnet34, resnet50 ("custom": your own encoder, from Python)
     seed: int = 0  # weights, order, augmentation, and which labels are kept
     epochs: int = 200  # passes over the training images
     batch_size: int = 50  # N, images of a batch
@@ -126,8 +126,8 @@ class TrainConfig:
 
     def _check_method(self):
         method = METHODS[self.method]
-        if method.queues and self.views < 2:
-            raise ValueError(f"views: {self.method} needs 2 or more (queries and keys), got {self.views}")
+        if method.objective != "cross_entropy" and self.views < 2:
+            raise ValueError(f"views: {self.method} contrasts views and needs 2 or more, got {self.views}")
         if method.queues and self.queue_size < self.batch_size * (self.views - 1):
             raise ValueError(f"queue_size: expected at least the {self.batch_size * (self.views - 1)} keys of a batch, "
                              f"got {self.queue_size}")
@@ -186,8 +186,18 @@ def make_configs(parameters: dict) -> list[TrainConfig]:
     method = parameters.get("method", TrainConfig.method)
     values = {name: parameters[name] for name in PARAMETERS if name in parameters}
     values |= parameters.get("by_method", {}).get(method, {})
+    values.pop("min_accuracy", None)
     first = values.pop("seed", TrainConfig.seed)
     return [TrainConfig(**values, seed=first + k) for k in range(parameters.get("seeds", 1))]
+
+
+def min_accuracy(parameters: dict, method: str) -> float:
+    """Return what a method's mean accuracy must reach: its own value in ``by_method``, or the one for all.
+
+    >>> min_accuracy({"min_accuracy": 0.9, "by_method": {"simclr": {"min_accuracy": 0.8}}}, "simclr")
+    0.8
+    """
+    return parameters.get("by_method", {}).get(method, {}).get("min_accuracy", parameters.get("min_accuracy", 0.0))
 
 
 def check_parameters(parameters: dict) -> None:
@@ -208,6 +218,6 @@ def check_parameters(parameters: dict) -> None:
     for method, values in parameters.get("by_method", {}).items():
         require_choice("by_method", method, METHODS)
         check_type(f"by_method, {method}", values, dict)
-        check_names(values, PARAMETERS)
+        check_names(values, [name for name in (*PARAMETERS, "min_accuracy") if name not in ("method", "seed", "teacher")])
     for method in METHODS:
         make_configs({**parameters, "method": method, "seeds": 1})

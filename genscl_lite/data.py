@@ -9,7 +9,9 @@ import sys
 import tarfile
 import urllib.request
 from dataclasses import dataclass, replace
+from http.client import HTTPException
 from pathlib import Path
+from urllib.error import HTTPError
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from torch import Tensor
 from torchvision.datasets.utils import check_integrity
 
 from genscl_lite.checks import require_choice
+from genscl_lite.runfolder import RunFolderError, locked
 
 
 @dataclass(frozen=True)
@@ -173,13 +176,14 @@ def download_cifar(name: str, root: str | Path | None = None, urls: tuple[str, .
     root.mkdir(parents=True, exist_ok=True)
     path = root / archive.filename
     failures = []
-    for url in archive.urls if urls is None else urls:
-        if check_integrity(path, archive.md5):
-            break
-        try:
-            _fetch(url, path, archive.md5)
-        except (OSError, ValueError) as error:
-            failures.append(f"{url}: {error}")
+    with locked(root):
+        for url in archive.urls if urls is None else urls:
+            if check_integrity(path, archive.md5):
+                break
+            try:
+                _fetch(url, path, archive.md5)
+            except (OSError, HTTPException, ValueError) as error:
+                failures.append(f"{url}: {error}")
     if not check_integrity(path, archive.md5):
         raise ConnectionError(f"{name}: no mirror gave {archive.filename}:\n  " + "\n  ".join(failures))
     with tarfile.open(path) as tar:
@@ -195,7 +199,13 @@ def _fetch(url: str, path: Path, md5: str) -> None:
         return
     begin = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={begin}-"} if begin else {})
-    with urllib.request.urlopen(request, timeout=60) as response:
+    try:
+        response = urllib.request.urlopen(request, timeout=60)
+    except HTTPError as error:
+        if error.code == 416:  # there is nothing behind what we have, and that is wrong
+            part.unlink()
+        raise
+    with response:
         resumed = response.status == 206
         total = (begin if resumed else 0) + int(response.headers.get("Content-Length", 0))
         with part.open("ab" if resumed else "wb") as file:
@@ -218,7 +228,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         print(download_cifar(options.dataset, options.root))
-    except ConnectionError as error:
+    except (ConnectionError, RunFolderError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -35,6 +35,8 @@ class Teacher:
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
             shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ValueError(f"classifier: expected logits of shape ({len(images)}, C) for {len(images)} images, got {shape}")
+        if not torch.isfinite(logits).all():
+            raise ValueError("classifier: its logits hold NaN or infinity")
         return F.softmax(logits.float() / self.temperature, dim=1)
 
 

@@ -75,7 +75,8 @@ def label_similarity(labels: Tensor, contrast_labels: Tensor | None = None, simi
     require_choice("similarity", similarity, SIMILARITIES)
     if labels.ndim == 1:
         return (labels[:, None] == contrast_labels[None, :]).float()
-    return label_features(labels, similarity) @ label_features(contrast_labels, similarity).T
+    with torch.autocast(labels.device.type, enabled=False):
+        return label_features(labels, similarity) @ label_features(contrast_labels, similarity).T
 
 
 def label_features(labels: Tensor, similarity: str = "cosine") -> Tensor:
@@ -128,7 +129,7 @@ def gen_supcon_loss(
         similarity: one of ``SIMILARITIES``; only for distributions.
         weighting: "normalized" or "eq2".
         base_temperature: multiply the loss by temperature / base_temperature, as SupContrast and the reference code do.
-        validate: check values too (finite, non-negative, sums); costs one synchronisation on a GPU.
+        validate: check values too (finite, non-negative, sums), which makes a GPU wait.
         return_parts: return ``LossParts`` instead of the loss.
 
     Returns:
@@ -142,12 +143,8 @@ def gen_supcon_loss(
     >>> bool(gen_supcon_loss(z, y) < gen_supcon_loss(z, y.flip(1)[[0, 2, 1, 3]]))
     True
     """
-    require_positive("temperature", temperature)
-    if base_temperature is not None:
-        require_positive("base_temperature", base_temperature)
-    require_choice("similarity", similarity, SIMILARITIES)
-    require_choice("weighting", weighting, WEIGHTINGS)
-    latents, labels, anchor_mask = _rows_of_views(latents, labels, anchor_mask)
+    _check_options(temperature, similarity, weighting, base_temperature)
+    latents, labels, anchor_mask = _rows_of_views(latents, labels, anchor_mask, labelled=weights is None)
     _check_latents(latents, contrast_latents, validate)
     if anchor_mask is not None and (anchor_mask.shape != latents.shape[:1] or anchor_mask.dtype != torch.bool):
         raise ValueError(f"anchor_mask: expected bool of shape ({len(latents)},), "
@@ -167,7 +164,7 @@ def gen_supcon_loss(
             scores.fill_diagonal_(float("-inf"))
         log_partition = scores.logsumexp(dim=1)
 
-        # attraction_i = sum_j s_ij z_i.z_j and total_i = W_i, over j in A(i)
+        # total_i = W_i and attraction_i = sum_j w_ij z_i.z_j, over j in A(i)
         if weights is not None:
             similar = _WeightMatrix(weights.to(dtype), itself)
         elif labels.ndim == 1:
@@ -175,12 +172,11 @@ def gen_supcon_loss(
         else:
             similar = _Distributions(labels, contrast_labels, similarity, itself)
         total, attraction = similar.sums(z, contrast_z)
-        total, attraction = total.to(dtype), attraction.to(dtype) / temperature
-        resembled = total > 0
+        resembled, total = total > 0, total.to(dtype)
         anchors = torch.ones_like(resembled) if anchor_mask is None else anchor_mask
 
         counted = resembled & anchors
-        cross_entropy = torch.where(counted, log_partition - attraction / total.where(resembled, 1), 0)
+        cross_entropy = torch.where(counted, log_partition - attraction.to(dtype) / temperature, 0)
         if weighting == "normalized":
             loss = cross_entropy.sum() / counted.sum().clamp(min=1)
         else:
@@ -190,15 +186,16 @@ def gen_supcon_loss(
         if not return_parts:
             return loss
         with torch.no_grad():
-            entropy = torch.where(counted, similar.entropy(total, dtype), 0).sum() / counted.sum().clamp(min=1)
+            entropy = torch.where(counted, similar.entropy().to(dtype), 0).sum() / counted.sum().clamp(min=1)
             kl = cross_entropy.sum() / counted.sum().clamp(min=1) - entropy
             return LossParts(loss, entropy, kl, (anchors & ~resembled).sum())
 
 
 class GenSupConLoss(nn.Module):
-    """``gen_supcon_loss`` as a module that keeps its options; a drop-in for SupContrast's ``SupConLoss``.
+    """``gen_supcon_loss`` as a module that keeps its options.
 
-    Args: ``temperature``, ``similarity``, ``weighting``, ``base_temperature``, ``validate``, ``return_parts`` as there.
+    Called as SupContrast's ``SupConLoss`` is, with (N, V, D) latents and (N,) class numbers or none, and with all that
+    ``gen_supcon_loss`` takes beyond. Arguments and errors: see there.
 
     >>> loss = GenSupConLoss(temperature=0.1)
     >>> z = torch.randn(8, 2, 16, generator=torch.Generator().manual_seed(0))  # 8 images, 2 views
@@ -206,32 +203,56 @@ class GenSupConLoss(nn.Module):
     torch.Size([])
     """
 
-    def __init__(self, temperature: float = 0.1, **options):
+    def __init__(
+        self,
+        temperature: float = 0.1,
+        similarity: str = "cosine",
+        weighting: str = "normalized",
+        base_temperature: float | None = None,
+        validate: bool = True,
+        return_parts: bool = False,
+    ):
         super().__init__()
-        require_positive("temperature", temperature)
-        self.options = {"temperature": temperature, **options}
+        self.options = {"temperature": temperature, "similarity": similarity, "weighting": weighting,
+                        "base_temperature": base_temperature}  # fmt: skip
+        _check_options(**self.options)
+        self.options |= {"validate": validate, "return_parts": return_parts}
 
-    def forward(self, latents: Tensor, labels: Tensor | None = None, **contrast) -> Tensor | LossParts:
-        return gen_supcon_loss(latents, labels, **contrast, **self.options)
+    def forward(
+        self,
+        latents: Tensor,
+        labels: Tensor | None = None,
+        *,
+        contrast_latents: Tensor | None = None,
+        contrast_labels: Tensor | None = None,
+        weights: Tensor | None = None,
+        anchor_mask: Tensor | None = None,
+    ) -> Tensor | LossParts:
+        return gen_supcon_loss(latents, labels, contrast_latents=contrast_latents, contrast_labels=contrast_labels,
+                               weights=weights, anchor_mask=anchor_mask, **self.options)
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in self.options.items())
 
 
-# Three forms of label similarity. Each knows its sums over A(i) and, on demand, its entropies.
+# Three forms of label similarity. Each gives, over A(i), W_i with the mean of z_i.z_j weighted by w_ij (0 where W_i is 0)
+# and then, on demand, the entropies H(w_i).
 
 
 class _WeightMatrix:
     """The caller's own s, (M, K)."""
 
     def __init__(self, weights: Tensor, itself: bool):
-        self.s = weights.masked_fill(torch.eye(len(weights), dtype=torch.bool, device=weights.device), 0) if itself else weights
+        s = weights.masked_fill(torch.eye(len(weights), dtype=torch.bool, device=weights.device), 0) if itself else weights
+        self.largest = s.amax(dim=1)
+        self.s = s / self.largest.where(self.largest > 0, 1)[:, None]  # however small or large, no sum is lost
 
     def sums(self, z: Tensor, contrast_z: Tensor) -> tuple[Tensor, Tensor]:
-        return self.s.sum(dim=1), ((self.s @ contrast_z) * z).sum(dim=1)
+        self.total = self.s.sum(dim=1)
+        return self.total * self.largest, _ratio(((self.s @ contrast_z) * z).sum(dim=1), self.total)
 
-    def entropy(self, total: Tensor, dtype: torch.dtype) -> Tensor:
-        return _entropy(self.s, total)
+    def entropy(self) -> Tensor:
+        return _entropy(self.s, self.total)
 
 
 class _ClassNumbers:
@@ -246,10 +267,11 @@ class _ClassNumbers:
         counts = self.contrast_index.bincount(minlength=self.classes)
         class_sums = z.new_zeros(self.classes, z.shape[1]).index_add(0, self.contrast_index, contrast_z)
         others = class_sums[self.index] - z if self.itself else class_sums[self.index]
-        return counts[self.index] - int(self.itself), (others * z).sum(dim=1)
+        self.total = (counts[self.index] - int(self.itself)).to(z.dtype)
+        return self.total, _ratio((others * z).sum(dim=1), self.total)
 
-    def entropy(self, total: Tensor, dtype: torch.dtype) -> Tensor:
-        return total.clamp(min=1).log()
+    def entropy(self) -> Tensor:
+        return self.total.clamp(min=1).log()
 
 
 class _Distributions:
@@ -266,7 +288,10 @@ class _Distributions:
         self.itself = itself
 
     def sums(self, z: Tensor, contrast_z: Tensor) -> tuple[Tensor, Tensor]:
-        z, contrast_z = z.to(self.dtype), contrast_z.to(self.dtype)
+        self.total, attraction = self._exact_sums(z.to(self.dtype), contrast_z.to(self.dtype))
+        return self.total, _ratio(attraction, self.total)
+
+    def _exact_sums(self, z: Tensor, contrast_z: Tensor) -> tuple[Tensor, Tensor]:
         everything = self.phi @ self.contrast_phi.sum(dim=0)
         attraction = ((self.phi @ (self.contrast_phi.T @ contrast_z)) * z).sum(dim=1)
         if not self.itself:
@@ -281,30 +306,45 @@ class _Distributions:
             attraction = attraction.index_put((rows,), ((s @ z) * z[rows]).sum(dim=1))
         return total, attraction
 
-    def entropy(self, total: Tensor, dtype: torch.dtype, rows: int = 1024) -> Tensor:
-        phi, contrast_phi = self.phi.to(dtype), self.contrast_phi.to(dtype)
+    def entropy(self, rows: int = 1024) -> Tensor:
         blocks = []
-        for start in range(0, len(phi), rows):
-            s = phi[start : start + rows] @ contrast_phi.T
+        for start in range(0, len(self.phi), rows):
+            s = self.phi[start : start + rows] @ self.contrast_phi.T
             if self.itself:
                 s.diagonal(start).zero_()
-            blocks.append(_entropy(s, total[start : start + rows]))
+            blocks.append(_entropy(s, self.total[start : start + rows]))
         return torch.cat(blocks)
 
 
+def _ratio(value: Tensor, total: Tensor) -> Tensor:
+    return torch.where(total > 0, value / total.where(total > 0, 1), 0)
+
+
 def _entropy(s: Tensor, total: Tensor) -> Tensor:
-    return torch.special.entr(s / total.where(total > 0, 1)[:, None]).sum(dim=1)
+    return torch.special.entr(_ratio(s, total[:, None])).sum(dim=1)
 
 
 # Checks: each message names the argument, what was expected and what came.
 
 
-def _rows_of_views(latents, labels, anchor_mask):
+def _check_options(temperature, similarity, weighting, base_temperature):
+    require_positive("temperature", temperature)
+    if base_temperature is not None:
+        require_positive("base_temperature", base_temperature)
+    require_choice("similarity", similarity, SIMILARITIES)
+    require_choice("weighting", weighting, WEIGHTINGS)
+
+
+def _rows_of_views(latents, labels, anchor_mask, labelled):
     """Bring (N, V, D) latents and what belongs to them to M = V*N rows, view by view."""
     if latents.ndim != 3:
         return latents, labels, anchor_mask
     images, views = latents.shape[:2]
     rows = latents.transpose(0, 1).flatten(0, 1)
+    if anchor_mask is not None and anchor_mask.shape == (images, views):
+        anchor_mask = anchor_mask.T.reshape(-1)
+    if not labelled:
+        return rows, labels, anchor_mask
     if labels is None:
         labels = torch.arange(images, device=latents.device)
     each_view = labels.shape[:2] == (images, views) and labels.ndim == (3 if labels.is_floating_point() else 2)
@@ -315,8 +355,6 @@ def _rows_of_views(latents, labels, anchor_mask):
     else:
         raise ValueError(f"labels: expected one for each of {images} images (or {images} x {views} views), "
                          f"got shape {tuple(labels.shape)}")
-    if anchor_mask is not None and anchor_mask.shape == (images, views):
-        anchor_mask = anchor_mask.T.reshape(-1)
     return rows, labels, anchor_mask
 
 
@@ -378,7 +416,8 @@ def _check_labels(name: str, labels: Tensor, rows: int, validate: bool = True) -
     if not validate:
         return
     sums = labels.float().sum(dim=1)
-    good = (torch.isfinite(labels) & (labels >= 0)).all(dim=1) & ((sums - 1).abs() < 1e-3)
+    tolerance = 1e-2 if labels.dtype in (torch.float16, torch.bfloat16) else 1e-3  # what such numbers can hold
+    good = (torch.isfinite(labels) & (labels >= 0)).all(dim=1) & ((sums - 1).abs() < tolerance)
     if not good.all():
         row = int((~good).nonzero()[0])
         values = labels[row]

@@ -43,7 +43,7 @@ class MomentumEncoder(nn.Module):
     @torch.no_grad()
     def update(self, encoder: nn.Module) -> None:
         """Move towards ``encoder``, a module of the same structure."""
-        ours, theirs = self.encoder.state_dict(), encoder.state_dict()
+        ours, theirs = ({**dict(module.named_parameters()), **dict(module.named_buffers())} for module in (self.encoder, encoder))
         if ours.keys() != theirs.keys():
             raise ValueError(f"encoder: expected the structure copied at the start, "
                              f"but {sorted(ours.keys() ^ theirs.keys())[0]} is on one side only")

@@ -22,13 +22,15 @@ from papermill.exceptions import PapermillExecutionError
 
 from genscl_lite import runfolder
 from genscl_lite.checks import nearest, require_choice
-from genscl_lite.config import METHODS, TEACHER_METHOD, check_parameters, make_configs
+from genscl_lite.config import METHODS, TEACHER_METHOD, check_parameters, make_configs, min_accuracy
 from genscl_lite.data import load_dataset
-from genscl_lite.results import PROJECT, is_finished, render_table
+from genscl_lite.results import PROJECT, SUMMARIES, is_finished, render_table
 
 NOTEBOOKS = PROJECT / "notebooks"
 PRESETS = NOTEBOOKS / "presets"
 QUIET = {"kernel_name": "python3", "progress_bar": False, "extra_arguments": ["--log-level=ERROR"]}
+ELSEWHERE = {"method": "chosen by --only", "out": "chosen by --out", "seeds": "chosen by --seeds",
+             "teacher": "the row ce_mix of the same table", "by_method": "for a preset file"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         check_parameters(parameters)
         if options.jobs is not None and options.jobs < 1:
             raise ValueError(f"jobs: expected at least 1, got {options.jobs}")
-        out = Path(options.out or Path("runs") / Path(options.preset).stem)
+        out = relative(Path(options.out or Path("runs") / Path(options.preset).stem))
         jobs = plan(parameters, out, options.only)
         if options.dry_run:
             print("\n".join(commands(jobs, options)))
@@ -110,7 +112,12 @@ def parse_parameter(text: str) -> tuple[str, object]:
     name, equals, value = text.partition("=")
     if not equals:
         raise ValueError(f"parameter: expected NAME=VALUE, got {text!r}")
-    return name, yaml.safe_load(value)
+    if name in ELSEWHERE:
+        raise ValueError(f"parameter: {name} is {ELSEWHERE[name]}")
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ValueError(f"parameter: {text!r} is not YAML") from None
 
 
 def plan(parameters: dict, out: Path, only: list[str]) -> list[Job]:
@@ -142,16 +149,18 @@ def commands(jobs: list[Job], options: argparse.Namespace) -> list[str]:
             folder = job.folder / f"seed{config.seed}"
             changed = {name: value for name, value in job.parameters.items() if preset.get(name) != value or name not in preset}
             changed |= {"seed": config.seed, "seeds": 1}
-            words = ["papermill", relative(NOTEBOOKS / "07_train.ipynb"), str(folder / "train.ipynb"),
-                     "-f", relative(preset_path(options.preset))]  # fmt: skip
+            words = ["papermill", str(relative(NOTEBOOKS / "07_train.ipynb")), str(folder / "train.ipynb"),
+                     "-f", str(relative(preset_path(options.preset)))]  # fmt: skip
             for name, value in changed.items():
                 words += ["-p", name, str(value)]
             lines.append(f"mkdir -p {shlex.quote(str(folder))} && {shlex.join(words)}")
     return lines
 
 
-def relative(path: Path) -> str:
-    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+def relative(path: Path) -> Path:
+    """Write a path below the current folder always in the same way."""
+    path = path.absolute()
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def default_jobs() -> int:
@@ -167,21 +176,27 @@ def reproduce(jobs: list[Job], out: Path, workers: int) -> int:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // workers)))  # for the kernels
         print(f"{out}: {len(jobs) - len(waiting)} of {len(jobs)} methods finished, {workers} at a time", flush=True)
         failures = run_all(waiting, workers)
-        if failures:
-            return 1
         table = out / "table.csv"
+        if not any(out.glob(SUMMARIES)):
+            return 1
         if not is_current(table):
             papermill.execute_notebook(
                 str(NOTEBOOKS / "08_reproduce_table.ipynb"), str(out / "08_reproduce_table.ipynb"),
                 {"results": str(out), "table": str(table)}, **QUIET,
             )  # fmt: skip
-    print(f"\n{render_table(pd.read_csv(table))}\n\n{table}")
-    return 0
+    results = pd.read_csv(table).set_index("method", drop=False)
+    print(f"\n{render_table(results)}\n\n{table}", flush=True)
+    for job in jobs:
+        floor = min_accuracy(job.parameters, job.method)
+        if job.method in results.index and results.accuracy_mean[job.method] < floor:
+            failures[job.method] = f"mean accuracy {results.accuracy_mean[job.method]}, expected at least {floor}"
+            print(f"error: {job.method}: {failures[job.method]}", file=sys.stderr)
+    return 1 if failures else 0
 
 
 def is_current(table: Path) -> bool:
     """Tell whether the table was made after the last run had finished."""
-    finished = max(path.stat().st_mtime_ns for path in table.parent.glob("*/seed*/summary.json"))
+    finished = max(path.stat().st_mtime_ns for path in table.parent.glob(SUMMARIES))
     return table.exists() and table.stat().st_mtime_ns >= finished
 
 

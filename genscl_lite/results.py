@@ -25,6 +25,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 RESULTS = PROJECT / "data" / "results"
 PUBLISHED = PROJECT / "data" / "published.csv"
 TABLE_COLUMNS = ("method", "dataset", "arch", "epochs", "seeds", "accuracy_mean", "accuracy_sd", "published", "source", "seconds")
+SUMMARIES = "*/seed*/summary.json"
 KEPT_IMAGES, KEPT_MIXTURES = 2000, 256
 
 
@@ -33,13 +34,14 @@ def finish_run(run: Run, dataset: Dataset, folder: str | Path) -> dict:
 
     ``accuracy_last`` is the result; ``accuracy_best``, the best seen on the test images, is there for comparison only.
     """
-    if is_finished(folder, asdict(run.config)):
-        return runfolder.read_json(Path(folder) / "summary.json")
-    dataset = dataset.to(next(run.model.parameters()).device)
-    summary = summarize(run, probe_run(run, dataset), dataset)
-    runfolder.write_arrays(Path(folder) / "embeddings.npz", **embeddings(run, dataset))
-    runfolder.write_json(Path(folder) / "summary.json", summary)  # last: it marks the run as finished
-    return summary
+    with runfolder.locked(folder, wait=5):
+        if is_finished(folder, asdict(run.config)):
+            return runfolder.read_json(Path(folder) / "summary.json")
+        dataset = dataset.to(run.device)
+        summary = summarize(run, probe_run(run, dataset), dataset)
+        runfolder.write_arrays(Path(folder) / "embeddings.npz", **embeddings(run, dataset))
+        runfolder.write_json(Path(folder) / "summary.json", summary)  # last: it marks the run as finished
+        return summary
 
 
 def probe_run(run: Run, dataset: Dataset) -> Probe | None:
@@ -124,7 +126,7 @@ def read_summaries(folder: str | Path) -> pd.DataFrame:
     Raises:
         FileNotFoundError: there is none.
     """
-    paths = sorted(Path(folder).glob("*/seed*/summary.json"))
+    paths = sorted(Path(folder).glob(SUMMARIES))
     if not paths:
         raise FileNotFoundError(f"{folder}: no finished run (METHOD/seedN/summary.json) in this folder")
     runs = pd.DataFrame([runfolder.read_json(path) for path in paths])
@@ -166,7 +168,7 @@ def render_table(table: pd.DataFrame) -> str:
 
 def keep_results(runs: str | Path, kept: str | Path) -> None:
     """Copy the small files of finished runs: every summary, and of each method's first seed config, log and embeddings."""
-    for summary in sorted(Path(runs).glob("*/seed*/summary.json")):
+    for summary in sorted(Path(runs).glob(SUMMARIES)):
         names = ["summary.json"]
         if summary.parent == min(summary.parents[1].glob("seed*")):
             names += ["config.json", "log.csv", "embeddings.npz"]

@@ -89,8 +89,10 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
         RunFolderError: the file is cut short or is no checkpoint.
     """
     try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError) as error:
+        state = torch.load(path, map_location=device, weights_only=True)
+        state["parts"], state["progress"]
+        return state
+    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError, TypeError) as error:
         raise RunFolderError(f"{path}: damaged or no checkpoint ({type(error).__name__}); "
                              "delete it to start this run from the beginning") from None
 

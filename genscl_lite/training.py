@@ -40,11 +40,15 @@ class Run:
     seconds: float = 0.0
     log: list[dict] = dataclasses.field(default_factory=list)
 
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
     def state_dict(self) -> dict:
         parts = {name: part.state_dict() for name, part in self._parts().items()}
         random = {"generator": self.generator.get_state(), "torch": torch.get_rng_state()}
-        if torch.cuda.is_available():
-            random["cuda"] = torch.cuda.get_rng_state()
+        if self.device.type == "cuda":
+            random["cuda"] = torch.cuda.get_rng_state(self.device)
         progress = {"epoch": self.epoch, "seconds": self.seconds, "log": self.log}
         return {"config": dataclasses.asdict(self.config), "parts": parts, "random": random, "progress": progress}
 
@@ -53,8 +57,8 @@ class Run:
             part.load_state_dict(state["parts"][name])
         self.generator.set_state(state["random"]["generator"].cpu())
         torch.set_rng_state(state["random"]["torch"].cpu())
-        if "cuda" in state["random"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state(state["random"]["cuda"].cpu())
+        if "cuda" in state["random"] and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random"]["cuda"].cpu(), self.device)
         self.epoch, self.seconds, self.log = (state["progress"][name] for name in ("epoch", "seconds", "log"))
 
     def _parts(self) -> dict:
@@ -82,7 +86,7 @@ def pretrain(
         config: what to do.
         dataset: of ``load_dataset``; moved to the device and kept there.
         folder: the run's own folder, or None to write nothing.
-        encoder: any module from images to (N, F), instead of ``config.arch`` (then "custom").
+        encoder: any module from images to (N, F), instead of ``config.arch`` (then "custom"); trained in place.
         teacher: instead of the one trained in the folder ``config.teacher``, for methods with KD.
         device: default: the GPU if there is one.
         on_epoch: called with the run after each epoch.
@@ -95,8 +99,10 @@ def pretrain(
         RunFolderError: the folder is in use, holds another configuration or a damaged checkpoint.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    _check_custom(config, encoder)
-    teacher = teacher or load_teacher(config, dataset, device)
+    _check_fit(config, dataset, encoder, teacher)
+    teacher = teacher or load_teacher(config, dataset)
+    if teacher:
+        teacher.classifier.to(device)
     dataset = dataset.to(device)
     with runfolder.locked(folder, wait=5) if folder else nullcontext(), _own_random_state(config.seed, device):
         run = new_run(config, dataset, encoder, device)
@@ -108,10 +114,11 @@ def pretrain(
         while run.epoch < config.epochs:
             train_epoch(run, dataset, teacher, step_model)
             if folder and (run.epoch % config.checkpoint_every == 0 or run.epoch == config.epochs):
-                runfolder.write_checkpoint(Path(folder) / "checkpoint.pt", run.state_dict())
                 runfolder.write_log(Path(folder) / "log.csv", run.log)
+                runfolder.write_checkpoint(Path(folder) / "checkpoint.pt", run.state_dict())
             if on_epoch:
                 on_epoch(run)
+    run.model.eval()
     return run
 
 
@@ -144,7 +151,7 @@ def train_epoch(run: Run, dataset: Dataset, teacher: Teacher | None, step_model:
 
         with autocast(config, device):
             if method.distils:
-                targets = torch.cat([targets, teacher(images)[:, None]], dim=1)
+                targets = torch.cat([targets, teacher_labels(teacher, images, dataset)[:, None]], dim=1)
             if method.queues:
                 queries = len(index)  # the first views; the others are keys
                 outputs, keys = step_model(images[:queries]), run.key_encoder(images[queries:])
@@ -173,6 +180,14 @@ def train_epoch(run: Run, dataset: Dataset, teacher: Teacher | None, step_model:
         "images_per_second": len(dataset.train_labels) / seconds, "seconds": run.seconds,
         "knn_accuracy": accuracies[0], "accuracy": accuracies[1],
     })  # fmt: skip
+
+
+def teacher_labels(teacher: Teacher, images: Tensor, dataset: Dataset) -> Tensor:
+    """Return the teacher's (M, C) distributions for the very images the student sees."""
+    labels = teacher(images)
+    if labels.shape[1] != dataset.num_classes:
+        raise ValueError(f"teacher: expected {dataset.num_classes} classes as in {dataset.name}, got {labels.shape[1]}")
+    return labels
 
 
 def contrast_in_batch(config: TrainConfig, outputs: Tensor, targets: Tensor, index: Tensor, target_weights) -> LossParts:
@@ -231,7 +246,7 @@ def new_model(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None =
     return Model(encoder, config.latent_dim, dataset.image_shape)
 
 
-def load_teacher(config: TrainConfig, dataset: Dataset, device: torch.device | str = "cpu") -> Teacher | None:
+def load_teacher(config: TrainConfig, dataset: Dataset) -> Teacher | None:
     """Load the classifier of the same seed that a finished run left in ``config.teacher``; None for methods without KD.
 
     Raises:
@@ -253,7 +268,7 @@ def load_teacher(config: TrainConfig, dataset: Dataset, device: torch.device | s
                              f"this run has {getattr(config, name)!r}")
     model = new_model(theirs, dataset)
     model.load_state_dict(runfolder.read_checkpoint(folder / "checkpoint.pt")["parts"]["model"])
-    return Teacher(model.to(device), config.teacher_temperature)
+    return Teacher(model, config.teacher_temperature)
 
 
 def learning_rate(config: TrainConfig, epoch: float) -> float:
@@ -300,7 +315,15 @@ def _own_random_state(seed: int, device: torch.device):
         yield
 
 
-def _check_custom(config: TrainConfig, encoder: nn.Module | None) -> None:
+def _check_fit(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None, teacher: Teacher | None) -> None:
+    """Raise ValueError where the configuration says another thing than the arguments."""
     if (encoder is not None) != (config.arch == "custom"):
-        raise ValueError(f"arch: \"custom\" and an encoder go together, got arch={config.arch!r} "
+        raise ValueError(f'arch: "custom" and an encoder go together, got arch={config.arch!r} '
                          f"{'with' if encoder is not None else 'without'} one")
+    if dataset.name != config.dataset:
+        raise ValueError(f"dataset: the configuration says {config.dataset!r}, the data set is {dataset.name!r}")
+    if teacher is not None and not METHODS[config.method].distils:
+        raise ValueError(f"teacher: method {config.method} learns from none; take one with KD")
+    if teacher is not None and teacher.temperature != config.teacher_temperature:
+        raise ValueError(f"teacher_temperature: the configuration says {config.teacher_temperature}, "
+                         f"the teacher has {teacher.temperature}")

@@ -119,6 +119,51 @@ def test_views_are_float32_in_range_and_repeatable(name):
     assert torch.equal(build_augment("none")(images), images / 255)
 
 
+def test_how_often_colour_changes():
+    images = torch.rand(1, 3, 4, 4, generator=G).expand(2000, 3, 4, 4)
+
+    def share(augment, changed):
+        return changed(augment(images, torch.Generator().manual_seed(0))).float().mean()
+
+    def any_change(views):
+        return (views != images).flatten(1).any(1)
+
+    def gray(views):
+        return (views[:, :1] - views).abs().flatten(1).amax(1) < 1e-6
+
+    assert abs(share(Augment(jitter=(0.4, 0.4, 0.4, 0.1), jitter_probability=0.8), any_change) - 0.8) < 0.03
+    assert abs(share(Augment(grayscale=0.2), gray) - 0.2) < 0.03
+
+
+def test_strengths_go_both_ways():
+    augment, gray = Augment(jitter=(0.4, 0, 0, 0), jitter_probability=1), torch.full((2000, 3, 2, 2), 0.5)
+    factors = augment(gray, torch.Generator().manual_seed(0))[:, 0, 0, 0] / 0.5
+    assert 0.6 <= factors.min() < 0.62 and 1.38 < factors.max() <= 1.4 and abs(factors.mean() - 1) < 0.02
+
+
+def test_the_order_of_colour_changes_varies():
+    image = torch.rand(1, 3, 4, 4, generator=G)
+    augment = Augment(jitter=(0.9, 0.9, 0, 0), jitter_probability=1)
+    views = [augment(image, torch.Generator().manual_seed(seed)) for seed in range(8)]
+    same = [_one_order(image, seed) for seed in range(8)]
+    assert 0 < sum(torch.allclose(a, b, atol=1e-6) for a, b in zip(views, same, strict=True)) < 8
+
+
+def _one_order(image, seed):
+    """Brightness before contrast, with the same draws."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(4, generator=generator).tolist()
+    first, second = (0.1 + 1.8 * torch.rand(1, generator=generator) for _ in range(2))
+    brightness, contrast = (first, second) if order.index(0) < order.index(1) else (second, first)
+    return adjust_contrast(adjust_brightness(image, brightness), contrast)
+
+
+def test_the_presets_of_the_papers():
+    crop, jitter = AUGMENTATIONS["crop"], AUGMENTATIONS["crop_jitter"]
+    assert (crop.crop_scale, crop.crop_ratio, crop.flip) == ((0.2, 1.0), (3 / 4, 4 / 3), 0.5) and not any(crop.jitter)
+    assert (jitter.jitter, jitter.jitter_probability, jitter.grayscale) == ((0.4, 0.4, 0.4, 0.1), 0.8, 0.2)
+
+
 def test_colour_of_gray_images_is_refused():
     with pytest.raises(ValueError, match="3 channels"):
         build_augment("crop_jitter")(torch.zeros(2, 1, 8, 8))

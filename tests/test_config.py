@@ -27,6 +27,7 @@ from genscl_lite.reproduce import NOTEBOOKS, PRESETS, presets, read_preset
     (dict(warmup_epochs=200), "warmup_epochs: expected fewer than the 200 epochs"),
     (dict(method="genscl_mix_kd_queue", queue_size=49), "queue_size: expected at least the 50 keys of a batch, got 49"),
     (dict(method="genscl_mix_kd_queue", views=1), "views: "),
+    (dict(method="simclr", views=1), "views: simclr contrasts views and needs 2 or more, got 1"),
     (dict(method="genscl_kd", label_weight=0.0, kd_weight=0.0), "label_weight and kd_weight"),
 ])  # fmt: skip
 def test_bad_values_are_named(change, message):
@@ -54,6 +55,7 @@ def test_configs_of_all_seeds_with_what_a_method_changes():
     ({"by_method": {"cee": {}}}, "by_method: 'cee' is unknown"),
     ({"by_method": {"ce": {"epoch": 3}}}, "epoch: unknown parameter .did you mean 'epochs'"),
     ({"by_method": {"simclr": {"temperature": 0}}}, "temperature: "),
+    ({"by_method": {"simclr": {"method": "ce"}}}, "method: unknown parameter"),
 ])  # fmt: skip
 def test_bad_parameters_are_named(parameters, message):
     with pytest.raises(ValueError, match=message):

@@ -107,6 +107,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         asked = self.headers.get("Range")
         self.server.ranges.append(asked)
+        if asked and int(asked[6:-1]) >= len(self.server.body):
+            return self.send_error(416)
         body = self.server.body[int(asked[6:-1]) :] if asked else self.server.body
         self.send_response(206 if asked else 200)
         self.send_header("Content-Length", str(len(body)))
@@ -141,7 +143,15 @@ def test_a_mirror_with_another_file_or_none_is_passed_over(tiny_cifar, tmp_path)
     assert len(wrong.ranges) == len(right.ranges) == 1 and right.ranges == [None]
     with pytest.raises(ConnectionError, match="(?s)no mirror gave.*another md5"):
         download_cifar("cifar10", tmp_path / "other", (wrong.url,))
-    assert not list((tmp_path / "other").iterdir())
+    assert [path.name for path in (tmp_path / "other").iterdir()] == [".lock"]
+
+
+def test_a_wrong_part_of_full_length_is_thrown_away(tiny_cifar, tmp_path):
+    archive, _ = tiny_cifar
+    (tmp_path / "cifar-10-python.tar.gz.part").write_bytes(b"x" * len(archive))
+    server = Server(archive)
+    download_cifar("cifar10", tmp_path, (server.url, server.url))
+    assert server.ranges == [f"bytes={len(archive)}-", None]
 
 
 def test_missing_and_damaged_files_are_named(tiny_cifar, tmp_path, monkeypatch):

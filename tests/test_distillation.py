@@ -58,5 +58,7 @@ def test_bad_weights_are_named(loss, weights, message):
 def test_a_bad_teacher_is_named():
     with pytest.raises(ValueError, match="temperature: "):
         Teacher(nn.Identity(), temperature=0)
+    with pytest.raises(ValueError, match="classifier: its logits hold NaN"):
+        Teacher(nn.Flatten())(torch.full((2, 1, 4, 4), float("nan")))
     with pytest.raises(ValueError, match=r"classifier: expected logits of shape \(2, C\)"):
         Teacher(nn.Identity())(torch.zeros(2, 1, 4, 4))

@@ -23,6 +23,11 @@ def test_knn_equals_scikit_learn(rows, neighbours):
     assert ours == theirs.fit(train.numpy(), labels.numpy()).score(test.numpy(), truth.numpy())
 
 
+def test_knn_asks_the_training_rows():
+    train, test = torch.eye(2), torch.tensor([[1.0, 0.1], [0.1, 1.0]])
+    assert knn_accuracy(train, torch.tensor([0, 1]), test, torch.tensor([1, 0]), neighbours=1) == 0.0
+
+
 def test_knn_with_more_neighbours_than_rows():
     assert knn_accuracy(torch.eye(3), torch.arange(3), torch.eye(3), torch.arange(3), neighbours=200) == 1.0
 
@@ -55,6 +60,14 @@ def test_the_probe_learns_what_is_linear_and_only_that(digits):
     assert probe.accuracy_last == probe.accuracy_best == 1.0
     blank = linear_probe(nn.Flatten(), separable(torch.zeros_like(marked), labels), Augment(), **options)
     assert blank.accuracy_last == 0.1
+
+
+def test_the_probes_learning_rate_falls_three_times(digits, monkeypatch):
+    rates = []
+    step = torch.optim.SGD.step
+    monkeypatch.setattr(torch.optim.SGD, "step", lambda self, *a: rates.append(self.param_groups[0]["lr"]) or step(self, *a))
+    linear_probe(nn.Flatten(), digits, Augment(), epochs=20, batch_size=30, learning_rate=5.0)
+    assert torch.allclose(torch.tensor(rates), torch.tensor([5.0] * 12 + [1.0] * 3 + [0.2] * 3 + [0.04] * 2))
 
 
 def test_the_probe_leaves_the_encoder_and_repeats(digits):

@@ -64,6 +64,15 @@ def test_a_batch_shares_its_draw_and_images_do_not():
         assert len(each[each < 1].unique()) > 20
 
 
+def test_partners_are_drawn_at_random():
+    """Not rolled: over some batches the first image meets many others."""
+    partners = set()
+    for seed in range(30):
+        _, y = mixup(*traceable(8), generator=generator(seed))
+        partners |= {int(i) for i in y[0].nonzero().flatten()}
+    assert partners == set(range(8))
+
+
 def test_the_coin_is_fair():
     mixups = 0
     for seed in range(200):

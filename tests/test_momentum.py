@@ -24,6 +24,15 @@ def test_parameters_and_running_statistics_are_averaged_counts_are_copied():
     assert not torch.equal(before["1.running_mean"], key.encoder.state_dict()["1.running_mean"])
 
 
+def test_tied_weights_move_once():
+    query = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    query[1].weight = query[0].weight
+    key, before = MomentumEncoder(query, momentum=0.9), query[0].weight.detach().clone()
+    query[0].weight.data += 1
+    key.update(query)
+    assert torch.allclose(key.encoder[1].weight, before + 0.1)
+
+
 def test_momentum_zero_copies():
     query, key = network(), None
     key = MomentumEncoder(query, momentum=0)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,7 +13,7 @@ import yaml
 
 from genscl_lite import runfolder
 from genscl_lite.config import METHODS
-from genscl_lite.reproduce import main
+from genscl_lite.reproduce import main, plan, relative
 from genscl_lite.results import PROJECT, RESULTS, TABLE_COLUMNS, make_table, read_summaries, render_table
 from tests.conftest import QUICK
 
@@ -77,6 +78,8 @@ def test_a_dry_run_prints_commands_that_do_the_same(preset, tmp_path, capsys):
     (["missing.yaml"], "error: preset: 'missing.yaml' is unknown"),
     (["digits", "--only", "gensclmix"], "error: only: 'gensclmix' is unknown (did you mean 'genscl_mix'?)"),
     (["digits", "-p", "epoch=3"], "error: epoch: unknown parameter (did you mean 'epochs'?)"),
+    (["digits", "-p", "method=supcon"], "error: parameter: method is chosen by --only"),
+    (["digits", "-p", "epochs=["], "error: parameter: 'epochs=[' is not YAML"),
     (["digits", "-p", "epochs"], "error: parameter: expected NAME=VALUE, got 'epochs'"),
     (["digits", "-p", "learning_rate=1e-3"], "error: learning_rate: expected float, got '1e-3' (YAML reads 1e-3 as text"),
     (["digits", "--seeds", "0"], "error: seeds: expected at least 1, got 0"),
@@ -100,11 +103,24 @@ def test_a_second_run_in_the_same_folder_says_so(preset, tmp_path, capsys):
 
 
 def test_a_failing_run_is_reported_and_kept(preset, tmp_path, capsys):
-    assert main([preset, "--only", "genscl_kd", "-p", "min_accuracy=0.99"]) == 1
+    assert main([preset, "--only", "genscl_kd", "-p", "learning_rate=1e30", "-p", "warmup_epochs=0"]) == 2  # YAML: text
+    assert main([preset, "--only", "genscl_kd", "-p", "learning_rate=1.0e+30", "-p", "warmup_epochs=0"]) == 1
     errors = capsys.readouterr().err
-    assert "error: ce_mix: AssertionError: mean accuracy 0." in errors and "error: genscl_kd: its teacher failed" in errors
+    assert "error: ce_mix: ValueError: loss: not finite in epoch" in errors and "error: genscl_kd: its teacher failed" in errors
     assert (tmp_path / "runs/quick/ce_mix/failed.ipynb").exists()
     assert not (tmp_path / "runs/quick/table.csv").exists()
+
+
+def test_an_accuracy_below_the_floor_fails_each_time(preset, tmp_path, capsys):
+    for message in ("error: ce: AssertionError: mean accuracy 0.", "error: ce: mean accuracy 0."):
+        assert main([preset, "--only", "ce", "-p", "min_accuracy=0.99"]) == 1
+        printed = capsys.readouterr()
+        assert message in printed.err and "| CE | 3 | 2 |" in printed.out
+
+
+def test_the_same_folder_in_other_words_is_the_same(preset, tmp_path):
+    jobs = [plan({}, relative(out), ["genscl_kd"])[-1] for out in (Path("runs/a"), tmp_path / "runs" / "a", Path("./runs/a"))]
+    assert len({job.parameters["teacher"] for job in jobs}) == 1
 
 
 def test_killed_it_leaves_no_kernel_and_the_same_command_goes_on(preset, tmp_path):

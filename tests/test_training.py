@@ -14,7 +14,7 @@ from torch import nn
 from genscl_lite import runfolder, training
 from genscl_lite.config import METHODS, make_configs
 from genscl_lite.data import load_dataset
-from genscl_lite.distillation import Teacher
+from genscl_lite.distillation import Teacher, distilled_loss
 from genscl_lite.losses import gen_supcon_loss
 from genscl_lite.mixing import mix
 from genscl_lite.results import finish_run, is_finished
@@ -98,6 +98,67 @@ def test_queries_meet_keys_and_queue_with_their_own_targets(quick, digits):
     expected = sum(weight * gen_supcon_loss(z[:4], y[:4, t], contrast_latents=z[4:], contrast_labels=y[4:, t])
                    for t, weight in enumerate([1.0, 0.5]))
     assert torch.isclose(parts.loss, expected)
+
+
+def test_the_teacher_sees_what_the_student_sees_and_speaks_with_its_weight(quick, digits, monkeypatch):
+    seen, weights_used = {"teacher": [], "student": []}, []
+    classifier = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    classifier.register_forward_pre_hook(lambda module, images: seen["teacher"].append(images[0]))
+    student = nn.Flatten()
+    student.register_forward_pre_hook(lambda module, images: seen["student"].append(images[0]) if module.training else None)
+
+    def spy(latents, targets, target_weights, **options):
+        weights_used.append(target_weights)
+        assert torch.allclose(targets[:, 1], (classifier[1](seen["teacher"][-1].flatten(1)) / 2).softmax(1), atol=1e-5)
+        assert ((targets[:, 0] > 0).sum(1) <= 2).all()  # labels of mixtures of two
+        return distilled_loss(latents, targets, target_weights, **options)
+
+    monkeypatch.setattr(training, "distilled_loss", spy)
+    config = quick("genscl_mix_kd", arch="custom", teacher_temperature=2.0, label_weight=0.3, kd_weight=0.7)
+    pretrain(config, digits, encoder=student, teacher=Teacher(classifier, 2.0))
+    assert len(seen["teacher"]) == len(seen["student"]) == 9
+    assert all(torch.equal(a, b) for a, b in zip(seen["teacher"], seen["student"], strict=True))
+    assert weights_used == [[0.3, 0.7]] * 9
+
+
+def test_the_loaded_teacher_has_the_configured_temperature(quick, digits, teacher):
+    cold, warm = (load_teacher(quick("genscl_kd", teacher=teacher, teacher_temperature=t), digits) for t in (1.0, 5.0))
+    images = digits.normalize(digits.test_images[:9] / 255)
+    assert warm(images).max() < cold(images).max()
+
+
+def test_the_queue_remembers_keys_with_the_keys_own_labels(quick, digits, teacher, monkeypatch):
+    """Labels of first and second views differ, as each view is mixed by itself."""
+    mixed, queued = [], []
+
+    def spy(*views, **options):
+        result = mix(*views, **options)
+        mixed.append(result[1])
+        return result
+
+    monkeypatch.setattr(training, "mix", spy)
+    enqueue = training.LabelledQueue.enqueue
+    monkeypatch.setattr(training.LabelledQueue, "enqueue", lambda *a: queued.append(a[2][:, 0]) or enqueue(*a))
+    pretrain(quick("genscl_mix_kd_queue", teacher=teacher, epochs=2), digits)
+    assert all(torch.equal(labels, second) for labels, second in zip(queued, mixed[1::2], strict=True))
+
+
+def test_optimizer_and_loss_get_what_the_configuration_says(quick, digits, monkeypatch):
+    options, rates = [], []
+    monkeypatch.setattr(training, "distilled_loss", lambda *a, **o: options.append(o) or distilled_loss(*a, **o))
+    step = torch.optim.SGD.step
+    monkeypatch.setattr(torch.optim.SGD, "step", lambda self, *a: rates.append(self.param_groups[0]["lr"]) or step(self, *a))
+    asked = {"temperature": 0.2, "base_temperature": 0.07, "similarity": "bhattacharyya", "weighting": "eq2"}
+    config = quick("supcon", sgd_momentum=0.8, weight_decay=0.003, **asked)
+    run = pretrain(config, digits)
+    assert asked.items() <= options[0].items()
+    group = run.optimizer.param_groups[0]
+    assert (group["momentum"], group["weight_decay"]) == (0.8, 0.003)
+    assert rates == pytest.approx([learning_rate(config, step / 3) for step in range(9)])
+
+
+def test_the_finished_model_is_in_evaluation_mode(quick, digits, tmp_path):
+    assert not any(pretrain(quick(), digits, tmp_path).model.training for _ in range(2))
 
 
 def test_the_key_encoder_follows_slowly_and_its_keys_fill_the_queue(quick, digits, teacher):
@@ -287,6 +348,19 @@ def test_a_teacher_that_does_not_fit_is_named(case, message, quick, digits, teac
 def test_a_teacher_module_can_be_given(quick, digits):
     classifier = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     assert pretrain(quick("genscl_mix_kd", label_weight=0.0, epochs=2), digits, teacher=Teacher(classifier)).epoch == 2
+
+
+def test_what_does_not_fit_the_configuration_is_named(quick, digits):
+    with pytest.raises(ValueError, match="dataset: the configuration says 'cifar10', the data set is 'digits'"):
+        pretrain(quick(dataset="cifar10"), digits)
+    with pytest.raises(ValueError, match="teacher: method supcon learns from none"):
+        pretrain(quick("supcon"), digits, teacher=Teacher(nn.Flatten()))
+    with pytest.raises(ValueError, match="teacher_temperature: the configuration says 1.0, the teacher has 3.0"):
+        pretrain(quick("genscl_kd"), digits, teacher=Teacher(nn.Flatten(), 3.0))
+    with pytest.raises(ValueError, match="teacher: expected 10 classes as in digits, got 64"):
+        pretrain(quick("genscl_kd"), digits, teacher=Teacher(nn.Flatten()))
+    own = dataclasses.replace(digits, name="custom")
+    assert pretrain(quick(dataset="custom", epochs=2), own).epoch == 2
 
 
 def test_custom_encoder_and_arch_go_together(quick, digits):
