@@ -68,7 +68,7 @@ def plot_similarities(
 def plot_embedding(points: np.ndarray, classes: np.ndarray, names: list[str], title: str, axis: Axes) -> Axes:
     """Scatter (N, 2) points coloured by class, each class named at its median."""
     colours = sns.color_palette("tab10" if len(names) <= 10 else "husl", len(names))
-    axis.scatter(*points.T, c=[colours[c] for c in classes], s=8, linewidths=0)
+    axis.scatter(*points.T, c=[colours[c] for c in classes], s=12, linewidths=0)
     for c in np.unique(classes):
         x, y = np.median(points[classes == c], axis=0)
         axis.text(x, y, names[c], ha="center", va="center", fontweight="bold",

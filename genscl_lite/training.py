@@ -87,7 +87,8 @@ def pretrain(
         dataset: of ``load_dataset``; moved to the device and kept there.
         folder: the run's own folder, or None to write nothing.
         encoder: any module from images to (N, F), instead of ``config.arch`` (then "custom"); trained in place.
-        teacher: instead of the one trained in the folder ``config.teacher``, for methods with KD.
+        teacher: instead of the one trained in the folder ``config.teacher``, for methods with KD; of its temperature
+            only, not of its weights, the configuration keeps account.
         device: default: the GPU if there is one.
         on_epoch: called with the run after each epoch.
 
