@@ -226,9 +226,7 @@ def evaluate(run: Run, dataset: Dataset) -> tuple[float, float | None]:
 def new_run(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None, device: torch.device) -> Run:
     """Make model, optimizer and, where the method has them, momentum encoder and queue."""
     method = METHODS[config.method]
-    model = new_model(config, dataset, encoder).to(device)
-    if device.type == "cuda":
-        model = model.to(memory_format=torch.channels_last)
+    model = new_model(config, dataset, encoder).to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=config.learning_rate, momentum=config.sgd_momentum,
                                 weight_decay=config.weight_decay)
     run = Run(config, model, optimizer, Generator().manual_seed(config.seed))
