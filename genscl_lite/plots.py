@@ -5,12 +5,28 @@ import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
-from genscl_lite.config import METHODS
+from genscl_lite.config import METHODS, TEACHER_METHOD
 
-FAMILY_COLOURS = {"cross_entropy": "#7f7f7f", "instance": "#bcbd22", "label": "#4c9a52"}
-"""Classifiers gray, SimCLR olive, SupCon and GenSCL green."""
+CLASS_COLOURS = sns.color_palette("colorblind", 10)
+"""One colour a class, the same in all notebooks, told apart by colour-blind readers too."""
+LABEL_COLOUR, LATENT_COLOUR = CLASS_COLOURS[0], CLASS_COLOURS[3]
+"""Blue is what labels say (w, the target), vermilion what latents say (p, the model)."""
+SIMILARITY_MAP = "magma"
+"""Colour map of similarities: black is 0."""
+VALUE_MAP = sns.light_palette("indigo", as_cmap=True)
+"""Colour map of a number for each point, on white: pale is the lowest."""
+WRONG_COLOUR = "crimson"
+"""Frames what is wrong."""
+FAMILY_COLOURS = {"cross_entropy": CLASS_COLOURS[7], "instance": CLASS_COLOURS[1], "label": CLASS_COLOURS[2]}
+"""Classifiers gray, SimCLR orange, SupCon and GenSCL green."""
+
+
+def class_colours(classes: int) -> list:
+    """Return a colour for each class: ``CLASS_COLOURS`` as far as they go, hues around the circle for more."""
+    return CLASS_COLOURS[:classes] if classes <= len(CLASS_COLOURS) else sns.color_palette("husl", classes)
 
 
 def set_style() -> None:
@@ -51,11 +67,11 @@ def plot_similarities(
     """
     order = np.argsort(classes, kind="stable")
     order = order[np.linspace(0, len(order) - 1, min(rows, len(order))).astype(int)]
-    figure, axes = plt.subplots(1, len(matrices), figsize=(4.1 * len(matrices) + 0.6, 4.3), squeeze=False)
+    figure, axes = plt.subplots(1, len(matrices), figsize=(3.4 * len(matrices) + 0.7, 3.65), squeeze=False)
     borders = np.flatnonzero(np.diff(classes[order])) + 0.5
     starts, ends = np.r_[-0.5, borders], np.r_[borders, len(order) - 0.5]
     for axis, (title, matrix) in zip(axes.flat, matrices.items(), strict=True):
-        picture = axis.imshow(matrix[np.ix_(order, order)], cmap="magma", vmin=0, vmax=top, interpolation="nearest")
+        picture = axis.imshow(matrix[np.ix_(order, order)], cmap=SIMILARITY_MAP, vmin=0, vmax=top, interpolation="nearest")
         axis.set_title(title)
         axis.set_xticks((starts + ends) / 2, classes[order][(ends - 0.5).astype(int)])
         axis.set_yticks((starts + ends) / 2, classes[order][(ends - 0.5).astype(int)])
@@ -65,53 +81,225 @@ def plot_similarities(
     return axes[0]
 
 
-def plot_embedding(points: np.ndarray, classes: np.ndarray, names: list[str], title: str, axis: Axes) -> Axes:
-    """Scatter (N, 2) points coloured by class, each class named at its median."""
-    colours = sns.color_palette("tab10" if len(names) <= 10 else "husl", len(names))
-    axis.scatter(*points.T, c=[colours[c] for c in classes], s=12, linewidths=0)
-    for c in np.unique(classes):
-        x, y = np.median(points[classes == c], axis=0)
-        axis.text(x, y, names[c], ha="center", va="center", fontweight="bold",
-                  bbox={"facecolor": "white", "edgecolor": colours[c], "alpha": 0.85, "boxstyle": "round,pad=0.2"})
+def label_colours(labels: np.ndarray) -> np.ndarray:
+    """Return (N, 3) colours: those of (N,) class numbers, or for (N, C) distributions the classes' in the label's shares."""
+    labels = np.asarray(labels)
+    if labels.ndim == 1:
+        return np.array(class_colours(int(labels.max()) + 1))[labels]
+    return labels @ np.array(class_colours(labels.shape[1]))
+
+
+def plot_embedding(
+    points: np.ndarray, labels: np.ndarray, names: list[str], title: str, axis: Axes, values: np.ndarray | None = None
+) -> PathCollection:
+    """Scatter (N, 2) points in their labels' colours, each class named at the median of its own points.
+
+    Args:
+        points: (N, 2).
+        labels: (N, C) distributions or (N,) class numbers.
+        names: of the C classes.
+        title: of the axis.
+        axis: to draw on.
+        values: (N,), to colour by instead, from pale (lowest) to dark, the dark ones on top.
+
+    Returns:
+        The scattered points, for a colour bar.
+    """
+    labels = np.eye(len(names))[labels] if labels.ndim == 1 else labels
+    order = np.arange(len(points)) if values is None else np.argsort(values, kind="stable")
+    colours = {"c": label_colours(labels)} if values is None else {"c": values[order], "cmap": VALUE_MAP}
+    scattered = axis.scatter(*points[order].T, s=16, linewidths=0, **colours)
+    for name, label, colour in zip(names, labels.T, class_colours(len(names)), strict=True):
+        own = label > min(0.99, label.max() - 0.01)
+        axis.text(*np.median(points[own], axis=0), name, ha="center", va="center", fontsize=10, fontweight="bold",
+                  bbox={"facecolor": "white", "edgecolor": colour, "alpha": 0.85, "boxstyle": "round,pad=0.2"})
     axis.set(title=title, xticks=[], yticks=[])
     sns.despine(ax=axis, left=True, bottom=True)
-    return axis
+    return scattered
 
 
 def plot_curves(log: pd.DataFrame, axes: np.ndarray) -> np.ndarray:
-    """Draw a run's log on two axes: the loss above its floor, and the accuracies measured on the way."""
+    """Draw a run's log on two axes: the loss as KL upon its floor, and the accuracies measured on the way."""
     loss, accuracy = axes
     cross_entropy = log.label_entropy + log.kl  # the loss, without a temperature / base_temperature factor
-    loss.plot(log.epoch, cross_entropy, color="#c44e52", label="cross-entropy")
-    loss.plot(log.epoch, log.label_entropy, color="#4c72b0", label="its floor: label entropy")
-    loss.fill_between(log.epoch, log.label_entropy, cross_entropy, color="#c44e52", alpha=0.15, label="KL: still to learn")
-    loss.set(xlabel="epoch", ylabel="nats", title="Loss", ylim=(0, None))
-    loss.legend(frameon=False)
-    for name, label in (("knn_accuracy", "kNN on features"), ("accuracy", "classifier")):
+    loss.fill_between(log.epoch, log.label_entropy, cross_entropy, color=LATENT_COLOUR, alpha=0.4, linewidth=0,
+                      label="KL: what training can change")
+    loss.fill_between(log.epoch, 0, log.label_entropy, color=LABEL_COLOUR, alpha=0.25, linewidth=0,
+                      label="label entropy: the floor")
+    loss.plot(log.epoch, cross_entropy, color=LATENT_COLOUR)
+    loss.plot(log.epoch, log.label_entropy, color=LABEL_COLOUR)
+    loss.set(xlabel="epoch", ylabel="nats", title="Loss", ylim=(0, 1.05 * cross_entropy.max()), xlim=(0, log.epoch.max()))
+    loss.legend(frameon=False, fontsize=10)
+    for name, label, colour in (("knn_accuracy", "kNN on features", "0.25"), ("accuracy", "classifier", "0.6")):
         known = log[["epoch", name]].dropna()
         if len(known):
-            accuracy.plot(known.epoch, 100 * known[name], marker="o", label=label)
+            accuracy.plot(known.epoch, 100 * known[name], marker="o", color=colour, label=label)
     accuracy.set(xlabel="epoch", ylabel="test accuracy, %", title="Accuracy on the way", xlim=loss.get_xlim())
-    accuracy.legend(frameon=False)
+    accuracy.grid(axis="y", alpha=0.4)
+    accuracy.legend(frameon=False, fontsize=10, loc="lower right")
     return axes
 
 
 def plot_table(runs: pd.DataFrame, table: pd.DataFrame, axis: Axes) -> Axes:
-    """Draw each method's runs as dots, their mean with its standard error, and the published number as a diamond."""
+    """Draw each method's runs as dots, their mean with its standard error, and the published number as a diamond.
+
+    On the axis halving the error is always the same step, so that rows near 100 % are told apart.
+    """
     for y, row in enumerate(table.itertuples()):
-        accuracy = 100 * runs.accuracy_last[runs.method == row.method]
+        error = _percent_wrong(runs.accuracy_last[runs.method == row.method])
         colour = FAMILY_COLOURS[METHODS[row.method].objective]
-        axis.plot(accuracy, np.full(len(accuracy), y), "o", color=colour, alpha=0.35, markersize=6, markeredgewidth=0)
-        error = 0 if pd.isna(row.accuracy_sd) else 100 * row.accuracy_sd / row.seeds**0.5
-        axis.errorbar(100 * row.accuracy_mean, y, xerr=error, fmt="o", color=colour, markersize=9, capsize=4, linewidth=2)
+        axis.plot(error, np.full(len(error), y), "o", color=colour, alpha=0.35, markersize=6, markeredgewidth=0)
+        spread = 0 if pd.isna(row.accuracy_sd) else 100 * row.accuracy_sd / row.seeds**0.5
+        axis.errorbar(_percent_wrong(row.accuracy_mean), y, xerr=spread, fmt="o", color=colour, markersize=9, capsize=4,
+                      linewidth=2)
         if not pd.isna(row.published):
-            axis.plot(100 * row.published, y, "D", color="black", fillstyle="none", markersize=8)
-    axis.set_yticks(range(len(table)), [METHODS[method].title for method in table.method])
-    axis.set(ylim=(len(table) - 0.5, -0.5), xlabel="test accuracy, %")
+            axis.plot(_percent_wrong(row.published), y, "D", color="black", fillstyle="none", markersize=8)
+    axis.set_xscale("log")
+    axis.invert_xaxis()
+    left, right = axis.get_xlim()
+    ticks = [tick for tick in (90, 70, 50, 30, 20, 15, 10, 7, 5, 4, 3, 2, 1.5, 1, 0.5, 0.2, 0.1) if right <= tick <= left]
+    axis.set_xticks(ticks, [f"{100 - tick:g}" for tick in ticks])
+    axis.minorticks_off()
+    _rows_of_methods(table, axis)
+    axis.set_xlabel("test accuracy, %")
     axis.plot([], [], "o", color="black", markersize=9, label="mean ± standard error")
     axis.plot([], [], "o", color="black", alpha=0.35, markersize=6, markeredgewidth=0, label="one seed")
     if table.published.notna().any():
         axis.plot([], [], "D", color="black", fillstyle="none", markersize=8, label="published")
-    axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.13), ncols=3)
+    axis.legend(frameon=False, fontsize=10, loc="upper left", bbox_to_anchor=(0, -0.14), ncols=3)
+    return axis
+
+
+def plot_costs(table: pd.DataFrame, axis: Axes) -> Axes:
+    """Draw the seconds (or hours) of a run of each method as bars, those of its teacher's run behind them."""
+    unit, name = (3600, "hours") if table.seconds.max() > 7200 else (1, "seconds")
+    teacher = table.seconds[table.method == TEACHER_METHOD]
+    for y, row in enumerate(table.itertuples()):
+        colour = FAMILY_COLOURS[METHODS[row.method].objective]
+        axis.barh(y, row.seconds / unit, color=colour, height=0.5)
+        if METHODS[row.method].distils and len(teacher):
+            axis.barh(y, teacher.iloc[0] / unit, left=row.seconds / unit, color=colour, alpha=0.4, height=0.5)
+    _rows_of_methods(table, axis)
+    axis.set_xlabel(f"{name} a run")
+    axis.bar(0, 0, color="black", label="its own")
+    axis.bar(0, 0, color="black", alpha=0.4, label="its teacher's")
+    axis.legend(frameon=False, fontsize=10, loc="upper left", bbox_to_anchor=(-0.05, -0.14), ncols=2)
+    return axis
+
+
+def _rows_of_methods(table: pd.DataFrame, axis: Axes) -> None:
+    axis.set_yticks(range(len(table)), [METHODS[method].title for method in table.method])
+    axis.set_ylim(len(table) - 0.5, -0.5)
+    axis.tick_params(axis="y", length=0)
     axis.grid(axis="x", alpha=0.4)
+    axis.set_axisbelow(True)
+
+
+def _percent_wrong(accuracy: np.ndarray) -> np.ndarray:
+    return np.maximum(100 * (1 - accuracy), 0.05)
+
+
+def plot_gains(gains: dict[str, np.ndarray], axis: Axes) -> Axes:
+    """Draw differences in percentage points, one for each seed: dots, with their mean and its standard error.
+
+    Args:
+        gains: what is compared -> (seeds,) differences.
+        axis: to draw on.
+    """
+    for y, gain in enumerate(gains.values()):
+        error = np.std(gain, ddof=1) / len(gain) ** 0.5 if len(gain) > 1 else 0
+        axis.plot(gain, np.full(len(gain), y), "o", color="0.7", markersize=7, markeredgewidth=0)
+        axis.errorbar(np.mean(gain), y, xerr=error, fmt="o", color="black", markersize=9, capsize=4, linewidth=2)
+        axis.text(1.02, y, f"{np.mean(gain):+.1f} ± {error:.1f}", transform=axis.get_yaxis_transform(), va="center", fontsize=11)
+    axis.axvline(0, color="black", linewidth=1)
+    axis.set_yticks(range(len(gains)), gains)
+    axis.set(ylim=(len(gains) - 0.5, -0.5), xlabel="difference in accuracy, percentage points: a gray dot is a seed")
+    axis.tick_params(axis="y", length=0)
+    axis.grid(axis="x", alpha=0.4)
+    sns.despine(ax=axis, left=True)
+    return axis
+
+
+def plot_shares(label_shares: np.ndarray, latent_shares: dict[str, np.ndarray]) -> np.ndarray:
+    """Plot what part of a blend's similarity goes to the first of its two classes: by its label, and by its latent.
+
+    Args:
+        label_shares: (N,) in [0, 1].
+        latent_shares: title -> (N,) in [0, 1].
+
+    Returns:
+        The axes, one for each title.
+    """
+    figure, axes = plt.subplots(1, len(latent_shares), figsize=(4.6 * len(latent_shares), 4.3), sharey=True, squeeze=False)
+    bins = np.clip((label_shares * 10).astype(int), 0, 9)
+    for axis, (title, shares) in zip(axes[0], latent_shares.items(), strict=True):
+        axis.plot([0, 1], [0, 1], color=LABEL_COLOUR, linewidth=3, label="what the label says")
+        axis.scatter(label_shares, shares, s=22, color=LATENT_COLOUR, alpha=0.45, linewidths=0, label="the latent of one blend")
+        known = [b for b in range(10) if (bins == b).any()]
+        axis.plot([np.mean(label_shares[bins == b]) for b in known], [np.mean(shares[bins == b]) for b in known],
+                  color=LATENT_COLOUR, linewidth=3, label="their mean")
+        axis.set(title=title, xlabel="share of the first class in the label", xlim=(0, 1), ylim=(-0.02, 1.02))
+        axis.set_aspect("equal")
+    axes[0, 0].set_ylabel("its share in the latent similarity")
+    axes[0, -1].legend(frameon=False, fontsize=10, loc="upper left", bbox_to_anchor=(1, 1))
+    return axes[0]
+
+
+def show_neighbours(
+    images: np.ndarray, queries: np.ndarray, neighbours: dict[str, np.ndarray], classes: np.ndarray, names: list[str]
+) -> Axes:
+    """Show query images and, in the same row, the nearest images of each space; those of another class are framed.
+
+    Args:
+        images: (N, channels, H, W) in [0, 1].
+        queries: (Q,) indices.
+        neighbours: title of the space -> (Q, k) indices.
+        classes: (N,) class numbers.
+        names: of the classes.
+    """
+    height, width = images.shape[2:]
+    step, columns = 1.25, 1 + sum(found.shape[1] + 0.6 for found in neighbours.values())
+    figure, axis = plt.subplots(figsize=(0.62 * columns * step, 0.62 * (len(queries) + 0.5) * step))
+
+    def tile(image: int, x: float, y: int, wrong: bool) -> None:
+        box = (x, x + 1, (y + 1) * height / width, y * height / width)
+        axis.imshow(np.moveaxis(images[image], 0, -1).squeeze(), cmap="gray_r", vmin=0, vmax=1, extent=box)
+        axis.add_patch(plt.Rectangle((box[0], box[3]), 1, height / width, fill=False, linewidth=2.5 if wrong else 0.8,
+                                     edgecolor=WRONG_COLOUR if wrong else "0.8"))
+        if wrong:
+            axis.text(x + 1.04, y * height / width, names[classes[image]], color=WRONG_COLOUR, fontsize=9, va="top")
+
+    top = -0.25
+    axis.text(0.5, top, "query", ha="center", fontsize=11)
+    for y, query in enumerate(queries):
+        tile(query, 0, step * y, False)
+    left = step + 0.6
+    for title, found in neighbours.items():
+        axis.text(left, top, title, fontsize=11, fontweight="bold")
+        for (y, k), image in np.ndenumerate(found):
+            tile(image, left + step * k, step * y, classes[image] != classes[queries[y]])
+        left += step * found.shape[1] + 0.6
+    axis.set(xlim=(-0.1, left - 0.5), ylim=((step * len(queries)) * height / width, -0.9))
+    axis.axis("off")
+    return axis
+
+
+def plot_alignment_uniformity(measures: pd.DataFrame, axis: Axes) -> Axes:
+    """Scatter alignment against uniformity, better up and to the right, each method named with its accuracy.
+
+    Args:
+        measures: columns ``method``, ``alignment`` (above 0), ``uniformity`` and ``accuracy`` (a fraction).
+        axis: to draw on.
+    """
+    for place, row in enumerate(measures.sort_values("alignment").itertuples()):
+        colour = FAMILY_COLOURS[METHODS[row.method].objective]
+        axis.plot(row.uniformity, row.alignment, "o", color=colour, markersize=11)
+        side = 1 if place % 2 == 0 else -1
+        axis.annotate(f"{METHODS[row.method].title}  {100 * row.accuracy:.1f} %", (row.uniformity, row.alignment), (10 * side, 0),
+                      textcoords="offset points", ha="left" if side > 0 else "right", va="center", fontsize=10)
+    axis.set(yscale="log", xlabel="uniformity: evenly spread →", ylabel="alignment: classes close together →")
+    axis.invert_xaxis()
+    axis.invert_yaxis()
+    axis.margins(0.12)
+    axis.grid(alpha=0.4)
     return axis

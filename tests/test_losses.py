@@ -157,11 +157,13 @@ def test_tiny_and_huge_weights_keep_their_digits(size):
     assert torch.isclose(scaled, gen_supcon_loss(z, weights=s), rtol=1e-4) and torch.isfinite(z.grad).all()
 
 
-def test_tiny_label_similarities_give_finite_gradients():
+@pytest.mark.parametrize("tiny, skipped", [(1e-39, 3), (1e-28, 1)])
+def test_tiny_label_similarities_give_finite_gradients(tiny, skipped):
     z = torch.randn(3, 4, requires_grad=True)
-    loss = gen_supcon_loss(z, torch.tensor([[1.0, 1e-39, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]))
-    loss.backward()
-    assert loss > 0 and torch.isfinite(z.grad).all()
+    y = torch.tensor([[1.0, tiny, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    parts = gen_supcon_loss(z, y, return_parts=True)
+    parts.loss.backward()
+    assert parts.skipped == skipped and torch.isfinite(parts.loss) and torch.isfinite(z.grad).all()
 
 
 def test_half_precision_distributions_are_distributions():
@@ -247,6 +249,9 @@ BAD = {
     "temperature: .* got -1": dict(temperature=-1.0),
     "base_temperature: ": dict(base_temperature=-0.1),
     "similarity: 'cosin' .*did you mean 'cosine'": dict(similarity="cosin"),
+    "similarity: expected the function to return shape": dict(similarity=lambda y, others: y),
+    "similarity: .* finite values >= 0": dict(similarity=lambda y, others: -(y @ others.T)),
+    "similarity: .* are class numbers": dict(labels=torch.arange(4), similarity=lambda y, others: y),
     "weighting: 'eq3' .*did you mean 'eq2'": dict(weighting="eq3"),
     "give both or neither": dict(contrast_latents=Z),
     "contrast_latents: expected latent size 3": dict(contrast_latents=torch.randn(6, 2), contrast_labels=torch.eye(6)),

@@ -1,0 +1,203 @@
+"""Every backend, on every kind of input, gives the dense loss and its gradients."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.attention.flex_attention import flex_attention
+
+from genscl_lite import partition, similarities
+from genscl_lite.losses import GenSupConLoss, gen_supcon_loss, label_features
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Blocks of five rows, and FlexAttention as written, not compiled: small batches go through all the code."""
+    monkeypatch.setitem(partition.TILE, "cpu", 5)
+    monkeypatch.setattr(similarities, "BLOCK_ELEMENTS", 64)
+    monkeypatch.setattr(similarities, "FEW_ROWS", 3)
+    monkeypatch.setattr(partition, "_compiled_flex_attention", lambda: flex_attention)
+
+
+def case(kind="distributions", rows=71, contrasts=0, dim=6, classes=4, seed=0, dtype=torch.float64, **options):
+    """Return arguments of ``gen_supcon_loss``; latents require gradients."""
+    g = torch.Generator().manual_seed(seed)
+
+    def latents(n):
+        return (3 * torch.randn(n, dim, generator=g, dtype=dtype)).requires_grad_()
+
+    def labels(n):
+        if kind == "numbers":
+            return torch.randint(3 * classes, (n,), generator=g)
+        return torch.softmax(4 * torch.randn(n, classes, generator=g, dtype=torch.float64), dim=1)
+
+    arguments = {"latents": latents(rows), **options}
+    if contrasts:
+        arguments["contrast_latents"] = latents(contrasts)
+    if kind == "weights":
+        arguments["weights"] = torch.rand(rows, contrasts or rows, generator=g, dtype=torch.float64)
+    else:
+        arguments["labels"] = labels(rows)
+        if contrasts:
+            arguments["contrast_labels"] = labels(contrasts)
+    if kind == "function":
+        arguments["similarity"] = lambda y, others: 1 / (1 + torch.cdist(y, others))
+    return arguments
+
+
+def loss_and_gradients(backend, **arguments):
+    """Return loss, entropy and KL, and the gradients of the loss."""
+    arguments = {name: v.detach().requires_grad_() if "latents" in name else v for name, v in arguments.items()}
+    parts = gen_supcon_loss(backend=backend, return_parts=True, **arguments)
+    parts.loss.backward()
+    return [part.double() for part in parts], [v.grad for name, v in arguments.items() if "latents" in name]
+
+
+def assert_same(backend, rtol, **arguments):
+    values, gradients = loss_and_gradients("dense", **arguments)
+    ours, our_gradients = loss_and_gradients(backend, **arguments)
+    for a, b in zip(ours + our_gradients, values + gradients, strict=True):
+        assert torch.allclose(a, b, rtol=rtol, atol=rtol * (1 + float(b.detach().abs().max())))
+
+
+@settings(max_examples=150, deadline=None)
+@given(kind=st.sampled_from(["distributions", "numbers", "weights", "function"]), rows=st.integers(2, 80),
+       contrasts=st.sampled_from([0, 0, 1, 7, 33]), dim=st.integers(1, 20), classes=st.integers(1, 6), seed=st.integers(0, 1000),
+       temperature=st.sampled_from([0.002, 0.01, 0.1, 1.0]), weighting=st.sampled_from(["normalized", "eq2"]),
+       masked=st.booleans(), base_temperature=st.sampled_from([None, 0.07]))  # fmt: skip
+def test_streamed_is_dense(kind, rows, contrasts, dim, classes, seed, masked, **options):
+    if masked:
+        options["anchor_mask"] = torch.rand(rows, generator=torch.Generator().manual_seed(seed)) < 0.5
+    assert_same("streamed", 1e-10, **case(kind, rows, contrasts, dim, classes, seed, **options))
+
+
+@pytest.mark.parametrize("kind", ["distributions", "numbers", "weights", "function"])
+@pytest.mark.parametrize("contrasts", [0, 19])
+@pytest.mark.parametrize("temperature", [0.01, 0.1])
+@pytest.mark.parametrize("dtype, rtol", [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+def test_streamed_in_low_precision(kind, contrasts, temperature, dtype, rtol):
+    low = case(kind, contrasts=contrasts, dtype=dtype, temperature=temperature)
+    values, gradients = loss_and_gradients("dense", **{n: v.double() if "latents" in n else v for n, v in low.items()})
+    ours, our_gradients = loss_and_gradients("streamed", **low)
+    for a, b in zip(ours[:1] + our_gradients, values[:1] + gradients, strict=True):
+        assert torch.allclose(a.double(), b, rtol=rtol, atol=rtol * float(b.abs().max()))
+
+
+@pytest.mark.parametrize("kind", ["distributions", "numbers", "weights"])
+@pytest.mark.parametrize("contrasts", [0, 19])
+@pytest.mark.parametrize("dtype, rtol", [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+def test_fused_is_dense(kind, contrasts, dtype, rtol, monkeypatch):
+    """The values: on a CPU FlexAttention has no gradient. The benchmark checks gradients first, where there is a GPU."""
+    monkeypatch.setattr("genscl_lite.losses.choose_backend", lambda backend, *_: backend)
+    inputs = case(kind, contrasts=contrasts, dtype=dtype, dim=16, return_parts=True)
+    with torch.no_grad():
+        fused, dense = (gen_supcon_loss(backend=backend, **inputs) for backend in ("fused", "dense"))
+        for ours, expected in zip(fused, dense, strict=True):
+            assert torch.isclose(ours, expected, rtol=rtol)
+
+
+def test_fused_needs_cuda():
+    with pytest.raises(ValueError, match="backend: 'fused' needs latents on a CUDA device, got cpu"):
+        gen_supcon_loss(**case(backend="fused"))
+    with pytest.raises(ValueError, match="backend: 'steamed' .*did you mean 'streamed'"):
+        GenSupConLoss(backend="steamed")
+
+
+@pytest.mark.parametrize("contrasts", [0, 9])
+@pytest.mark.parametrize("temperature", [0.001, 0.3])
+def test_gradients_by_differences(contrasts, temperature):
+    inputs = case(rows=11, contrasts=contrasts, temperature=max(temperature, 0.05), backend="streamed")
+    latents = inputs.pop("latents")
+    assert torch.autograd.gradcheck(lambda z: gen_supcon_loss(z, **inputs), latents)
+
+
+def test_labels_have_gradients_too():
+    y = torch.randn(9, 3, dtype=torch.float64, requires_grad=True)
+    z = case(rows=9)["latents"].detach()
+    for weighting in ("normalized", "eq2"):
+        assert torch.autograd.gradcheck(
+            lambda y: gen_supcon_loss(z, y.softmax(1), weighting=weighting, backend="streamed"), y)  # noqa: B023
+
+
+@pytest.mark.parametrize("by", ["latents", "contrast_latents"])
+def test_a_second_derivative_is_refused_not_wrong(by):
+    inputs = {name: v.detach() if "latents" in name else v for name, v in case(contrasts=8, backend="streamed").items()}
+    inputs[by].requires_grad_()
+    first = torch.autograd.grad(gen_supcon_loss(**inputs), inputs[by], create_graph=True)[0]
+    with pytest.raises(RuntimeError, match="first derivative only; take backend='dense'"):
+        first.square().sum().backward()
+
+
+def test_gradients_only_where_wanted():
+    inputs = case(contrasts=8, backend="streamed")
+    inputs["contrast_latents"] = inputs["contrast_latents"].detach()  # keys of a queue
+    gen_supcon_loss(**inputs).backward()
+    with torch.no_grad():
+        assert torch.isfinite(gen_supcon_loss(**inputs))
+
+
+@pytest.mark.parametrize("latents", ["equal", "opposite", "zero"])
+@pytest.mark.parametrize("labels", ["one class", "lonely", "distributions"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_no_nan_at_the_edges(latents, labels, dtype):
+    z = {"equal": torch.ones(12, 4), "opposite": torch.ones(12, 4) * (-1) ** torch.arange(12)[:, None],
+         "zero": torch.zeros(12, 4)}[latents].to(dtype).requires_grad_()  # fmt: skip
+    y = {"one class": torch.zeros(12, dtype=torch.int64), "lonely": torch.arange(12), "distributions": torch.eye(12)}[labels]
+    for temperature in (0.01, 0.03, 0.1):
+        for backend in ("dense", "streamed"):
+            z.grad = None
+            loss = gen_supcon_loss(z, y, temperature=temperature, backend=backend)
+            loss.backward()
+            assert torch.isfinite(loss) and torch.isfinite(z.grad).all()
+
+
+@pytest.mark.parametrize("backend", ["dense", "streamed"])
+@pytest.mark.parametrize("kind", ["distributions", "numbers", "weights"])
+@pytest.mark.parametrize("contrasts", [0, 19])
+def test_compiles_in_one_graph(backend, kind, contrasts):
+    inputs = case(kind, contrasts=contrasts, backend=backend, validate=False)
+    expected = gen_supcon_loss(**inputs)
+    torch.compiler.reset()
+    compiled = torch.compile(gen_supcon_loss, fullgraph=True, backend="aot_eager")
+    z = inputs["latents"]
+    assert torch.isclose(compiled(**inputs), expected, rtol=1e-12)
+    assert torch.allclose(torch.autograd.grad(compiled(**inputs), z)[0], torch.autograd.grad(expected, z)[0], rtol=1e-10)
+
+
+def test_auto_is_dense_for_few_scores_and_streamed_for_many():
+    few, many = torch.randn(8, 4), torch.randn(2000, 4)
+    assert partition.choose_backend("auto", few, 8) == "dense"
+    assert partition.choose_backend("auto", many, 2000) == "streamed"
+    assert torch.isclose(gen_supcon_loss(many, torch.arange(2000) % 7, validate=False),
+                         gen_supcon_loss(many, torch.arange(2000) % 7, backend="dense"), rtol=1e-5)  # fmt: skip
+
+
+def test_no_row_of_its_own_is_subtracted():
+    """Leaving out an anchor's own term keeps all digits, in float32, in every block."""
+    g = torch.Generator().manual_seed(0)
+    y = F.one_hot(torch.arange(300) % 150).double() + 1e-6 * torch.rand(300, 150, generator=g, dtype=torch.float64)
+    y /= y.sum(1, keepdim=True)
+    z = torch.randn(300, 8, generator=g, dtype=torch.float64)
+    lonely = y[:150]  # what each resembles in the others is a millionth of its own term
+    exact = gen_supcon_loss(z[:150], weights=label_features(lonely) @ label_features(lonely).T, return_parts=True)
+    ours = gen_supcon_loss(z[:150].float(), lonely.float(), return_parts=True)
+    assert torch.allclose(ours.loss.double(), exact.loss, rtol=1e-4) and torch.allclose(ours.kl.double(), exact.kl, rtol=1e-3)
+
+
+def test_accumulated_gradients_are_exact_by_way_of_the_latents():
+    """README: latents of all pieces first, the loss's gradient with respect to them, then piece by piece backward."""
+    torch.manual_seed(0)
+    encoder = torch.nn.Linear(5, 3).double()
+    images, labels = torch.randn(12, 5).double(), torch.randn(12, 4).double().softmax(1)
+    gen_supcon_loss(encoder(images), labels).backward()
+    whole = encoder.weight.grad.clone()
+
+    encoder.zero_grad()
+    with torch.no_grad():
+        latents = torch.cat([encoder(piece) for piece in images.split(4)])
+    latents.requires_grad_()
+    gen_supcon_loss(latents, labels).backward()
+    for piece, gradient in zip(images.split(4), latents.grad.split(4), strict=True):
+        encoder(piece).backward(gradient)
+    assert torch.allclose(encoder.weight.grad, whole, rtol=1e-10)
