@@ -63,7 +63,7 @@ def check(solution: Callable, cases: Iterable[tuple], expected: Callable, why: s
         if not _equal(answer, must, tolerance):
             print(f"{name}: not yet. Case {number} of {len(cases)} gives {_short(answer)}, expected {_short(must)}. Why: {why}")
             return
-    print(f"{name}: correct on {len(cases)} cases. Why: {why}")
+    print(f"{name}: correct on {len(cases)} case{'s' if len(cases) > 1 else ''}. Why: {why}")
 
 
 def _equal(answer: object, must: object, tolerance: float) -> bool:

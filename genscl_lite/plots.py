@@ -1,12 +1,20 @@
 """Pictures of what the kit computes: arrays in, matplotlib Axes out. Nothing is shown or saved here."""
 
+import io
+from importlib import import_module
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from IPython import get_ipython
+from IPython.core.pylabtools import print_figure
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator
+from PIL import Image
 
 from genscl_lite.config import METHODS, TEACHER_METHOD
 
@@ -16,7 +24,7 @@ LABEL_COLOUR, LATENT_COLOUR = CLASS_COLOURS[0], CLASS_COLOURS[3]
 """Blue is what labels say (w, the target), vermilion what latents say (p, the model)."""
 SIMILARITY_MAP = "magma"
 """Colour map of similarities: black is 0."""
-VALUE_MAP = sns.light_palette("indigo", as_cmap=True)
+VALUE_MAP = sns.blend_palette(["0.86", "indigo"], as_cmap=True)
 """Colour map of a number for each point, on white: pale is the lowest."""
 WRONG_COLOUR = "crimson"
 """Frames what is wrong."""
@@ -35,6 +43,32 @@ def set_style() -> None:
         "figure.dpi": 100, "savefig.dpi": 100, "axes.spines.top": False, "axes.spines.right": False,
         "axes.titlesize": 12, "axes.titleweight": "bold", "figure.constrained_layout.use": True,
     })  # fmt: skip
+    shell = get_ipython()
+    if shell is not None:
+        import_module("matplotlib_inline.backend_inline")  # sets its own formatter when it is first imported
+        shell.display_formatter.formatters["image/png"].for_type(Figure, small_png)
+
+
+def small_png(figure: Figure) -> bytes | None:
+    """Return a figure as PNG of 256 colours, which makes a notebook's file less than half as large."""
+    png = print_figure(figure, "png")
+    if png is None:  # a figure without axes
+        return None
+    file = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def label_caption(label: np.ndarray, names: list[str]) -> str:
+    """Name what a (C,) label distribution holds, the largest share first.
+
+    >>> label_caption([0.0, 0.4, 0.6], ["cat", "dog", "owl"])
+    '60% owl + 40% dog'
+    >>> label_caption([0.0, 1.0], ["cat", "dog"])
+    'dog'
+    """
+    classes = [int(c) for c in np.argsort(-np.asarray(label), kind="stable") if label[c] > 0.005]
+    return names[classes[0]] if len(classes) == 1 else " + ".join(f"{100 * label[c]:.0f}% {names[c]}" for c in classes)
 
 
 def show_images(images: np.ndarray, titles: list[str], columns: int = 8) -> Figure:
@@ -89,10 +123,15 @@ def label_colours(labels: np.ndarray) -> np.ndarray:
     return labels @ np.array(class_colours(labels.shape[1]))
 
 
+def class_points(points: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the median point of each class, (C, 2): of the points whose (N, C) label is that class alone, or nearly."""
+    return np.array([np.median(points[share >= min(0.99, share.max())], axis=0) for share in labels.T])
+
+
 def plot_embedding(
     points: np.ndarray, labels: np.ndarray, names: list[str], title: str, axis: Axes, values: np.ndarray | None = None
 ) -> PathCollection:
-    """Scatter (N, 2) points in their labels' colours, each class named at the median of its own points.
+    """Scatter (N, 2) points in their labels' colours, each class named at the median of its own points; or by ``values``.
 
     Args:
         points: (N, 2).
@@ -100,7 +139,7 @@ def plot_embedding(
         names: of the C classes.
         title: of the axis.
         axis: to draw on.
-        values: (N,), to colour by instead, from pale (lowest) to dark, the dark ones on top.
+        values: (N,), to colour by instead, from pale (lowest) to dark, the dark ones on top and no class named.
 
     Returns:
         The scattered points, for a colour bar.
@@ -109,10 +148,10 @@ def plot_embedding(
     order = np.arange(len(points)) if values is None else np.argsort(values, kind="stable")
     colours = {"c": label_colours(labels)} if values is None else {"c": values[order], "cmap": VALUE_MAP}
     scattered = axis.scatter(*points[order].T, s=16, linewidths=0, **colours)
-    for name, label, colour in zip(names, labels.T, class_colours(len(names)), strict=True):
-        own = label > min(0.99, label.max() - 0.01)
-        axis.text(*np.median(points[own], axis=0), name, ha="center", va="center", fontsize=10, fontweight="bold",
-                  bbox={"facecolor": "white", "edgecolor": colour, "alpha": 0.85, "boxstyle": "round,pad=0.2"})
+    named = zip(class_points(points, labels), names, class_colours(len(names)), strict=True)
+    for point, name, colour in named if values is None else ():
+        axis.text(*point, name, ha="center", va="center", fontsize=9, fontweight="bold",
+                  bbox={"facecolor": "white", "edgecolor": colour, "alpha": 0.8, "boxstyle": "round,pad=0.15"})
     axis.set(title=title, xticks=[], yticks=[])
     sns.despine(ax=axis, left=True, bottom=True)
     return scattered
@@ -133,10 +172,11 @@ def plot_curves(log: pd.DataFrame, axes: np.ndarray) -> np.ndarray:
     for name, label, colour in (("knn_accuracy", "kNN on features", "0.25"), ("accuracy", "classifier", "0.6")):
         known = log[["epoch", name]].dropna()
         if len(known):
-            accuracy.plot(known.epoch, 100 * known[name], marker="o", color=colour, label=label)
+            accuracy.plot(known.epoch, 100 * known[name], marker="o", color=colour, label=label, clip_on=False)
     accuracy.set(xlabel="epoch", ylabel="test accuracy, %", title="Accuracy on the way", xlim=loss.get_xlim())
     accuracy.grid(axis="y", alpha=0.4)
-    accuracy.legend(frameon=False, fontsize=10, loc="lower right")
+    if accuracy.get_legend_handles_labels()[0]:  # none is measured before the first ``eval_every`` epochs
+        accuracy.legend(frameon=False, fontsize=10, loc="lower right")
     return axes
 
 
@@ -180,10 +220,9 @@ def plot_costs(table: pd.DataFrame, axis: Axes) -> Axes:
         if METHODS[row.method].distils and len(teacher):
             axis.barh(y, teacher.iloc[0] / unit, left=row.seconds / unit, color=colour, alpha=0.4, height=0.5)
     _rows_of_methods(table, axis)
-    axis.set_xlabel(f"{name} a run")
-    axis.bar(0, 0, color="black", label="its own")
-    axis.bar(0, 0, color="black", alpha=0.4, label="its teacher's")
-    axis.legend(frameon=False, fontsize=10, loc="upper left", bbox_to_anchor=(-0.05, -0.14), ncols=2)
+    axis.set(xlabel=f"{name} a run", xlim=(0, None))
+    legend = [Patch(color="black", label="its own"), Patch(color="black", alpha=0.4, label="its teacher's")]
+    axis.legend(handles=legend, frameon=False, fontsize=10, loc="upper left", bbox_to_anchor=(-0.05, -0.14), ncols=2)
     return axis
 
 
@@ -221,7 +260,7 @@ def plot_gains(gains: dict[str, np.ndarray], axis: Axes) -> Axes:
 
 
 def plot_shares(label_shares: np.ndarray, latent_shares: dict[str, np.ndarray]) -> np.ndarray:
-    """Plot what part of a blend's similarity goes to the first of its two classes: by its label, and by its latent.
+    """Plot what part of a blend's similarity goes to one of its two classes, a: by its label, and by its latent.
 
     Args:
         label_shares: (N,) in [0, 1].
@@ -238,9 +277,9 @@ def plot_shares(label_shares: np.ndarray, latent_shares: dict[str, np.ndarray]) 
         known = [b for b in range(10) if (bins == b).any()]
         axis.plot([np.mean(label_shares[bins == b]) for b in known], [np.mean(shares[bins == b]) for b in known],
                   color=LATENT_COLOUR, linewidth=3, label="their mean")
-        axis.set(title=title, xlabel="share of the first class in the label", xlim=(0, 1), ylim=(-0.02, 1.02))
+        axis.set(title=title, xlabel="share of class $a$ in the label", xlim=(0, 1), ylim=(-0.02, 1.02))
         axis.set_aspect("equal")
-    axes[0, 0].set_ylabel("its share in the latent similarity")
+    axes[0, 0].set_ylabel("share of class $a$ in the latent similarity")
     axes[0, -1].legend(frameon=False, fontsize=10, loc="upper left", bbox_to_anchor=(1, 1))
     return axes[0]
 
@@ -257,29 +296,32 @@ def show_neighbours(
         classes: (N,) class numbers.
         names: of the classes.
     """
-    height, width = images.shape[2:]
-    step, columns = 1.25, 1 + sum(found.shape[1] + 0.6 for found in neighbours.values())
-    figure, axis = plt.subplots(figsize=(0.62 * columns * step, 0.62 * (len(queries) + 0.5) * step))
+    tall = images.shape[2] / images.shape[3]
+    step, left = 1.25, 2.1
+    columns = left + sum(step * found.shape[1] + 0.5 for found in neighbours.values()) - 0.5
+    rows = (step * len(queries) + 0.6) * tall
+    _, axis = plt.subplots(figsize=(0.6 * columns, 0.6 * rows))
 
-    def tile(image: int, x: float, y: int, wrong: bool) -> None:
-        box = (x, x + 1, (y + 1) * height / width, y * height / width)
-        axis.imshow(np.moveaxis(images[image], 0, -1).squeeze(), cmap="gray_r", vmin=0, vmax=1, extent=box)
-        axis.add_patch(plt.Rectangle((box[0], box[3]), 1, height / width, fill=False, linewidth=2.5 if wrong else 0.8,
-                                     edgecolor=WRONG_COLOUR if wrong else "0.8"))
+    def tile(image: int, x: float, row: int, wrong: bool = False) -> None:
+        top = step * row * tall
+        picture = np.moveaxis(images[image], 0, -1).squeeze()
+        axis.imshow(picture, cmap="gray_r", vmin=0, vmax=1, extent=(x, x + 1, top + tall, top))
+        edge = {"edgecolor": WRONG_COLOUR, "linewidth": 2.5} if wrong else {"edgecolor": "0.8", "linewidth": 0.8}
+        axis.add_patch(plt.Rectangle((x, top), 1, tall, fill=False, **edge))
         if wrong:
-            axis.text(x + 1.04, y * height / width, names[classes[image]], color=WRONG_COLOUR, fontsize=9, va="top")
+            axis.text(x + 1.04, top, names[classes[image]], color=WRONG_COLOUR, fontsize=9, va="top")
 
-    top = -0.25
-    axis.text(0.5, top, "query", ha="center", fontsize=11)
-    for y, query in enumerate(queries):
-        tile(query, 0, step * y, False)
-    left = step + 0.6
+    for row, query in enumerate(queries):
+        tile(query, 0, row)
+        axis.text(1.1, (step * row + 0.5) * tall, names[classes[query]], color=class_colours(len(names))[classes[query]],
+                  fontweight="bold", va="center")
+    axis.text(0, -0.25, "query", fontsize=11)
     for title, found in neighbours.items():
-        axis.text(left, top, title, fontsize=11, fontweight="bold")
-        for (y, k), image in np.ndenumerate(found):
-            tile(image, left + step * k, step * y, classes[image] != classes[queries[y]])
-        left += step * found.shape[1] + 0.6
-    axis.set(xlim=(-0.1, left - 0.5), ylim=((step * len(queries)) * height / width, -0.9))
+        axis.text(left, -0.25, title, fontsize=11, fontweight="bold")
+        for (row, k), image in np.ndenumerate(found):
+            tile(image, left + step * k, row, classes[image] != classes[queries[row]])
+        left += step * found.shape[1] + 0.5
+    axis.set(xlim=(-0.1, columns), ylim=(rows - 0.6 * tall, -0.6 * tall))
     axis.axis("off")
     return axis
 
@@ -291,15 +333,24 @@ def plot_alignment_uniformity(measures: pd.DataFrame, axis: Axes) -> Axes:
         measures: columns ``method``, ``alignment`` (above 0), ``uniformity`` and ``accuracy`` (a fraction).
         axis: to draw on.
     """
-    for place, row in enumerate(measures.sort_values("alignment").itertuples()):
+    measures = measures.sort_values("alignment", ignore_index=True)
+    heights = np.log(measures.alignment)
+    close = np.diff(heights) < 0.04 * np.ptp(heights)  # of two rows almost as high, the left one has its name to the left
+    step = np.diff(measures.uniformity)
+    leftwards = np.r_[False, close & (step > 0)] | np.r_[close & (step < 0), False]
+    for row, left in zip(measures.itertuples(), leftwards, strict=True):
         colour = FAMILY_COLOURS[METHODS[row.method].objective]
         axis.plot(row.uniformity, row.alignment, "o", color=colour, markersize=11)
-        side = 1 if place % 2 == 0 else -1
-        axis.annotate(f"{METHODS[row.method].title}  {100 * row.accuracy:.1f} %", (row.uniformity, row.alignment), (10 * side, 0),
-                      textcoords="offset points", ha="left" if side > 0 else "right", va="center", fontsize=10)
-    axis.set(yscale="log", xlabel="uniformity: evenly spread →", ylabel="alignment: classes close together →")
-    axis.invert_xaxis()
+        axis.annotate(f"{METHODS[row.method].title}: {100 * row.accuracy:.1f} %", (row.uniformity, row.alignment),
+                      (-10 if left else 10, 0), textcoords="offset points", ha="right" if left else "left", va="center",
+                      fontsize=10)  # fmt: skip
+    low, high = measures.uniformity.min(), measures.uniformity.max()
+    axis.set(yscale="log", xlim=(high + 0.08 * (high - low), low - 0.25 * (high - low)),
+             xlabel="uniformity: evenly spread →", ylabel="alignment: classes close together →")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.minorticks_off()
+    axis.margins(y=0.1)
     axis.invert_yaxis()
-    axis.margins(0.12)
     axis.grid(alpha=0.4)
     return axis

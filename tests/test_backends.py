@@ -1,5 +1,7 @@
 """Every backend, on every kind of input, gives the dense loss and its gradients."""
 
+import warnings
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -18,6 +20,7 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(similarities, "BLOCK_ELEMENTS", 64)
     monkeypatch.setattr(similarities, "FEW_ROWS", 3)
     monkeypatch.setattr(partition, "_compiled_flex_attention", lambda: flex_attention)
+    warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
 
 
 def case(kind="distributions", rows=71, contrasts=0, dim=6, classes=4, seed=0, dtype=torch.float64, **options):
@@ -81,20 +84,21 @@ def test_streamed_in_low_precision(kind, contrasts, temperature, dtype, rtol):
     values, gradients = loss_and_gradients("dense", **{n: v.double() if "latents" in n else v for n, v in low.items()})
     ours, our_gradients = loss_and_gradients("streamed", **low)
     for a, b in zip(ours[:1] + our_gradients, values[:1] + gradients, strict=True):
-        assert torch.allclose(a.double(), b, rtol=rtol, atol=rtol * float(b.abs().max()))
+        assert torch.allclose(a.double(), b, rtol=rtol, atol=rtol * float(b.detach().abs().max()))
 
 
-@pytest.mark.parametrize("kind", ["distributions", "numbers", "weights"])
+@pytest.mark.parametrize("kind", ["distributions", "numbers", "weights", "function"])
 @pytest.mark.parametrize("contrasts", [0, 19])
 @pytest.mark.parametrize("dtype, rtol", [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
 def test_fused_is_dense(kind, contrasts, dtype, rtol, monkeypatch):
-    """The values: on a CPU FlexAttention has no gradient. The benchmark checks gradients first, where there is a GPU."""
+    """By FlexAttention's own reference, which runs on a CPU too. The benchmark checks its kernels, where there is a GPU."""
+    monkeypatch.setattr("torch.nn.attention.flex_attention._validate_device", lambda *_: None, raising=False)
     monkeypatch.setattr("genscl_lite.losses.choose_backend", lambda backend, *_: backend)
-    inputs = case(kind, contrasts=contrasts, dtype=dtype, dim=16, return_parts=True)
-    with torch.no_grad():
-        fused, dense = (gen_supcon_loss(backend=backend, **inputs) for backend in ("fused", "dense"))
-        for ours, expected in zip(fused, dense, strict=True):
-            assert torch.isclose(ours, expected, rtol=rtol)
+    inputs = case(kind, contrasts=contrasts, dtype=dtype, dim=16)
+    values, gradients = loss_and_gradients("dense", **inputs)
+    ours, our_gradients = loss_and_gradients("fused", **inputs)
+    for a, b in zip(ours[:1] + our_gradients, values[:1] + gradients, strict=True):
+        assert (a - b).norm() < rtol * (b.norm() + 1e-12)
 
 
 def test_fused_needs_cuda():
