@@ -725,7 +725,7 @@ def plot_contrasts(anchor: np.ndarray, groups: dict[str, tuple[np.ndarray, np.nd
             top, side = k // columns * height + 1, k % columns * width + 1
             ink = np.array(LABEL_COLOUR) * strength + 0.86 * (1 - strength)
             picture[top : top + height - 2, side : side + width - 2] = 1 - image[..., None] * (1 - ink)
-        axis.imshow(picture)
+        axis.imshow(picture, interpolation="nearest")
         axis.set_title(title, fontsize=11, loc="left")
     for axis in axes:
         axis.axis("off")

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 import torch
 
+UNSOLVED = "not solved yet"
+
 
 class ParameterError(ValueError):
     """A wrong parameter of a notebook. Jupyter shows it as one line, without a traceback."""
@@ -54,7 +56,7 @@ def check(solution: Callable, cases: Iterable[tuple], expected: Callable, why: s
         try:
             answer = solution(*case)
         except NotImplementedError:
-            print(f"{name}: not solved yet")
+            print(f"{name}: {UNSOLVED}")
             return
         except Exception as error:  # whatever a learner's code does, the notebook goes on
             print(f"{name}: not yet. Case {number} of {len(cases)} raises {type(error).__name__}: {error}. Why: {why}")

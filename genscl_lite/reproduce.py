@@ -24,6 +24,7 @@ from genscl_lite import runfolder
 from genscl_lite.checks import nearest, require_choice
 from genscl_lite.config import METHODS, TEACHER_METHOD, check_parameters, make_configs, min_accuracy
 from genscl_lite.data import load_dataset
+from genscl_lite.notebook import UNSOLVED
 from genscl_lite.results import PROJECT, SUMMARIES, is_finished, render_table
 
 NOTEBOOKS = PROJECT / "notebooks"
@@ -251,14 +252,14 @@ def run_job(job: Job) -> None:
 
 
 class _Prefixed:
-    """Passes the lines a kernel prints on to the terminal, each with the method's name before it."""
+    """Passes the lines a kernel prints on to the terminal, each with the method's name before it, but not the exercises'."""
 
     def __init__(self, name: str):
         self.name = name
 
     def write(self, text: str) -> None:
         for line in text.splitlines():
-            if line.strip():
+            if line.strip() and not line.endswith(UNSOLVED):
                 print(f"{self.name}: {line}", flush=True)
 
     def flush(self) -> None:

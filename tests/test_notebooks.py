@@ -40,7 +40,7 @@ def prose_of(name):
 
 
 def run(cells, monkeypatch):
-    """Execute the sources of cells one after another, as a kernel started in the notebook's folder does; return what they print."""
+    """Execute cells one after another, as a kernel started in the notebook's folder does; return what they print."""
     monkeypatch.chdir(NOTEBOOKS)
     matplotlib.use("agg")
     printed, names = io.StringIO(), {"__name__": "__main__"}

@@ -5,6 +5,7 @@ import re
 import pandas as pd
 import pytest
 
+from genscl_lite import benchmark_loss
 from genscl_lite.config import METHODS
 from genscl_lite.reproduce import main, presets
 from genscl_lite.results import PROJECT, RESULTS, read_summaries, render_table
@@ -23,9 +24,19 @@ def test_its_differences_are_the_committed_runs(baseline, name):
     assert re.search(rf"{name} by {gain.mean():.1f} ± {gain.sem():.1f}", README)
 
 
-def test_the_ten_lines_with_the_loss_run():
-    [code] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    exec(code, {})
+def test_its_python_runs():
+    names = {}
+    for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+        exec(code, names)
+    assert (names["encoder"][1].weight.grad != 0).any()
+
+
+def test_what_the_loss_costs_is_the_committed_benchmark():
+    machine, records = benchmark_loss.load(RESULTS / "loss")
+    assert benchmark_loss.render(records, 10) in README
+    for line in benchmark_loss.claims(records):
+        assert f"- {line}\n" in README
+    assert machine["device"].split(" Processor")[0] in README
 
 
 def test_links_lead_somewhere():
