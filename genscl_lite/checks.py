@@ -25,3 +25,14 @@ def require_positive(argument: str, value: float) -> None:
     """Raise ValueError unless ``value`` is a finite number above 0."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value) or value <= 0:
         raise ValueError(f"{argument}: expected a number above 0, got {value!r}")
+
+
+def require_whole(argument: str, value: int, least: int = 1) -> None:
+    """Raise ValueError unless ``value`` is a whole number of at least ``least``.
+
+    >>> require_whole("steps", 2.5)
+    Traceback (most recent call last):
+    ValueError: steps: expected a whole number of at least 1, got 2.5
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise ValueError(f"{argument}: expected a whole number of at least {least}, got {value!r}")

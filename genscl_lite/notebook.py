@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 UNSOLVED = "not solved yet"
@@ -17,7 +18,7 @@ class ParameterError(ValueError):
 
 @contextmanager
 def checked_parameters():
-    """Turn a ValueError of the checks inside into a ``ParameterError``, one clear line in Jupyter.
+    """Turn what the checks inside raise (a wrong value, a missing file) into a ``ParameterError``, one line in Jupyter.
 
     >>> from genscl_lite.checks import require_positive
     >>> with checked_parameters():
@@ -27,7 +28,7 @@ def checked_parameters():
     """
     try:
         yield
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         raise ParameterError(str(error)) from None
 
 
@@ -70,13 +71,23 @@ def check(solution: Callable, cases: Iterable[tuple], expected: Callable, why: s
 
 def _equal(answer: object, must: object, tolerance: float) -> bool:
     try:
-        answer, must = (torch.as_tensor(value, dtype=torch.float64) for value in (answer, must))
-    except (TypeError, ValueError, RuntimeError):
+        answer, must = _array(answer), _array(must)
+    except (TypeError, ValueError):
         return False
-    return answer.shape == must.shape and torch.allclose(answer, must, rtol=0, atol=tolerance)
+    return answer.shape == must.shape and np.allclose(answer, must, rtol=0, atol=tolerance)
+
+
+def _array(value: object) -> np.ndarray:
+    if value is None:  # which NumPy takes for NaN
+        raise TypeError("no answer")
+    return np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value, dtype=np.float64)
 
 
 def _short(value: object) -> str:
-    if hasattr(value, "shape") and tuple(value.shape):
-        return f"values of shape {tuple(value.shape)}, first {float(value.reshape(-1)[0]):.4g}" if value.numel() else "nothing"
-    return f"{float(value):.4g}" if isinstance(value, (float, torch.Tensor)) else repr(value)
+    try:
+        numbers = _array(value)
+    except (TypeError, ValueError):
+        return repr(value)
+    if numbers.ndim == 0:
+        return f"{numbers:.4g}"
+    return f"values of shape {numbers.shape}" + (f", first {numbers.flat[0]:.4g}" if numbers.size else "")

@@ -31,7 +31,8 @@ def live_curve(every: float = 10.0) -> Callable[[Run], None]:
         for axis in axes:
             axis.clear()
         plot_curves(pd.DataFrame(run.log), axes)
-        screen.update(figure)
+        if screen:  # None outside Jupyter
+            screen.update(figure)
 
     return show
 

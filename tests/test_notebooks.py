@@ -16,7 +16,9 @@ from genscl_lite.thumbnails import NOTEBOOKS, thumbnail
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 NAMES = [path.stem for path in PATHS]
-WRONG = {"int": -1, "float": -1.0, "str": "no such thing", "list": [-1], "dict": {"no such": 0}}
+WRONG = {"int": -1, "float": -1.0, "bool": "no such thing", "str": "no such thing", "list": [-1], "dict": {"no such": 0}}
+ANY_NAME = ("out", "table", "figure")
+"""Where a notebook writes: any file or folder will do."""
 
 
 def read(name):
@@ -102,7 +104,7 @@ def parameters_of(name):
     return {line.target.id: line.annotation.id for line in ast.parse(source(cell)).body}
 
 
-@pytest.mark.parametrize("name, parameter", [(name, parameter) for name in NAMES for parameter in parameters_of(name)])
+@pytest.mark.parametrize("name, parameter", [(n, p) for n in NAMES for p in parameters_of(n) if p not in ANY_NAME])
 def test_a_wrong_parameter_stops_the_notebook_with_one_line(name, parameter, monkeypatch):
     cells = code_of(name)
     [at] = [k for k, cell in enumerate(cells) if "parameters" in tags(cell)]
