@@ -334,18 +334,18 @@ def plot_alignment_uniformity(measures: pd.DataFrame, axis: Axes) -> Axes:
         axis: to draw on.
     """
     measures = measures.sort_values("alignment", ignore_index=True)
-    heights = np.log(measures.alignment)
-    close = np.diff(heights) < 0.04 * np.ptp(heights)  # of two rows almost as high, the left one has its name to the left
-    step = np.diff(measures.uniformity)
-    leftwards = np.r_[False, close & (step > 0)] | np.r_[close & (step < 0), False]
-    for row, left in zip(measures.itertuples(), leftwards, strict=True):
+    heights = np.log(measures.alignment.to_numpy())
+    heights = 300 * (heights - heights[0]) / max(np.ptp(heights), 1e-9)  # in points, about, from the top
+    names_at = [heights[0]]
+    for height in heights[1:]:
+        names_at.append(max(height, names_at[-1] + 14))  # names do not overlap
+    for row, down in zip(measures.itertuples(), np.subtract(names_at, heights), strict=True):
         colour = FAMILY_COLOURS[METHODS[row.method].objective]
         axis.plot(row.uniformity, row.alignment, "o", color=colour, markersize=11)
         axis.annotate(f"{METHODS[row.method].title}: {100 * row.accuracy:.1f} %", (row.uniformity, row.alignment),
-                      (-10 if left else 10, 0), textcoords="offset points", ha="right" if left else "left", va="center",
-                      fontsize=10)  # fmt: skip
+                      (10, -down), textcoords="offset points", va="center", fontsize=10)  # fmt: skip
     low, high = measures.uniformity.min(), measures.uniformity.max()
-    axis.set(yscale="log", xlim=(high + 0.08 * (high - low), low - 0.25 * (high - low)),
+    axis.set(yscale="log", xlim=(high + 0.08 * (high - low), low - 0.35 * (high - low)),
              xlabel="uniformity: evenly spread →", ylabel="alignment: classes close together →")
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_major_formatter("{x:g}")
