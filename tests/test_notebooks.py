@@ -8,6 +8,7 @@ import re
 
 import matplotlib
 import pytest
+import torch
 from matplotlib import pyplot as plt
 
 from genscl_lite.notebook import ParameterError
@@ -50,6 +51,7 @@ def run(cells, monkeypatch):
         for text in cells:
             exec(compile(text, "cell", "exec"), names)
     plt.close("all")
+    torch.set_num_threads(1)  # as tests/conftest.py has it; UMAP sets another number
     return printed.getvalue()
 
 
