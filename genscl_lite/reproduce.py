@@ -8,6 +8,7 @@ interrupted ones go on: the same command continues.
 import argparse
 import os
 import shlex
+import signal
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -66,9 +67,6 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues", file=sys.stderr, flush=True)
-        os._exit(130)  # without waiting for kernels: they end when they find themselves alone
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -266,5 +264,12 @@ class _Prefixed:
         pass
 
 
+def _stop(*_) -> None:
+    """End at once, without waiting for kernels: they end when they find themselves alone."""
+    print("interrupted; the same command continues", file=sys.stderr, flush=True)
+    os._exit(130)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, _stop)  # an exception could be lost in some callback
     sys.exit(main())
