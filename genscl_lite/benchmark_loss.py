@@ -1,6 +1,5 @@
 """Time and peak memory of the loss, forward and backward, against its peers and against the matrix products alone."""
 
-import json
 import os
 import statistics
 from collections.abc import Callable
@@ -206,7 +205,7 @@ def main(out: Path, device: torch.device, rows: list[int], classes: list[int]) -
 
 def load(folder: Path) -> tuple[dict, pd.DataFrame]:
     """Return what ``main`` wrote: the machine and the records."""
-    written = json.loads((Path(folder) / "loss.json").read_text())
+    written = runfolder.read_json(Path(folder) / "loss.json")
     return written, pd.DataFrame(written.pop("records"))
 
 

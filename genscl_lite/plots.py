@@ -84,6 +84,15 @@ def show_images(images: np.ndarray, titles: list[str], columns: int = 8) -> Figu
     return figure
 
 
+def class_ticks(axis: Axes, classes: np.ndarray) -> None:
+    """Name, along both sides of a matrix, the classes of its (M,) sorted rows, each at the middle of its block."""
+    borders = np.flatnonzero(np.diff(classes)) + 0.5
+    starts, ends = np.r_[-0.5, borders], np.r_[borders, len(classes) - 0.5]
+    axis.set_xticks((starts + ends) / 2, classes[(ends - 0.5).astype(int)])
+    axis.set_yticks((starts + ends) / 2, classes[(ends - 0.5).astype(int)])
+    axis.tick_params(length=0)
+
+
 def plot_similarities(
     matrices: dict[str, np.ndarray], classes: np.ndarray, rows: int = 80, top: float = 1.0, scale: str = "similarity"
 ) -> np.ndarray:
@@ -102,14 +111,10 @@ def plot_similarities(
     order = np.argsort(classes, kind="stable")
     order = order[np.linspace(0, len(order) - 1, min(rows, len(order))).astype(int)]
     figure, axes = plt.subplots(1, len(matrices), figsize=(3.4 * len(matrices) + 0.7, 3.65), squeeze=False)
-    borders = np.flatnonzero(np.diff(classes[order])) + 0.5
-    starts, ends = np.r_[-0.5, borders], np.r_[borders, len(order) - 0.5]
     for axis, (title, matrix) in zip(axes.flat, matrices.items(), strict=True):
         picture = axis.imshow(matrix[np.ix_(order, order)], cmap=SIMILARITY_MAP, vmin=0, vmax=top, interpolation="nearest")
         axis.set_title(title)
-        axis.set_xticks((starts + ends) / 2, classes[order][(ends - 0.5).astype(int)])
-        axis.set_yticks((starts + ends) / 2, classes[order][(ends - 0.5).astype(int)])
-        axis.tick_params(length=0)
+        class_ticks(axis, classes[order])
         sns.despine(ax=axis, left=True, bottom=True)
     figure.colorbar(picture, ax=axes[0, -1], shrink=0.8, label=scale)
     return axes[0]

@@ -37,21 +37,21 @@ class ByRows:
     """
 
     def __init__(self, rows: Callable[[slice], Tensor], anchors: int, contrasts: int, own: int | None):
-        self.rows, self.anchors, self.own = rows, anchors, own
+        self.rows, self.own = rows, own
         size = max(1, BLOCK_ELEMENTS // contrasts)
         self.blocks = [slice(start, min(start + size, anchors)) for start in range(0, anchors, size)]
 
-    def block(self, rows: slice) -> Tensor:
+    def scaled_block(self, rows: slice) -> tuple[Tensor, Tensor]:
+        """Return similarities without an anchor's own, each row divided by its largest, and the (rows,) largest ones."""
         s = self.rows(rows)
-        if self.own is None:
-            return s
-        return torch.diagonal_scatter(s, s.new_zeros(rows.stop - rows.start), self.own + rows.start)
+        if self.own is not None:
+            s = torch.diagonal_scatter(s, s.new_zeros(rows.stop - rows.start), self.own + rows.start)
+        largest = s.amax(dim=1)
+        return s / largest.where(largest > 0, 1)[:, None], largest  # however small or large, no sum is lost
 
     def sums(self, z: Tensor, contrast_z: Tensor) -> tuple[Tensor, Tensor]:
         def of_block(z_rows: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
-            s = self.block(rows)
-            largest = s.amax(dim=1)
-            s = s / largest.where(largest > 0, 1)[:, None]  # however small or large, no sum is lost
+            s, largest = self.scaled_block(rows)
             total = s.sum(dim=1)
             return total * largest, ratio(((s @ contrast_z) * z_rows).sum(dim=1), total)
 
@@ -62,12 +62,11 @@ class ByRows:
         return total, attraction
 
     def entropy(self) -> Tensor:
-        def of_block(s: Tensor) -> Tensor:
-            largest = s.amax(dim=1, keepdim=True)
-            s = s / largest.where(largest > 0, 1)
+        def of_block(rows: slice) -> Tensor:
+            s, _ = self.scaled_block(rows)
             return torch.special.entr(ratio(s, s.sum(dim=1, keepdim=True))).sum(dim=1)
 
-        return torch.cat([of_block(self.block(rows)) for rows in self.blocks])
+        return torch.cat([of_block(rows) for rows in self.blocks])
 
 
 class Distributions(ByRows):

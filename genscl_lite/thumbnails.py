@@ -7,7 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
-NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+from genscl_lite.reproduce import NOTEBOOKS
+
 WIDTH = 320  # pixels
 
 

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from genscl_lite.lesson_plots.digits import DIFFERENCE_MAP, stamp
-from genscl_lite.plots import CLASS_COLOURS, LABEL_COLOUR, LATENT_COLOUR, SIMILARITY_MAP, label_colours
+from genscl_lite.plots import CLASS_COLOURS, LABEL_COLOUR, LATENT_COLOUR, SIMILARITY_MAP, class_ticks, label_colours
 
 
 def draw_boxes(axes: np.ndarray, boxes: list[tuple[int, int, int]], pixels: int) -> np.ndarray:
@@ -94,17 +94,13 @@ def plot_sweep(
 def plot_label_kinds(hard: np.ndarray, soft: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Show (M, M) similarities by argmax and by distributions, and their difference, rows sorted by (M,) ``classes``."""
     order = np.argsort(classes, kind="stable")
-    borders = np.flatnonzero(np.diff(classes[order])) + 0.5
-    starts, ends = np.r_[-0.5, borders], np.r_[borders, len(order) - 0.5]
     figure, axes = plt.subplots(1, 3, figsize=(10.8, 3.5))
     shown = {"argmax": hard, "distributions": soft, "argmax minus distributions": hard - soft}
     for axis, (title, matrix) in zip(axes, shown.items(), strict=True):
         colours, least = (DIFFERENCE_MAP, -1) if axis is axes[2] else (SIMILARITY_MAP, 0)
         picture = axis.imshow(matrix[np.ix_(order, order)], cmap=colours, vmin=least, vmax=1, interpolation="nearest")
         axis.set_title(title)
-        axis.set_xticks((starts + ends) / 2, classes[order][(ends - 0.5).astype(int)])
-        axis.set_yticks((starts + ends) / 2, classes[order][(ends - 0.5).astype(int)])
-        axis.tick_params(length=0)
+        class_ticks(axis, classes[order])
         for side in axis.spines.values():
             side.set_visible(False)
         if axis is not axes[0]:
