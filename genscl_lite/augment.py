@@ -1,6 +1,7 @@
 """Random views of a whole batch at once, on the device that holds it, with parameters drawn for each image.
 
-Geometry is one affine map for each image and one ``grid_sample``. Colour follows torchvision's ColorJitter.
+Geometry is one affine map for each image and one ``grid_sample``. Colour follows torchvision's ColorJitter. What is drawn
+(numbers on the CPU) is apart from what is done with it (a function of tensors, which ``torch.compile`` makes one piece of).
 """
 
 import math
@@ -23,8 +24,7 @@ class Augment:
     ``generator`` is drawn from on its own device; a CPU generator gives the same views on every device.
 
     Differs from torchvision: a crop taller or wider than the image is cut to it, not drawn again; crops need not start
-    at whole pixels and are interpolated with their real surroundings; the order of the four colour changes is drawn for
-    the batch, their strengths for each image.
+    at whole pixels and are interpolated with their real surroundings.
 
     >>> digits = torch.randint(256, (4, 1, 8, 8), dtype=torch.uint8)
     >>> Augment(degrees=15, flip=0.5)(digits).shape
@@ -51,52 +51,72 @@ class Augment:
     padding: str = "zeros"
     """What lies outside the image: "zeros", or "border" for its outermost pixels."""
 
+    @property
+    def numbers(self) -> int:
+        """How many numbers a view of one image takes."""
+        return GEOMETRY_NUMBERS + COLOUR_NUMBERS * any(self.jitter) + (self.grayscale > 0)
+
+    def draw(self, images: int, generator: Generator | None = None) -> Tensor:
+        """Draw the numbers of one view of each image: (``numbers``, N), uniform in [0, 1)."""
+        return torch.rand(self.numbers, images, generator=generator, device=generator.device if generator else None)
+
     def __call__(self, images: Tensor, generator: Generator | None = None) -> Tensor:
         """Turn (N, channels, H, W) uint8, or floating point in [0, 1], into one view: float32 in [0, 1].
 
         Raises:
             ValueError: the shape or type is another, or colour changes are asked of images that are not RGB.
         """
+        return self.apply(images, self.draw(len(images), generator).to(images.device))
+
+    def apply(self, images: Tensor, numbers: Tensor) -> Tensor:
+        """Do what ``__call__`` does with (``numbers``, N) numbers of ``draw``, on the same device; nothing is drawn here."""
         views = as_unit_float(images)
         if (any(self.jitter) or self.grayscale) and images.shape[1] != 3:
             raise ValueError(f"images: colour jitter and grayscale need 3 channels, got shape {tuple(images.shape)}")
-        draw = _Draw(len(images), generator, images.device)
-        theta = self._affine(draw, images.shape[3] / images.shape[2])
+        theta = self._affine(numbers[:GEOMETRY_NUMBERS], images.shape[3] / images.shape[2])
         if theta is not None:
             views = warp(views, theta, self.padding)
         if any(self.jitter):
-            views = self._colour(views, draw)
+            views = self._colour(views, numbers[GEOMETRY_NUMBERS:])
         if self.grayscale:
-            views = torch.where(draw.chance(self.grayscale), adjust_saturation(views, draw.constant(0.0)), views)
+            gray = adjust_saturation(views, torch.zeros_like(numbers[-1]))
+            views = torch.where(_each(numbers[-1] < self.grayscale), gray, views)
         return views
 
-    def _affine(self, draw: "_Draw", aspect: float) -> Tensor | None:
-        """Draw (N, 2, 3) maps from view to image. None: there is no geometry to change."""
+    def _affine(self, numbers: Tensor, aspect: float) -> Tensor | None:
+        """Return (N, 2, 3) maps from view to image. None: there is no geometry to change."""
         geometry = (self.crop_scale, self.crop_ratio, self.degrees, self.translate, self.zoom, self.flip)
         if geometry == ((1.0, 1.0), (1.0, 1.0), 0, 0, (1.0, 1.0), 0):
             return None
-        area = draw.uniform(*self.crop_scale)
-        ratio = draw.uniform(*map(math.log, self.crop_ratio)).exp() / aspect
+        area, ratio, x, y, shift_x, shift_y, angle, zoom, flip = numbers
+        area = _between(area, *self.crop_scale)
+        ratio = _between(ratio, *map(math.log, self.crop_ratio)).exp() / aspect
         width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
-        centre_x, centre_y = draw.uniform(-1, 1) * (1 - width), draw.uniform(-1, 1) * (1 - height)
-        shift_x, shift_y = (2 * draw.uniform(-self.translate, self.translate) for _ in range(2))
-        angle, zoom = draw.uniform(-self.degrees, self.degrees), draw.uniform(*self.zoom)
-        width = torch.where(draw.chance(self.flip).flatten(), -width, width)
+        centre_x, centre_y = _between(x, -1, 1) * (1 - width), _between(y, -1, 1) * (1 - height)
+        shift_x, shift_y = (2 * _between(shift, -self.translate, self.translate) for shift in (shift_x, shift_y))
+        angle, zoom = _between(angle, -self.degrees, self.degrees), _between(zoom, *self.zoom)
+        width = torch.where(flip < self.flip, -width, width)
         return affine_map(angle, zoom, centre_x - shift_x, centre_y - shift_y, width, height, aspect)
 
-    def _colour(self, views: Tensor, draw: "_Draw") -> Tensor:
-        brightness, contrast, saturation, hue = self.jitter
-        changes = [
-            lambda x: adjust_brightness(x, draw.factor(brightness)),
-            lambda x: adjust_contrast(x, draw.factor(contrast)),
-            lambda x: adjust_saturation(x, draw.factor(saturation)),
-            lambda x: adjust_hue(x, draw.uniform(-hue, hue)),
-        ]
+    def _colour(self, views: Tensor, numbers: Tensor) -> Tensor:
+        """Apply the four changes, each image in its own order and with its own strengths."""
+        order, strengths, chance = numbers[:4].argsort(dim=0), numbers[4:8], numbers[8]
+        brightness, contrast, saturation = (
+            _between(u, max(0.0, 1 - s), 1 + s) for u, s in zip(strengths, self.jitter[:3], strict=False)
+        )
+        turns = _between(strengths[3], -self.jitter[3], self.jitter[3])
         changed = views
-        for i in draw.order(len(changes)):
-            changed = changes[i](changed) if self.jitter[i] else changed
-        return torch.where(draw.chance(self.jitter_probability), changed, views)
+        for change in order:  # of each image, which of the four comes now
+            # three of them blend with something gray: black, the image's mean gray, or each pixel's own
+            gray = _gray(changed)
+            towards = torch.where(_each(change == 1), gray.mean(dim=(1, 2, 3), keepdim=True), gray) * _each(change > 0)
+            factor = torch.where(change == 0, brightness, torch.where(change == 1, contrast, saturation))
+            changed = torch.where(_each(change == 3), adjust_hue(changed, turns), _blend(changed, towards, factor))
+        return torch.where(_each(chance < self.jitter_probability), changed, views)
 
+
+GEOMETRY_NUMBERS, COLOUR_NUMBERS = 9, 9
+"""Numbers an image takes: for its crop, shift, turn, zoom and flip; for the order, strengths and chance of the jitter."""
 
 AUGMENTATIONS = {
     "none": Augment(),
@@ -148,7 +168,7 @@ def warp(images: Tensor, theta: Tensor, padding: str = "zeros") -> Tensor:
 
 def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
     """Scale (N, 3, H, W) images in [0, 1] by (N,) factors."""
-    return (images * factor[:, None, None, None]).clamp(0, 1)
+    return (images * _each(factor)).clamp(0, 1)
 
 
 def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
@@ -170,38 +190,23 @@ def adjust_hue(images: Tensor, turns: Tensor) -> Tensor:
     sixths = torch.stack([(green - blue) / safe, (blue - red) / safe + 2, (red - green) / safe + 4], dim=1)
     hue = sixths.gather(1, strongest[:, None])[:, 0] + 6 * turns[:, None, None]
     # each channel falls from value by chroma over a ramp of the hue circle
-    corner = torch.tensor([5.0, 3.0, 1.0], device=images.device).reshape(3, 1, 1)
-    position = (corner + hue[:, None]) % 6
+    position = torch.stack([hue + 5, hue + 3, hue + 1], dim=1) % 6
     ramp = torch.minimum(position, 4 - position).clamp(0, 1)
     return value[:, None] - chroma[:, None] * ramp
 
 
 def _gray(images: Tensor) -> Tensor:
-    return (images * torch.tensor(GRAY, device=images.device).reshape(3, 1, 1)).sum(dim=1, keepdim=True)
+    return sum(share * images[:, i : i + 1] for i, share in enumerate(GRAY))
 
 
 def _blend(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:
-    return torch.lerp(other, images, factor[:, None, None, None]).clamp(0, 1)
+    return torch.lerp(other, images, _each(factor)).clamp(0, 1)
 
 
-class _Draw:
-    """Random parameters for N images: drawn where the generator lives, used where the images live."""
+def _each(values: Tensor) -> Tensor:
+    """Shape (N,) values to meet (N, channels, H, W) images."""
+    return values[:, None, None, None]
 
-    def __init__(self, images: int, generator: Generator | None, device: torch.device):
-        self.images, self.generator, self.device = images, generator, device
-        self.source = generator.device if generator is not None else "cpu"
 
-    def uniform(self, low: float, high: float) -> Tensor:
-        return (low + (high - low) * torch.rand(self.images, generator=self.generator, device=self.source)).to(self.device)
-
-    def factor(self, strength: float) -> Tensor:
-        return self.uniform(max(0.0, 1 - strength), 1 + strength)
-
-    def chance(self, probability: float) -> Tensor:
-        return (self.uniform(0, 1) < probability)[:, None, None, None]
-
-    def constant(self, value: float) -> Tensor:
-        return torch.full((self.images,), value, device=self.device)
-
-    def order(self, changes: int) -> list[int]:
-        return torch.randperm(changes, generator=self.generator, device=self.source).tolist()
+def _between(numbers: Tensor, low: float, high: float) -> Tensor:
+    return low + (high - low) * numbers

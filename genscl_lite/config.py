@@ -25,6 +25,7 @@ class Method:
 
 
 METHODS = {
+    "teacher": Method("Teacher: CE + MixUp-CutMix", "cross_entropy", mixes=True),
     "ce": Method("CE", "cross_entropy"),
     "ce_mix": Method("CE + MixUp-CutMix", "cross_entropy", mixes=True),
     "ce_mix_kd": Method("CE + MixUp-CutMix + KD", "cross_entropy", mixes=True, distils=True),
@@ -35,8 +36,16 @@ METHODS = {
     "genscl_mix_kd": Method("GenSCL + MixUp-CutMix + KD", "label", mixes=True, distils=True),
     "genscl_mix_kd_queue": Method("GenSCL + both, momentum and queue", "label", mixes=True, distils=True, queues=True),
 }
-TEACHER_METHOD = "ce_mix"
-"""The row that serves as the teacher of the rows with KD."""
+
+
+def teacher_method(parameters: dict) -> str:
+    """Return the row that the rows with KD learn from: "teacher" where a preset says what it is, else "ce_mix".
+
+    >>> teacher_method({"by_method": {"teacher": {"arch": "resnet50"}}}), teacher_method({})
+    ('teacher', 'ce_mix')
+    """
+    return "teacher" if "teacher" in parameters.get("by_method", {}) else "ce_mix"
+
 
 CHOICES = {
     "dataset": (*DATASETS, "custom"),
@@ -48,13 +57,14 @@ CHOICES = {
     "augmentation": tuple(AUGMENTATIONS),
     "probe_augmentation": tuple(AUGMENTATIONS),
     "precision": ("auto", "float32", "bfloat16"),
+    "compile": ("auto", "always", "never"),
 }
 ABOVE_ZERO = ("epochs", "batch_size", "views", "learning_rate", "latent_dim", "temperature", "mix_alpha", "teacher_temperature",
               "probe_epochs", "probe_batch_size", "probe_learning_rate", "knn_neighbours", "eval_every",
               "checkpoint_every")  # fmt: skip
 ZERO_OR_MORE = ("labels_per_class", "seed", "warmup_epochs", "warmup_from", "sgd_momentum", "weight_decay",
-                "base_temperature", "label_weight", "kd_weight", "queue_size", "momentum")  # fmt: skip
-BELOW_ONE = ("sgd_momentum", "momentum")
+                "base_temperature", "ema", "label_weight", "kd_weight", "queue_size", "momentum")  # fmt: skip
+BELOW_ONE = ("sgd_momentum", "ema", "momentum")
 
 
 @dataclass(frozen=True)
@@ -75,7 +85,7 @@ class TrainConfig:
     method: str = "genscl_mix"  # a row of the table, one of METHODS
     dataset: str = "digits"  # digits, cifar10, cifar100 ("custom": your own Dataset, from Python)
     labels_per_class: int = 10  # labelled training images of each class; 0: all
-    arch: str = "resnet_small"  # resnet_small, resnet18, resnet34, resnet50 ("custom": your own encoder, from Python)
+    arch: str = "resnet_small"  # resnet_small, resnet18, resnet34, resnet50, wide_resnet50 ("custom": your own, from Python)
     seed: int = 0  # weights, order, augmentation, and which labels are kept
     epochs: int = 200  # passes over the training images
     batch_size: int = 50  # N, images of a batch
@@ -86,6 +96,7 @@ class TrainConfig:
     warmup_from: float = 0.01  # first learning rate
     sgd_momentum: float = 0.9  # of SGD
     weight_decay: float = 0.0001  # of SGD
+    ema: float = 0.0  # decay of the average over weights, which then is the result; 0: the weights themselves
     latent_dim: int = 64  # D, size of the latents
     temperature: float = 0.1  # tau
     base_temperature: float = 0.0  # multiply the loss by temperature / base_temperature; 0: do not
@@ -94,7 +105,7 @@ class TrainConfig:
     mixing: str = "mixup_cutmix"  # or mixup, cutmix
     mix_alpha: float = 1.0  # lam ~ Beta(alpha, alpha)
     mix_per_image: bool = True  # draw lam and coin for each image, not once for a batch
-    teacher: str = ""  # folder of the teacher's runs (seed0, seed1, ...)
+    teacher: str = ""  # folder of the teacher's runs (seed0, seed1, ...), or a model.safetensors
     teacher_temperature: float = 1.0  # softness of the teacher's labels
     label_weight: float = 1.0  # weight of the labels' own term beside a teacher; 0: teacher alone
     kd_weight: float = 1.0  # weight of the teacher's term
@@ -108,7 +119,7 @@ class TrainConfig:
     eval_every: int = 20  # epochs between kNN accuracies
     checkpoint_every: int = 10  # epochs between checkpoints
     precision: str = "auto"  # float32, bfloat16 autocast, auto: bfloat16 where a GPU has it
-    compile: bool = False  # torch.compile the model
+    compile: str = "auto"  # torch.compile: always, never, auto: on a GPU
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -167,6 +178,7 @@ RUN_PARAMETERS = {
     "by_method": dict,  # method -> parameters that differ for it
     "data_root": str,  # folder of CIFAR's files; empty: $GENSCL_DATA, or data
     "min_accuracy": float,  # the mean must reach it
+    "max_seconds": float,  # save and stop after so long; 0: never
 }
 
 
@@ -215,6 +227,8 @@ def check_parameters(parameters: dict) -> None:
         check_type(name, parameters[name], RUN_PARAMETERS[name])
     if parameters.get("seeds", 1) < 1:
         raise ValueError(f"seeds: expected at least 1, got {parameters['seeds']}")
+    if not 0 <= parameters.get("max_seconds", 0) < math.inf:
+        raise ValueError(f"max_seconds: expected a number of at least 0, got {parameters['max_seconds']}")
     for method, values in parameters.get("by_method", {}).items():
         require_choice("by_method", method, METHODS)
         check_type(f"by_method, {method}", values, dict)

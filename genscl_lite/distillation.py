@@ -15,6 +15,7 @@ class Teacher:
         classifier: a module from images to (N, C) logits; it is put into evaluation mode and never trained. It sees the
             very images the student sees, after augmentation, normalization and mixing: wrap one that expects others.
         temperature: above 0; higher is softer.
+        validate: check values too, which makes a GPU wait.
 
     Raises:
         ValueError: the temperature is not above 0; when called: the output is not (N, C) finite logits.
@@ -24,10 +25,10 @@ class Teacher:
     torch.Size([5, 10])
     """
 
-    def __init__(self, classifier: nn.Module, temperature: float = 1.0):
+    def __init__(self, classifier: nn.Module, temperature: float = 1.0, validate: bool = True):
         require_positive("temperature", temperature)
         self.classifier = classifier.eval().requires_grad_(False)
-        self.temperature = temperature
+        self.temperature, self.validate = temperature, validate
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
@@ -35,7 +36,7 @@ class Teacher:
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
             shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ValueError(f"classifier: expected logits of shape ({len(images)}, C) for {len(images)} images, got {shape}")
-        if not torch.isfinite(logits).all():
+        if self.validate and not torch.isfinite(logits).all():
             raise ValueError("classifier: its logits hold NaN or infinity")
         return F.softmax(logits.float() / self.temperature, dim=1)
 

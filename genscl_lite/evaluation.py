@@ -23,13 +23,34 @@ class Probe:
 
 
 @torch.no_grad()
-def extract(module: nn.Module, dataset: Dataset, images: Tensor, rows: int = 1000) -> Tensor:
-    """Pass (N, channels, H, W) uint8 images through a module in evaluation mode, ``rows`` at a time: (N, F) in float32."""
-    training = module.training
+def extract(
+    module: nn.Module, dataset: Dataset, images: Tensor, rows: int = 1000, *, dtype: torch.dtype = torch.float32,
+    augment: Augment | None = None, generator: Generator | None = None,
+) -> Tensor:  # fmt: skip
+    """Pass images through a module in evaluation mode, ``rows`` at a time.
+
+    Args:
+        module: from normalized images to (N, F).
+        dataset: knows how to normalize.
+        images: (N, channels, H, W) uint8, or floating point in [0, 1].
+        rows: images at a time.
+        dtype: bfloat16: autocast to it.
+        augment: passes a random view of each image instead, by numbers from ``generator``.
+
+    Returns:
+        (N, F) in float32.
+    """
+    training, device, outputs = module.training, images.device, []
     module.eval()
-    outputs = torch.cat([module(dataset.normalize(as_unit_float(part))).float() for part in images.split(rows)])
+    numbers = augment.draw(len(images), generator).to(device) if augment else None
+    for start in range(0, len(images), rows):
+        part = images[start : start + rows]
+        part = augment.apply(part, numbers[:, start : start + rows]) if augment else as_unit_float(part)
+        part = dataset.normalize(part).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            outputs.append(module(part).float())
     module.train(training)
-    return outputs
+    return torch.cat(outputs)
 
 
 def linear_probe(
@@ -41,6 +62,7 @@ def linear_probe(
     batch_size: int = 512,
     learning_rate: float = 5.0,
     generator: Generator | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Probe:
     """Train a linear classifier on the frozen features of augmented training images, and test it.
 
@@ -55,6 +77,7 @@ def linear_probe(
         augment: of the training images, anew in each epoch.
         epochs, batch_size, learning_rate: of the probe.
         generator: source of order, augmentation and first weights.
+        dtype: bfloat16: features are computed in it; the classifier is trained in float32.
 
     Returns:
         The ``Probe``; ``probe.classifier(features)`` predicts.
@@ -65,7 +88,7 @@ def linear_probe(
     True
     """
     device = dataset.train_images.device
-    test = extract(encoder, dataset, dataset.test_images)
+    test = extract(encoder, dataset, dataset.test_images, dtype=dtype)
     classifier = nn.Linear(test.shape[1], dataset.num_classes).to(device)
     bound = test.shape[1] ** -0.5
     with torch.no_grad():
@@ -76,9 +99,11 @@ def linear_probe(
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.2)
     accuracies = []
     for _ in range(epochs):
-        for index in torch.randperm(len(dataset.train_labels), generator=generator).to(device).split(batch_size):
-            features = extract(encoder, dataset, augment(dataset.train_images[index], generator))
-            loss = F.cross_entropy(classifier(features), dataset.train_labels[index])
+        order = torch.randperm(len(dataset.train_labels), generator=generator).to(device)
+        # the encoder does not change, so all features of an epoch can be had at once
+        features = extract(encoder, dataset, dataset.train_images[order], dtype=dtype, augment=augment, generator=generator)
+        for rows, labels in zip(features.split(batch_size), dataset.train_labels[order].split(batch_size), strict=True):
+            loss = F.cross_entropy(classifier(rows), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -8,8 +8,11 @@ itself; the rest comes from a partner, drawn by a random permutation of the batc
 MixUp (arXiv 1710.09412) has a constant map, CutMix (arXiv 1905.04899) a map with a hole. Because lam is the mean of the
 map, it is right also where CutMix's box is clipped at the border.
 
-``generator`` is drawn from on its own device; a CPU generator gives the same mix on every device.
+``generator`` is drawn from on its own device; a CPU generator gives the same mix on every device. What is drawn, a
+``Mixture``, is apart from what is done with it, ``blend``, a function of tensors alone.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -88,18 +91,54 @@ def mix(
     Traceback (most recent call last):
     ValueError: mixing: 'cut_mix' is unknown (did you mean 'cutmix'?); expected one of mixup_cutmix, mixup, cutmix
     """
+    _check(images, labels)
+    mixture = draw_mixture(len(images), images.shape[2:], mixing=mixing, alpha=alpha, per_image=per_image, generator=generator)
+    return blend(images, labels, Mixture(*(drawn.to(images.device) for drawn in mixture)))
+
+
+class Mixture(NamedTuple):
+    """What decides how N images are mixed; all of shape (N,)."""
+
+    lam: Tensor
+    """The image's share, before a box is clipped."""
+    row: Tensor
+    """Centre of CutMix's box, in pixels from the top."""
+    column: Tensor
+    """The same from the left."""
+    cuts: Tensor
+    """True: CutMix, False: MixUp."""
+    partner: Tensor
+    """Index of the image mixed in."""
+
+
+def draw_mixture(
+    images: int, size: tuple[int, int], *, mixing: str, alpha: float, per_image: bool, generator: Generator | None = None
+) -> Mixture:
+    """Draw how to mix so many images of (height, width) ``size``. Further arguments and errors: see ``mix``."""
     require_choice("mixing", mixing, MIXINGS)
     require_positive("alpha", alpha)
-    _check(images, labels)
     device = generator.device if generator is not None else "cpu"
-    draws = len(images) if per_image else 1
+    draws = images if per_image else 1
     lam = _beta(alpha, draws, generator, device)
-    maps = lam.reshape(-1, 1, 1, 1).expand(-1, 1, *images.shape[2:])
+    row = column = torch.zeros(draws, dtype=torch.long, device=device)
+    cuts = torch.zeros(draws, dtype=torch.bool, device=device)
     if mixing != "mixup":
-        holes = _box_maps(lam, *images.shape[2:], generator, device)
-        coin = torch.rand(draws, 1, 1, 1, generator=generator, device=device) < 0.5
-        maps = torch.where(coin, maps, holes) if mixing == "mixup_cutmix" else holes
-    partner = torch.randperm(len(images), generator=generator, device=device).to(images.device)
+        row, column = (torch.randint(pixels, (draws,), generator=generator, device=device) for pixels in size)
+        cuts = (torch.rand(draws, generator=generator, device=device) >= 0.5) | (mixing == "cutmix")
+    partner = torch.randperm(images, generator=generator, device=device)
+    return Mixture(*(drawn.expand(images) for drawn in (lam, row, column, cuts)), partner)
+
+
+def blend(images: Tensor, labels: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
+    """Mix (N, channels, height, width) images and (N, C) labels as drawn, on their device."""
+    lam, row, column, cuts, partner = mixture
+    side, inside = (1 - lam).sqrt(), []
+    for size, centre in zip(images.shape[2:], (row, column), strict=True):
+        half = (side * size).int() // 2
+        pixel = torch.arange(size, device=images.device)
+        inside.append((pixel >= (centre - half)[:, None]) & (pixel < (centre + half)[:, None]))
+    holes = ~(inside[0][:, None, :, None] & inside[1][:, None, None, :])  # (N, 1, height, width)
+    maps = torch.where(cuts[:, None, None, None], holes, lam[:, None, None, None])
     shares = maps.mean(dim=(1, 2, 3), dtype=torch.float64).to(labels)[:, None]
     maps = maps.to(images)
     return maps * images + (1 - maps) * images[partner], shares * labels + (1 - shares) * labels[partner]
@@ -109,19 +148,6 @@ def _beta(alpha: float, draws: int, generator: Generator | None, device) -> Tens
     """Draw from Beta(alpha, alpha). torch's Beta takes no generator, so one of its numbers seeds NumPy's."""
     seed = torch.randint(2**62, (), generator=generator, device=device).item()
     return torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, draws).astype(np.float32)).to(device)
-
-
-def _box_maps(lam: Tensor, height: int, width: int, generator: Generator | None, device) -> Tensor:
-    """Return (draws, 1, height, width) maps: 0 inside a box of area 1 - lam (clipped at the border), 1 outside."""
-    side = (1 - lam).sqrt()
-    holes = []
-    for size in (height, width):
-        centre = torch.randint(size, lam.shape, generator=generator, device=device)
-        half = (side * size).int() // 2
-        pixel = torch.arange(size, device=device)
-        holes.append((pixel >= (centre - half)[:, None]) & (pixel < (centre + half)[:, None]))
-    inside = holes[0][:, None, :, None] & holes[1][:, None, None, :]
-    return (~inside).float()
 
 
 def _check(images: Tensor, labels: Tensor) -> None:

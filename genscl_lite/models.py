@@ -22,12 +22,12 @@ class SmallResNet(nn.Module):
         return self.blocks(self.stem(images)).mean(dim=(2, 3))
 
 
-def small_image_resnet(depth: int, in_channels: int = 3) -> nn.Module:
-    """Build torchvision's ResNet-18, -34 or -50 for 32 x 32 images: a 3 x 3 stem of stride 1, no max-pool, no classifier.
+def small_image_resnet(name: str, in_channels: int = 3) -> nn.Module:
+    """Build a ResNet of torchvision for 32 x 32 images: a 3 x 3 stem of stride 1, no max-pool, no classifier.
 
-    Features: (N, 512), or (N, 2048) for depth 50.
+    Features: (N, 512), or (N, 2048) for "resnet50" and "wide_resnet50_2".
     """
-    encoder = getattr(resnet, f"resnet{depth}")()
+    encoder = getattr(resnet, name)()
     encoder.conv1 = _conv3x3(in_channels, 64)
     nn.init.kaiming_normal_(encoder.conv1.weight, mode="fan_out", nonlinearity="relu")
     encoder.maxpool = nn.Identity()
@@ -37,9 +37,10 @@ def small_image_resnet(depth: int, in_channels: int = 3) -> nn.Module:
 
 ENCODERS = {
     "resnet_small": SmallResNet,
-    "resnet18": lambda in_channels: small_image_resnet(18, in_channels),
-    "resnet34": lambda in_channels: small_image_resnet(34, in_channels),
-    "resnet50": lambda in_channels: small_image_resnet(50, in_channels),
+    "resnet18": lambda in_channels: small_image_resnet("resnet18", in_channels),
+    "resnet34": lambda in_channels: small_image_resnet("resnet34", in_channels),
+    "resnet50": lambda in_channels: small_image_resnet("resnet50", in_channels),
+    "wide_resnet50": lambda in_channels: small_image_resnet("wide_resnet50_2", in_channels),
 }
 
 

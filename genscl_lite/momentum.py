@@ -4,6 +4,7 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class MomentumEncoder(nn.Module):
@@ -47,11 +48,11 @@ class MomentumEncoder(nn.Module):
         if ours.keys() != theirs.keys():
             raise ValueError(f"encoder: expected the structure copied at the start, "
                              f"but {sorted(ours.keys() ^ theirs.keys())[0]} is on one side only")
-        for name, key in ours.items():
-            if key.is_floating_point():
-                key.lerp_(theirs[name], 1 - self.momentum)
-            else:
-                key.copy_(theirs[name])
+        averaged = [name for name, key in ours.items() if key.is_floating_point()]
+        average = get_ema_multi_avg_fn(self.momentum)  # one kernel for all, where there is one
+        average([ours[name] for name in averaged], [theirs[name] for name in averaged], None)
+        for name in ours.keys() - set(averaged):
+            ours[name].copy_(theirs[name])
 
     def train(self, mode: bool = True) -> "MomentumEncoder":
         """Stay in evaluation mode, whatever the model around it does."""

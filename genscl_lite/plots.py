@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator
 from PIL import Image
 
-from genscl_lite.config import METHODS, TEACHER_METHOD
+from genscl_lite.config import METHODS
 
 CLASS_COLOURS = sns.color_palette("colorblind", 10)
 """One colour a class, the same in all notebooks, told apart by colour-blind readers too."""
@@ -218,7 +218,7 @@ def plot_table(runs: pd.DataFrame, table: pd.DataFrame, axis: Axes) -> Axes:
 def plot_costs(table: pd.DataFrame, axis: Axes) -> Axes:
     """Draw the seconds (or hours) of a run of each method as bars, those of its teacher's run behind them."""
     unit, name = (3600, "hours") if table.seconds.max() > 7200 else (1, "seconds")
-    teacher = table.seconds[table.method == TEACHER_METHOD]
+    teacher = table.seconds[table.method == ("teacher" if "teacher" in set(table.method) else "ce_mix")]
     for y, row in enumerate(table.itertuples()):
         colour = FAMILY_COLOURS[METHODS[row.method].objective]
         axis.barh(y, row.seconds / unit, color=colour, height=0.5)

@@ -8,7 +8,7 @@ from IPython.display import display
 from matplotlib import pyplot as plt
 
 from genscl_lite.plots import plot_curves
-from genscl_lite.training import Run
+from genscl_lite.runs import Run
 
 
 def live_curve(every: float = 10.0) -> Callable[[Run], None]:

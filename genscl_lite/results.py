@@ -1,9 +1,11 @@
 """Result files: what a finished run leaves behind, and the table made of many."""
 
+import math
 import platform
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,7 +21,10 @@ from genscl_lite.config import METHODS
 from genscl_lite.data import Dataset
 from genscl_lite.evaluation import Probe, expected_calibration_error, extract, linear_probe
 from genscl_lite.mixing import mixup
-from genscl_lite.training import Run
+from genscl_lite.runs import Run
+from genscl_lite.training import OutOfTime, compiles, precision
+from genscl_lite.views import compiled
+from genscl_lite.weights import save_weights
 
 PROJECT = Path(__file__).resolve().parents[1]
 RESULTS = PROJECT / "data" / "results"
@@ -29,17 +34,24 @@ SUMMARIES = "*/seed*/summary.json"
 KEPT_IMAGES, KEPT_MIXTURES = 2000, 256
 
 
-def finish_run(run: Run, dataset: Dataset, folder: str | Path) -> dict:
+def finish_run(run: Run, dataset: Dataset, folder: str | Path, *, deadline: float = math.inf) -> dict:
     """Test a trained run by its configuration, write its result files and return its summary; once done, only read it.
 
     ``accuracy_last`` is the result; ``accuracy_best``, the best seen on the test images, is there for comparison only.
+
+    Raises:
+        OutOfTime: the deadline, a time of ``time.monotonic()``, came before the test began.
     """
     with runfolder.locked(folder, wait=5):
         if is_finished(folder, asdict(run.config)):
             return runfolder.read_json(Path(folder) / "summary.json")
-        dataset = dataset.to(run.device)
-        summary = summarize(run, probe_run(run, dataset), dataset)
+        if time.monotonic() > deadline:
+            raise OutOfTime("trained, but not tested yet; the same command goes on from there")
+        dataset, started = dataset.to(run.device), time.perf_counter()
+        probe = probe_run(run, dataset)
+        summary = summarize(run, probe, dataset, time.perf_counter() - started)
         runfolder.write_arrays(Path(folder) / "embeddings.npz", **embeddings(run, dataset))
+        save_weights(Path(folder) / "model.safetensors", run.result, config=asdict(run.config), summary=summary)
         runfolder.write_json(Path(folder) / "summary.json", summary)  # last: it marks the run as finished
         return summary
 
@@ -50,17 +62,17 @@ def probe_run(run: Run, dataset: Dataset) -> Probe | None:
     if METHODS[config.method].objective == "cross_entropy":
         return None
     return linear_probe(
-        run.model.encoder, dataset, build_augment(config.probe_augmentation), epochs=config.probe_epochs,
-        batch_size=config.probe_batch_size, learning_rate=config.probe_learning_rate,
-        generator=Generator().manual_seed(config.seed),
+        compiled(run.result.encoder, compiles(config, run.device)), dataset, build_augment(config.probe_augmentation),
+        epochs=config.probe_epochs, batch_size=config.probe_batch_size, learning_rate=config.probe_learning_rate,
+        generator=Generator().manual_seed(config.seed), dtype=precision(config, run.device),
     )  # fmt: skip
 
 
-def summarize(run: Run, probe: Probe | None, dataset: Dataset) -> dict:
+def summarize(run: Run, probe: Probe | None, dataset: Dataset, probe_seconds: float = 0.0) -> dict:
     """Return what ``summary.json`` holds: accuracies are fractions of the test images, seconds those of training."""
     config, last = run.config, run.log[-1]
     if probe is None:
-        logits = extract(run.model, dataset, dataset.test_images)
+        logits = extract(run.result, dataset, dataset.test_images, dtype=precision(config, run.device))
         accuracies = last["accuracy"], max(row["accuracy"] for row in run.log if row["accuracy"] is not None)
         calibration = expected_calibration_error(logits.softmax(dim=1), dataset.test_labels)
     else:
@@ -72,7 +84,9 @@ def summarize(run: Run, probe: Probe | None, dataset: Dataset) -> dict:
         "knn_accuracy": last["knn_accuracy"],
         "calibration_error": calibration,
         "seconds": round(run.seconds, 2),
+        "probe_seconds": round(probe_seconds, 2),
         "images_per_second": round(float(np.median([row["images_per_second"] for row in run.log])), 1),
+        "peak_memory_bytes": run.peak_bytes or None,
         **machine(dataset.train_images.device),
     }
 
@@ -87,10 +101,10 @@ def embeddings(run: Run, dataset: Dataset) -> dict[str, np.ndarray]:
     mixed, mixed_labels = mixup(as_unit_float(images[:KEPT_MIXTURES]), one_hot, per_image=True,
                                 generator=Generator().manual_seed(0))
     arrays = {
-        "features": extract(run.model.encoder, dataset, images).half(),
-        "latents": extract(run.model, dataset, images).half(),
+        "features": extract(run.result.encoder, dataset, images).half(),
+        "latents": extract(run.result, dataset, images).half(),
         "labels": labels,
-        "mixed_latents": extract(run.model, dataset, mixed).half(),
+        "mixed_latents": extract(run.result, dataset, mixed).half(),
         "mixed_labels": mixed_labels,
     }
     return {name: tensor.cpu().numpy() for name, tensor in arrays.items()}

@@ -3,67 +3,30 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from genscl_lite import runfolder
-from genscl_lite.augment import build_augment
 from genscl_lite.config import METHODS, TrainConfig
 from genscl_lite.data import Dataset
 from genscl_lite.distillation import Teacher, distilled_cross_entropy, distilled_loss
 from genscl_lite.evaluation import classifier_accuracy, extract, knn_accuracy
 from genscl_lite.losses import LossParts, gen_supcon_loss
-from genscl_lite.mixing import mix
-from genscl_lite.models import Model, build_encoder
-from genscl_lite.momentum import LabelledQueue, MomentumEncoder
+from genscl_lite.runs import Run, new_run
+from genscl_lite.teachers import load_teacher
+from genscl_lite.views import Draws, Views, compiled, draw_epoch
 
 
-@dataclass
-class Run:
-    """A training: its configuration, its model, and all that changes from step to step."""
+class OutOfTime(Exception):
+    """The time given is over; all is saved, and the same call goes on from there. Jupyter shows it as one line."""
 
-    config: TrainConfig
-    model: Model
-    optimizer: torch.optim.Optimizer
-    generator: Generator
-    """The only source of the run's own randomness; on the CPU, so that draws do not depend on the device."""
-    key_encoder: MomentumEncoder | None = None
-    queue: LabelledQueue | None = None
-    epoch: int = 0
-    """Epochs done."""
-    seconds: float = 0.0
-    log: list[dict] = dataclasses.field(default_factory=list)
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.model.parameters()).device
-
-    def state_dict(self) -> dict:
-        parts = {name: part.state_dict() for name, part in self._parts().items()}
-        random = {"generator": self.generator.get_state(), "torch": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            random["cuda"] = torch.cuda.get_rng_state(self.device)
-        progress = {"epoch": self.epoch, "seconds": self.seconds, "log": self.log}
-        return {"config": dataclasses.asdict(self.config), "parts": parts, "random": random, "progress": progress}
-
-    def load_state_dict(self, state: dict) -> None:
-        for name, part in self._parts().items():
-            part.load_state_dict(state["parts"][name])
-        self.generator.set_state(state["random"]["generator"].cpu())
-        torch.set_rng_state(state["random"]["torch"].cpu())
-        if "cuda" in state["random"] and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["random"]["cuda"].cpu(), self.device)
-        self.epoch, self.seconds, self.log = (state["progress"][name] for name in ("epoch", "seconds", "log"))
-
-    def _parts(self) -> dict:
-        parts = {"model": self.model, "optimizer": self.optimizer, "key_encoder": self.key_encoder, "queue": self.queue}
-        return {name: part for name, part in parts.items() if part is not None}
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}"]
 
 
 def pretrain(
@@ -74,6 +37,7 @@ def pretrain(
     encoder: nn.Module | None = None,
     teacher: Teacher | None = None,
     device: torch.device | str | None = None,
+    deadline: float = math.inf,
     on_epoch: Callable[[Run], None] | None = None,
 ) -> Run:
     """Train by ``config``; the latents' encoder for contrastive methods, a classifier for the rows named CE.
@@ -87,100 +51,159 @@ def pretrain(
         dataset: of ``load_dataset``; moved to the device and kept there.
         folder: the run's own folder, or None to write nothing.
         encoder: any module from images to (N, F), instead of ``config.arch`` (then "custom"); trained in place.
-        teacher: instead of the one trained in the folder ``config.teacher``, for methods with KD; of its temperature
+        teacher: instead of the one that ``config.teacher`` names, for methods with KD; of its temperature
             only, not of its weights, the configuration keeps account.
         device: default: the GPU if there is one.
+        deadline: a time of ``time.monotonic()`` after which no further step begins. Needs a folder.
         on_epoch: called with the run after each epoch.
 
     Returns:
-        The finished ``Run``; ``run.model.encoder`` gives features.
+        The finished ``Run``; ``run.result.encoder`` gives features.
 
     Raises:
         ValueError: arguments do not fit together, or the loss is no longer finite (what was saved before is kept).
         RunFolderError: the folder is in use, holds another configuration or a damaged checkpoint.
+        OutOfTime: the deadline came first; the run is saved between two steps.
+        MemoryError: the device's memory is too small for the batch.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    _check_fit(config, dataset, encoder, teacher)
+    _check_fit(config, dataset, encoder, teacher, folder, deadline)
     teacher = teacher or load_teacher(config, dataset)
     if teacher:
-        teacher.classifier.to(device)
+        teacher.classifier.to(device, memory_format=torch.channels_last)
     dataset = dataset.to(device)
-    with runfolder.locked(folder, wait=5) if folder else nullcontext(), _own_random_state(config.seed, device):
+    with runfolder.locked(folder, wait=5) if folder else nullcontext(), _own_state(config.seed, device):
         run = new_run(config, dataset, encoder, device)
         if folder:
             runfolder.claim(folder, dataclasses.asdict(config))
             if (Path(folder) / "checkpoint.pt").exists():
                 run.load_state_dict(runfolder.read_checkpoint(Path(folder) / "checkpoint.pt", device))
-        step_model = torch.compile(run.model) if config.compile else run.model
+        pieces = Pieces.of(run, dataset, teacher)
         while run.epoch < config.epochs:
-            train_epoch(run, dataset, teacher, step_model)
+            with _memory_errors_named(run, folder):
+                whole = train_epoch(run, dataset, pieces, deadline)
+            if not whole:
+                save(run, folder)
+                raise OutOfTime(f"saved {run_so_far(run)}; the same command goes on from there")
+            finish_epoch(run, dataset)
             if folder and (run.epoch % config.checkpoint_every == 0 or run.epoch == config.epochs):
-                runfolder.write_log(Path(folder) / "log.csv", run.log)
-                runfolder.write_checkpoint(Path(folder) / "checkpoint.pt", run.state_dict())
+                save(run, folder)
             if on_epoch:
                 on_epoch(run)
     run.model.eval()
     return run
 
 
-def train_epoch(run: Run, dataset: Dataset, teacher: Teacher | None, step_model: nn.Module) -> None:
-    """Do one pass over the training images and add a row to the log."""
-    config, method, generator = run.config, METHODS[run.config.method], run.generator
-    device, started = dataset.train_images.device, time.perf_counter()
-    augment = build_augment(config.augmentation)
-    target_weights = [config.label_weight, config.kd_weight] if method.distils else [1.0]
-    batches = math.ceil(len(dataset.train_labels) / config.batch_size)
-    sums = torch.zeros(3, device=device)
+@dataclass(frozen=True)
+class Pieces:
+    """What a step calls, each compiled where the configuration asks for it."""
+
+    views: Callable
+    model: Callable
+    loss: Callable
+    keys: Callable | None = None
+    teacher: Teacher | None = None
+
+    @classmethod
+    def of(cls, run: Run, dataset: Dataset, teacher: Teacher | None) -> "Pieces":
+        wanted = compiles(run.config, run.device)
+        return cls(
+            views=compiled(Views.of(run.config, dataset), wanted),
+            model=compiled(run.model, wanted),
+            loss=compiled(contrast_with_queue if run.queue else contrast_in_batch, wanted),
+            keys=compiled(run.key_encoder, wanted) if run.key_encoder else None,
+            teacher=Teacher(compiled(teacher.classifier, wanted), teacher.temperature, validate=False) if teacher else None,
+        )
+
+
+def train_epoch(run: Run, dataset: Dataset, pieces: Pieces, deadline: float = math.inf) -> bool:
+    """Do the steps of an epoch that are left; return False if the deadline came before the last of them."""
+    config, started = run.config, time.perf_counter()
+    run.drawn_from = run.generator.get_state()
+    draws = draw_epoch(config, len(dataset.train_labels), dataset.image_shape[1:], run.generator).to(run.device)
+    steps = len(draws.index)
+    if run.step == 0:
+        run.sums = torch.tensor([0.0, 0.0, 0.0, math.inf, math.inf], device=run.device)
     run.model.train()
+    while run.step < steps and time.monotonic() < deadline:
+        train_step(run, dataset, pieces, draws.step(run.step), learning_rate(config, run.epoch + run.step / steps))
+    check_finite(run, steps)  # waits for the device
+    if run.device.type == "cuda":
+        run.peak_bytes = max(run.peak_bytes, torch.cuda.max_memory_allocated(run.device))
+    run.epoch_seconds += time.perf_counter() - started
+    return run.step == steps
 
-    for batch, index in enumerate(shuffled_batches(len(dataset.train_labels), config.batch_size, generator)):
-        rate = learning_rate(config, run.epoch + batch / batches)
-        for group in run.optimizer.param_groups:
-            group["lr"] = rate
-        index = index.to(device)
-        one_hot = F.one_hot(dataset.train_labels[index], dataset.num_classes).float()
 
-        views, labels = [], []
-        for _ in range(config.views):
-            view, label = dataset.normalize(augment(dataset.train_images[index], generator)), one_hot
-            if method.mixes:
-                view, label = mix(view, label, mixing=config.mixing, alpha=config.mix_alpha,
-                                  per_image=config.mix_per_image, generator=generator)
-            views.append(view)
-            labels.append(label)
-        images, targets = torch.cat(views), torch.cat(labels)[:, None]
+def train_step(run: Run, dataset: Dataset, pieces: Pieces, draws: Draws, rate: float) -> None:
+    """Learn from one batch at one learning rate. Nothing here waits for a GPU: what is logged is summed there."""
+    config, method, batch = run.config, METHODS[run.config.method], len(draws.index)
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
+    images, labels = pieces.views(dataset.train_images, dataset.train_labels, draws)
 
-        with autocast(config, device):
-            if method.distils:
-                targets = torch.cat([targets, teacher_labels(teacher, images, dataset)[:, None]], dim=1)
-            if method.queues:
-                queries = len(index)  # the first views; the others are keys
-                outputs, keys = step_model(images[:queries]), run.key_encoder(images[queries:])
-                parts = contrast_with_queue(run, outputs, targets[:queries], keys, targets[queries:], target_weights)
-            else:
-                outputs = step_model(images)
-                parts = contrast_in_batch(config, outputs, targets, index, target_weights)
+    with autocast(config, run.device):
+        targets = labels[:, None]
+        if method.distils:
+            targets = torch.cat([targets, teacher_labels(pieces.teacher, images, dataset)[:, None]], dim=1)
+        if method.queues:  # the first views are queries, the others keys
+            outputs, keys = pieces.model(images[:batch]), pieces.keys(images[batch:]).float()
+            parts = pieces.loss(config, outputs.float(), targets[:batch], keys, targets[batch:], *run.queue.contents())
+        else:
+            parts = pieces.loss(config, pieces.model(images).float(), targets, draws.index)
 
-        run.optimizer.zero_grad(set_to_none=True)
-        parts.loss.backward()
-        run.optimizer.step()
-        if method.queues:
-            run.key_encoder.update(run.model)
-            run.queue.enqueue(keys, targets[queries:])
-        sums += torch.stack(parts[:3]).detach() * len(index)
+    run.optimizer.zero_grad(set_to_none=True)
+    parts.loss.backward()
+    run.optimizer.step()
+    if method.queues:
+        run.key_encoder.update(run.model)
+        run.queue.enqueue(keys, targets[batch:])
+    if run.average:
+        run.average.update(run.model)
+    run.sums[:3] += torch.stack(parts[:3]).detach()
+    finite = torch.isfinite(torch.stack([parts.loss.detach(), targets.sum()]))
+    run.sums[3:] = torch.minimum(run.sums[3:], torch.where(finite, math.inf, float(run.step)))
+    run.step += 1
 
+
+def finish_epoch(run: Run, dataset: Dataset) -> None:
+    """Add a row to the log, with accuracies where they are due, and be ready for the next epoch."""
+    config, started = run.config, time.perf_counter()
+    loss, entropy, kl = (run.sums[:3] / run.step).tolist()
+    last_rate = learning_rate(config, run.epoch + (run.step - 1) / run.step)
     run.epoch += 1
-    loss, entropy, kl = (sums / len(dataset.train_labels)).tolist()
-    if not math.isfinite(loss):
-        raise ValueError(f"loss: not finite in epoch {run.epoch} at learning rate {rate:.4g}; lower it, or warm up for longer")
-    seconds = time.perf_counter() - started
     accuracies = evaluate(run, dataset) if run.epoch % config.eval_every == 0 or run.epoch == config.epochs else (None, None)
-    run.seconds += time.perf_counter() - started
+    run.seconds += run.epoch_seconds + time.perf_counter() - started
     run.log.append({
-        "epoch": run.epoch, "loss": loss, "label_entropy": entropy, "kl": kl, "learning_rate": rate,
-        "images_per_second": len(dataset.train_labels) / seconds, "seconds": run.seconds,
+        "epoch": run.epoch, "loss": loss, "label_entropy": entropy, "kl": kl, "learning_rate": last_rate,
+        "images_per_second": len(dataset.train_labels) / run.epoch_seconds, "seconds": run.seconds,
         "knn_accuracy": accuracies[0], "accuracy": accuracies[1],
     })  # fmt: skip
+    run.step, run.epoch_seconds, run.drawn_from = 0, 0.0, None
+
+
+def save(run: Run, folder: str | Path) -> None:
+    """Write log and checkpoint."""
+    if run.log:
+        runfolder.write_log(Path(folder) / "log.csv", run.log)
+    runfolder.write_checkpoint(Path(folder) / "checkpoint.pt", run.state_dict())
+
+
+def run_so_far(run: Run) -> str:
+    """Return "3 of 200 epochs", with the steps of the next one where there are any."""
+    return f"{run.epoch} of {run.config.epochs} epochs" + (f" and {run.step} steps" if run.step else "")
+
+
+def check_finite(run: Run, steps: int) -> None:
+    """Raise ValueError, naming the step and what to look at, if a loss or a label of this epoch was not finite."""
+    loss, labels = run.sums[3:].tolist()
+    if math.isinf(min(loss, labels)):
+        return
+    if labels <= loss:
+        raise ValueError(f"labels: not finite in epoch {run.epoch + 1}, step {int(labels) + 1} of {steps}; look at the teacher, "
+                         "which gives NaN, or at the label distributions of the data")
+    rate = learning_rate(run.config, run.epoch + loss / steps)
+    raise ValueError(f"loss: not finite in epoch {run.epoch + 1}, step {int(loss) + 1} of {steps}, at learning rate {rate:.4g}; "
+                     "look at learning_rate (lower it, warm up for longer), temperature (raise it) and precision (float32)")
 
 
 def teacher_labels(teacher: Teacher, images: Tensor, dataset: Dataset) -> Tensor:
@@ -191,83 +214,39 @@ def teacher_labels(teacher: Teacher, images: Tensor, dataset: Dataset) -> Tensor
     return labels
 
 
-def contrast_in_batch(config: TrainConfig, outputs: Tensor, targets: Tensor, index: Tensor, target_weights) -> LossParts:
-    """Return the loss of (M, ...) outputs against the batch itself, by the method's objective."""
+def contrast_in_batch(config: TrainConfig, outputs: Tensor, targets: Tensor, index: Tensor) -> LossParts:
+    """Return the loss of (M, ...) outputs against the batch itself, by the method's objective.
+
+    ``targets`` are the (M, T, C) label distributions, ``index`` the (N,) numbers of the images.
+    """
     objective = METHODS[config.method].objective
     if objective == "cross_entropy":
-        return distilled_cross_entropy(outputs, targets, target_weights)
+        return distilled_cross_entropy(outputs, targets, _target_weights(config))
     if objective == "instance":
         return gen_supcon_loss(outputs, index.repeat(config.views), return_parts=True, **_loss_options(config))
-    return distilled_loss(outputs, targets, target_weights, **_loss_options(config))
+    return distilled_loss(outputs, targets, _target_weights(config), **_loss_options(config))
 
 
 def contrast_with_queue(
-    run: Run, queries: Tensor, targets: Tensor, keys: Tensor, key_targets: Tensor, target_weights
-) -> LossParts:
+    config: TrainConfig, queries: Tensor, targets: Tensor, keys: Tensor, key_targets: Tensor,
+    old_keys: Tensor, old_targets: Tensor,
+) -> LossParts:  # fmt: skip
     """Return the loss of queries against this batch's keys and all that the queue remembers."""
-    old_keys, old_targets = run.queue.contents()
     return distilled_loss(
-        queries, targets, target_weights,
-        contrast_latents=torch.cat([keys.float(), old_keys]), contrast_targets=torch.cat([key_targets, old_targets]),
-        **_loss_options(run.config),
+        queries, targets, _target_weights(config),
+        contrast_latents=torch.cat([keys, old_keys]), contrast_targets=torch.cat([key_targets, old_targets]),
+        **_loss_options(config),
     )  # fmt: skip
 
 
 def evaluate(run: Run, dataset: Dataset) -> tuple[float, float | None]:
     """Return the kNN accuracy of the features and, for a classifier, its own accuracy, on the test images."""
-    run.model.eval()
-    features = [extract(run.model.encoder, dataset, images) for images in (dataset.train_images, dataset.test_images)]
+    model, dtype = run.result, precision(run.config, run.device)
+    features = [extract(model.encoder, dataset, images, dtype=dtype) for images in (dataset.train_images, dataset.test_images)]
     knn = knn_accuracy(features[0], dataset.train_labels, features[1], dataset.test_labels, run.config.knn_neighbours)
     if METHODS[run.config.method].objective != "cross_entropy":
         return knn, None
-    return knn, classifier_accuracy(run.model.head(features[1]), dataset.test_labels)
-
-
-def new_run(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None, device: torch.device) -> Run:
-    """Make model, optimizer and, where the method has them, momentum encoder and queue."""
-    method = METHODS[config.method]
-    model = new_model(config, dataset, encoder).to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(model.parameters(), lr=config.learning_rate, momentum=config.sgd_momentum,
-                                weight_decay=config.weight_decay)
-    run = Run(config, model, optimizer, Generator().manual_seed(config.seed))
-    if method.queues:
-        run.key_encoder = MomentumEncoder(model, config.momentum)
-        distributions = 2 if method.distils else 1
-        run.queue = LabelledQueue(config.queue_size, config.latent_dim, (distributions, dataset.num_classes)).to(device)
-    return run
-
-
-def new_model(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None = None) -> Model:
-    """Make the encoder with its head: a classifier's for the rows named CE, the projection head for all others."""
-    encoder = encoder or build_encoder(config.arch, dataset.image_shape[0])
-    if METHODS[config.method].objective == "cross_entropy":
-        return Model(encoder, dataset.num_classes, dataset.image_shape, classifier=True)
-    return Model(encoder, config.latent_dim, dataset.image_shape)
-
-
-def load_teacher(config: TrainConfig, dataset: Dataset) -> Teacher | None:
-    """Load the classifier of the same seed that a finished run left in ``config.teacher``; None for methods without KD.
-
-    Raises:
-        ValueError: no folder is given, its run is missing, unfinished, not a classifier or of another data set.
-    """
-    if not METHODS[config.method].distils:
-        return None
-    if not config.teacher:
-        raise ValueError(f"teacher: method {config.method} learns from a teacher; give the folder of a finished ce_mix run")
-    folder = Path(config.teacher) / f"seed{config.seed}"
-    if not (folder / "summary.json").exists():
-        raise ValueError(f"teacher: {folder} holds no finished run; train method ce_mix with seed {config.seed} there first")
-    theirs = TrainConfig(**runfolder.read_json(folder / "config.json"))
-    if METHODS[theirs.method].objective != "cross_entropy":
-        raise ValueError(f"teacher: {folder} holds {theirs.method}, which is no classifier; use ce or ce_mix")
-    for name in ("dataset", "labels_per_class"):
-        if getattr(theirs, name) != getattr(config, name):
-            raise ValueError(f"teacher: {folder} was trained with {name} {getattr(theirs, name)!r}, "
-                             f"this run has {getattr(config, name)!r}")
-    model = new_model(theirs, dataset)
-    model.load_state_dict(runfolder.read_checkpoint(folder / "checkpoint.pt")["parts"]["model"])
-    return Teacher(model, config.teacher_temperature)
+    return knn, classifier_accuracy(model.head(features[1]), dataset.test_labels)
 
 
 def learning_rate(config: TrainConfig, epoch: float) -> float:
@@ -289,16 +268,25 @@ def learning_rate(config: TrainConfig, epoch: float) -> float:
     return config.warmup_from + (cosine(config.warmup_epochs) - config.warmup_from) * epoch / config.warmup_epochs
 
 
-def shuffled_batches(images: int, batch_size: int, generator: Generator) -> Iterator[Tensor]:
-    """Give all indices once, in random order; the last batch may be smaller."""
-    return iter(torch.randperm(images, generator=generator).split(batch_size))
+def precision(config: TrainConfig, device: torch.device) -> torch.dtype:
+    """Return the floating point type in which ``config.precision`` lets models compute on this device."""
+    supported = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    half = config.precision == "bfloat16" or (config.precision == "auto" and supported)
+    return torch.bfloat16 if half else torch.float32
 
 
 def autocast(config: TrainConfig, device: torch.device):
     """Return the context of ``config.precision``; parameters and losses stay float32."""
-    supported = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    enabled = config.precision == "bfloat16" or (config.precision == "auto" and supported)
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision(config, device) == torch.bfloat16)
+
+
+def compiles(config: TrainConfig, device: torch.device) -> bool:
+    """Tell whether ``config.compile`` asks for torch.compile on this device."""
+    return config.compile == "always" or (config.compile == "auto" and device.type == "cuda")
+
+
+def _target_weights(config: TrainConfig) -> list[float]:
+    return [config.label_weight, config.kd_weight] if METHODS[config.method].distils else [1.0]
 
 
 def _loss_options(config: TrainConfig) -> dict:
@@ -307,15 +295,38 @@ def _loss_options(config: TrainConfig) -> dict:
 
 
 @contextmanager
-def _own_random_state(seed: int, device: torch.device):
-    """Seed torch for what takes no generator (initial weights, dropout) and give the global state back at the end."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+def _own_state(seed: int, device: torch.device):
+    """Seed torch for what takes no generator (initial weights, dropout); give the global state back at the end."""
+    cuda = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if cuda else []), torch.backends.cudnn.flags(benchmark=True):
+        if cuda:
+            torch.cuda.reset_peak_memory_stats(device)
         torch.manual_seed(seed)
         yield
 
 
-def _check_fit(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None, teacher: Teacher | None) -> None:
+@contextmanager
+def _memory_errors_named(run: Run, folder: str | Path | None):
+    """Save what was trained and say which batch to try when the device's memory is too small."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        trained = folder and (run.epoch or run.step)
+        if trained:
+            save(run, folder)
+        config = run.config
+        raise MemoryError(f"out of memory on {run.device} with batch_size {config.batch_size} and {config.views} views; try "
+                          f"batch_size {max(1, config.batch_size // 2)}, in a folder of its own"
+                          + (f"; {run_so_far(run)} are saved" if trained else "")) from None  # fmt: skip
+
+
+def _check_fit(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None, teacher: Teacher | None,
+               folder: str | Path | None, deadline: float) -> None:  # fmt: skip
     """Raise ValueError where the configuration says another thing than the arguments."""
+    if folder is None and deadline < math.inf:
+        raise ValueError("deadline: needs a folder to save the run in")
     if (encoder is not None) != (config.arch == "custom"):
         raise ValueError(f'arch: "custom" and an encoder go together, got arch={config.arch!r} '
                          f"{'with' if encoder is not None else 'without'} one")

@@ -141,21 +141,30 @@ def test_strengths_go_both_ways():
     assert 0.6 <= factors.min() < 0.62 and 1.38 < factors.max() <= 1.4 and abs(factors.mean() - 1) < 0.02
 
 
-def test_the_order_of_colour_changes_varies():
-    image = torch.rand(1, 3, 4, 4, generator=G)
-    augment = Augment(jitter=(0.9, 0.9, 0, 0), jitter_probability=1)
-    views = [augment(image, torch.Generator().manual_seed(seed)) for seed in range(8)]
-    same = [_one_order(image, seed) for seed in range(8)]
-    assert 0 < sum(torch.allclose(a, b, atol=1e-6) for a, b in zip(views, same, strict=True)) < 8
+def test_each_image_has_its_colour_changed_in_an_order_of_its_own():
+    """Against torchvision, one change after the other, with the same numbers."""
+    strengths = (0.9, 0.8, 0.7, 0.3)
+    augment, images = Augment(jitter=strengths, jitter_probability=1), torch.rand(24, 3, 4, 4, generator=G)
+    numbers = augment.draw(24, torch.Generator().manual_seed(0))
+    orders, drawn = numbers[9:13].argsort(dim=0).T.tolist(), numbers[13:17].T.tolist()
+    changes = (V.adjust_brightness, V.adjust_contrast, V.adjust_saturation, V.adjust_hue)
+    for image, order, u, view in zip(images, orders, drawn, augment.apply(images, numbers), strict=True):
+        for change in order:
+            middle = 0 if change == 3 else 1
+            image = changes[change](image, middle + strengths[change] * (2 * u[change] - 1))
+        assert torch.allclose(view, image, atol=1e-5)
+    assert len({tuple(order) for order in orders}) > 12
 
 
-def _one_order(image, seed):
-    """Brightness before contrast, with the same draws."""
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(4, generator=generator).tolist()
-    first, second = (0.1 + 1.8 * torch.rand(1, generator=generator) for _ in range(2))
-    brightness, contrast = (first, second) if order.index(0) < order.index(1) else (second, first)
-    return adjust_contrast(adjust_brightness(image, brightness), contrast)
+def test_drawing_and_applying_are_apart():
+    """The same numbers give the same views, without any generator, and ``numbers`` says how many there are."""
+    images = torch.randint(256, (5, 3, 16, 16), dtype=torch.uint8)
+    for augment in AUGMENTATIONS.values():
+        numbers = augment.draw(5, torch.Generator().manual_seed(2))
+        assert numbers.shape == (augment.numbers, 5)
+        state = torch.get_rng_state()
+        assert torch.equal(augment.apply(images, numbers), augment(images, torch.Generator().manual_seed(2)))
+        assert torch.equal(state, torch.get_rng_state())
 
 
 def test_the_presets_of_the_papers():

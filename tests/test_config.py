@@ -8,7 +8,7 @@ import yaml
 
 from genscl_lite import config
 from genscl_lite.config import METHODS, PARAMETERS, RUN_PARAMETERS, TrainConfig, check_parameters, make_configs
-from genscl_lite.reproduce import NOTEBOOKS, PRESETS, presets, read_preset
+from genscl_lite.reproduce import LENGTHS, NOTEBOOKS, PRESETS, length_path, preset_path, presets, read_presets
 
 
 @pytest.mark.parametrize("change, message", [
@@ -24,6 +24,8 @@ from genscl_lite.reproduce import NOTEBOOKS, PRESETS, presets, read_preset
     (dict(epochs=0), "epochs: expected a number above 0"),
     (dict(labels_per_class=-1), "labels_per_class: expected a number of at least 0"),
     (dict(momentum=1.0), "momentum: expected a number below 1"),
+    (dict(ema=1.0), "ema: expected a number below 1"),
+    (dict(compile="on"), "compile: 'on' is unknown"),
     (dict(warmup_epochs=200), "warmup_epochs: expected fewer than the 200 epochs"),
     (dict(method="genscl_mix_kd_queue", queue_size=49), "queue_size: expected at least the 50 keys of a batch, got 49"),
     (dict(method="genscl_mix_kd_queue", views=1), "views: "),
@@ -52,6 +54,7 @@ def test_configs_of_all_seeds_with_what_a_method_changes():
     ({"temperatur": 0.1}, "temperatur: unknown parameter .did you mean 'temperature'"),
     ({"seeds": 0}, "seeds: expected at least 1"),
     ({"seeds": "3"}, "seeds: expected int"),
+    ({"max_seconds": -1.0}, "max_seconds: expected a number of at least 0"),
     ({"by_method": {"cee": {}}}, "by_method: 'cee' is unknown"),
     ({"by_method": {"ce": {"epoch": 3}}}, "epoch: unknown parameter .did you mean 'epochs'"),
     ({"by_method": {"simclr": {"temperature": 0}}}, "temperature: "),
@@ -62,20 +65,21 @@ def test_bad_parameters_are_named(parameters, message):
         check_parameters(parameters)
 
 
+@pytest.mark.parametrize("length", ["paper", "quick"])
 @pytest.mark.parametrize("preset", presets())
-def test_presets_are_valid_for_every_method(preset):
-    check_parameters(read_preset(preset))
+def test_presets_are_valid_for_every_method(preset, length):
+    check_parameters(read_presets([path for path in (preset_path(preset), length_path(length)) if path]))
 
 
 def test_presets_explain_themselves_and_hold_no_text_numbers():
-    for path in PRESETS.glob("*.yaml"):
+    for path in [*PRESETS.glob("*.yaml"), *LENGTHS.glob("*.yaml")]:
         assert path.read_text().startswith("# ")
         assert not re.search(r"\d[eE]-?\d", path.read_text())  # YAML would read text
 
 
 def test_the_cifar_presets_are_the_v1_recipe():
-    for name in ("cifar10_resnet50", "cifar100_resnet50", "cifar10_resnet18"):
-        made = make_configs(read_preset(name) | {"method": "genscl_mix_kd"})[0]
+    for name in ("cifar10_resnet50", "cifar100_resnet50", "cifar10_resnet18", "cifar100_resnet18"):
+        made = make_configs(read_presets([preset_path(name)]) | {"method": "genscl_mix_kd"})[0]
         assert name == f"{made.dataset}_{made.arch}"
         assert (made.epochs, made.batch_size, made.learning_rate) == (500, 1024, 0.5)
         assert (made.warmup_epochs, made.warmup_from) == (10, 0.01)
@@ -113,5 +117,5 @@ def test_every_number_of_the_config_has_a_range():
 
 
 def test_rows_of_the_table():
-    assert list(METHODS) == ["ce", "ce_mix", "ce_mix_kd", "simclr", "supcon", "genscl_kd", "genscl_mix", "genscl_mix_kd",
-                             "genscl_mix_kd_queue"]  # fmt: skip
+    assert list(METHODS) == ["teacher", "ce", "ce_mix", "ce_mix_kd", "simclr", "supcon", "genscl_kd", "genscl_mix",
+                             "genscl_mix_kd", "genscl_mix_kd_queue"]  # fmt: skip

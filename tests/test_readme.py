@@ -49,7 +49,7 @@ def test_its_commands_are_understood(line, capsys):
     words = line.split("#")[0].split(">")[0].split()[3:]
     assert words[0] in presets()
     assert main([*words, *([] if "--dry-run" in words else ["--dry-run"])]) == 0
-    assert capsys.readouterr().out.count("papermill") >= len(METHODS)
+    assert capsys.readouterr().out.count("papermill") >= len(METHODS) - 1
 
 
 def test_both_commands_are_those_of_ci():

@@ -10,16 +10,23 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from genscl_lite import runfolder, training
+from genscl_lite import runfolder, training, views
 from genscl_lite.config import METHODS, make_configs
 from genscl_lite.data import load_dataset
 from genscl_lite.distillation import Teacher, distilled_loss
+from genscl_lite.evaluation import extract
 from genscl_lite.losses import gen_supcon_loss
-from genscl_lite.mixing import mix
+from genscl_lite.mixing import blend, draw_mixture
+from genscl_lite.momentum import LabelledQueue, MomentumEncoder
 from genscl_lite.results import finish_run, is_finished
 from genscl_lite.runfolder import RunFolderError
-from genscl_lite.training import contrast_with_queue, learning_rate, load_teacher, new_model, new_run, pretrain
+from genscl_lite.runs import new_model, new_run
+from genscl_lite.teachers import load_teacher
+from genscl_lite.training import OutOfTime, contrast_with_queue, learning_rate, pretrain
+from genscl_lite.views import draw_epoch
+from genscl_lite.weights import load_weights
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +90,7 @@ def test_the_first_step_is_the_papers(method, quick, digits):
 def test_mixing_methods_learn_from_mixtures(quick, digits, monkeypatch):
     """Every view is mixed by the configuration, and the labels' entropy rises above the one-hot labels'."""
     calls = []
-    monkeypatch.setattr(training, "mix", lambda *views, **options: calls.append(options) or mix(*views, **options))
+    monkeypatch.setattr(views, "draw_mixture", lambda *size, **options: calls.append(options) or draw_mixture(*size, **options))
     plain, mixed = (pretrain(quick(method, mixing="mixup", mix_alpha=0.7), digits) for method in ("supcon", "genscl_mix"))
     assert len(calls) == 2 * 3 * 3  # views, batches, epochs
     assert calls[0].items() >= {"mixing": "mixup", "alpha": 0.7, "per_image": True}.items()
@@ -91,10 +98,10 @@ def test_mixing_methods_learn_from_mixtures(quick, digits, monkeypatch):
 
 
 def test_queries_meet_keys_and_queue_with_their_own_targets(quick, digits):
-    run = new_run(quick("genscl_mix_kd_queue"), digits, None, torch.device("cpu"))
+    run = new_run(quick("genscl_mix_kd_queue", kd_weight=0.5), digits, None, torch.device("cpu"))
     z, y = torch.randn(14, 16), torch.randn(14, 2, 10).softmax(2)
     run.queue.enqueue(z[8:], y[8:])
-    parts = contrast_with_queue(run, z[:4], y[:4], z[4:8], y[4:8], [1.0, 0.5])
+    parts = contrast_with_queue(run.config, z[:4], y[:4], z[4:8], y[4:8], *run.queue.contents())
     expected = sum(weight * gen_supcon_loss(z[:4], y[:4, t], contrast_latents=z[4:], contrast_labels=y[4:, t])
                    for t, weight in enumerate([1.0, 0.5]))
     assert torch.isclose(parts.loss, expected)
@@ -131,14 +138,14 @@ def test_the_queue_remembers_keys_with_the_keys_own_labels(quick, digits, teache
     """Labels of first and second views differ, as each view is mixed by itself."""
     mixed, queued = [], []
 
-    def spy(*views, **options):
-        result = mix(*views, **options)
+    def spy(*batch):
+        result = blend(*batch)
         mixed.append(result[1])
         return result
 
-    monkeypatch.setattr(training, "mix", spy)
-    enqueue = training.LabelledQueue.enqueue
-    monkeypatch.setattr(training.LabelledQueue, "enqueue", lambda *a: queued.append(a[2][:, 0]) or enqueue(*a))
+    monkeypatch.setattr(views, "blend", spy)
+    enqueue = LabelledQueue.enqueue
+    monkeypatch.setattr(LabelledQueue, "enqueue", lambda *a: queued.append(a[2][:, 0]) or enqueue(*a))
     pretrain(quick("genscl_mix_kd_queue", teacher=teacher, epochs=2), digits)
     assert all(torch.equal(labels, second) for labels, second in zip(queued, mixed[1::2], strict=True))
 
@@ -233,7 +240,7 @@ def test_kinds_of_precision(quick, digits):
 def test_compiled_model_learns_the_same(quick, digits, monkeypatch):
     """With a backend that needs no C++ compiler."""
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
-    plain, compiled = (pretrain(quick(compile=c, epochs=2), digits) for c in (False, True))
+    plain, compiled = (pretrain(quick(compile=c, epochs=2), digits) for c in ("never", "always"))
     assert torch.allclose(weights(plain), weights(compiled), atol=1e-5)
     assert plain.model.state_dict().keys() == compiled.model.state_dict().keys()
 
@@ -326,8 +333,92 @@ def test_a_checkpoint_that_runs_code_is_refused(quick, digits, tmp_path):
 
 
 def test_a_loss_that_is_no_longer_finite_stops_the_run(quick, digits, tmp_path):
-    with pytest.raises(ValueError, match="loss: not finite in epoch .* learning rate"):
+    message = r"loss: not finite in epoch 1, step 2 of 3, at learning rate 9.993e\+29; look at learning_rate"
+    with pytest.raises(ValueError, match=message):
         pretrain(quick("ce", learning_rate=1e30, warmup_epochs=0, epochs=20), digits, tmp_path)
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_labels_that_are_not_finite_are_told_from_latents(quick, digits):
+    classifier = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    nn.init.constant_(classifier[1].bias, float("nan"))
+    with pytest.raises(ValueError, match="labels: not finite in epoch 1, step 1 of 3; look at the teacher"):
+        pretrain(quick("genscl_mix_kd"), digits, teacher=Teacher(classifier))
+
+
+@pytest.mark.parametrize("method, ema", [("genscl_mix_kd_queue", 0.0), ("ce", 0.9)])
+def test_cut_into_pieces_at_any_step_it_equals_the_whole(method, ema, quick, digits, teacher, tmp_path, monkeypatch):
+    """Two steps a piece, epochs of three steps: pieces end within epochs and between them."""
+    config = quick(method, ema=ema, teacher=teacher)
+    whole = pretrain(config, digits)
+    monkeypatch.setattr(training.time, "monotonic", functools.partial(next, iter(range(100))))  # a second a step
+    told = []
+    for _ in range(5):
+        try:
+            run = pretrain(config, digits, tmp_path, deadline=training.time.monotonic() + 3)
+        except OutOfTime as stop:
+            told.append(str(stop))
+    assert told == [f"saved {so_far}; the same command goes on from there" for so_far in
+                    ("0 of 3 epochs and 2 steps", "1 of 3 epochs and 1 steps", "2 of 3 epochs", "2 of 3 epochs and 2 steps")]
+    assert torch.equal(weights(whole), weights(run))
+    assert [row["loss"] for row in run.log] == [row["loss"] for row in whole.log]
+
+
+def test_time_can_only_be_over_where_the_run_can_be_saved(quick, digits):
+    with pytest.raises(ValueError, match="deadline: needs a folder"):
+        pretrain(quick(), digits, deadline=time.monotonic() + 1)
+
+
+def test_too_little_memory_is_one_clear_line_and_nothing_is_lost(quick, digits, tmp_path, monkeypatch):
+    config, steps, make = quick(checkpoint_every=9), [], training.Views.__call__
+
+    def full_in_the_second_epoch(*batch):
+        steps.append(batch)
+        if len(steps) == 5:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return make(*batch)
+
+    monkeypatch.setattr(training.Views, "__call__", full_in_the_second_epoch)
+    message = "out of memory on cpu with batch_size 12 and 2 views; try batch_size 6, .*; 1 of 3 epochs and 1 steps are saved"
+    with pytest.raises(MemoryError, match=message):
+        pretrain(config, digits, tmp_path)
+    assert torch.equal(weights(pretrain(config, digits, tmp_path)), weights(pretrain(config, digits)))
+
+
+def test_an_average_over_weights_is_the_result(quick, digits, tmp_path):
+    plain, averaged = (pretrain(quick("ce", ema=ema), digits) for ema in (0.0, 0.8))
+    assert torch.equal(plain.model.head.weight, averaged.model.head.weight) and plain.result is plain.model
+    followed = MomentumEncoder(new_run(quick("ce"), digits, None, torch.device("cpu")).model, 0.8)
+    assert averaged.result.head.weight.shape == followed.encoder.head.weight.shape
+    assert not torch.equal(averaged.result.head.weight, averaged.model.head.weight)
+    summary = finish_run(averaged, digits, tmp_path)
+    logits = extract(averaged.result, digits, digits.test_images)
+    assert summary["accuracy_last"] == (logits.argmax(dim=1) == digits.test_labels).double().mean()
+    model = new_model(averaged.config, digits)
+    load_weights(tmp_path / "model.safetensors", model)
+    assert torch.equal(model.head.weight, averaged.result.head.weight)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_step_waits_for_the_host(method, quick, rgb, teacher):
+    """Nothing in an epoch turns a tensor into a number of Python, or makes a tensor whose shape depends on values."""
+
+    class Waits(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), options=None):
+            name = function.overloadpacket.__name__
+            assert name not in ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "equal"), name
+            return function(*arguments, **(options or {}))
+
+    config = quick(method, augmentation="crop_jitter", ema=0.9)
+    classifier = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+    run = new_run(config, rgb, None, torch.device("cpu"))
+    pieces = training.Pieces.of(run, rgb, Teacher(classifier) if METHODS[method].distils else None)
+    draws = draw_epoch(config, len(rgb.train_labels), (32, 32), run.generator)
+    run.sums = torch.tensor([0.0, 0.0, 0.0, float("inf"), float("inf")])
+    with Waits():
+        for step in range(2):
+            training.train_step(run, rgb, pieces, draws.step(step), 0.1)
+    assert run.step == 2 and torch.isfinite(run.sums[:3]).all() and (run.sums[3:] == float("inf")).all()
 
 
 @pytest.mark.parametrize("case, message", [
