@@ -1,4 +1,7 @@
-"""``python -m genscl_lite.benchmark loss``: time and memory of the loss against its peers, in one run on one machine."""
+"""Time and memory against peers, in one run on one machine: ``python -m genscl_lite.benchmark loss`` (or ``step``).
+
+``loss``: the loss alone. ``step``: a whole training step, its parts, and a pipeline of DataLoader workers.
+"""
 
 import argparse
 import os
@@ -64,16 +67,20 @@ def peak_bytes(step: Callable[[], None], device: torch.device) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a benchmark, print its table, write its results; return the exit status."""
-    from genscl_lite import benchmark_loss
+    from genscl_lite import benchmark_loss, benchmark_step
 
-    parser = argparse.ArgumentParser(prog="python -m genscl_lite.benchmark", description=__doc__)
-    parser.add_argument("what", choices=["loss"])
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmark"), help="folder of the results (default: %(default)s)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(default here: %(default)s)")
-    parser.add_argument("--rows", type=int, nargs="+", default=benchmark_loss.ROWS, metavar="M", help="batch sizes")
-    parser.add_argument("--classes", type=int, nargs="+", default=benchmark_loss.CLASSES, metavar="C", help="label sizes")
-    given = parser.parse_args(arguments)
-    return benchmark_loss.main(given.out, torch.device(given.device), given.rows, given.classes)
+    parser = argparse.ArgumentParser(prog="python -m genscl_lite.benchmark", description=__doc__.splitlines()[0])
+    benchmarks = parser.add_subparsers(dest="what", required=True)
+    for name, benchmark in {"loss": benchmark_loss, "step": benchmark_step}.items():
+        own = benchmarks.add_parser(name, help=benchmark.__doc__.splitlines()[0])
+        own.add_argument("--out", type=Path, default=Path("runs/benchmark"), help="folder of the results (default: %(default)s)")
+        own.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu",
+                         help="(default here: %(default)s)")  # fmt: skip
+        benchmark.add_arguments(own)
+        own.set_defaults(run=benchmark.main)
+    given = vars(parser.parse_args(arguments))
+    del given["what"]
+    return given.pop("run")(**given)
 
 
 if __name__ == "__main__":

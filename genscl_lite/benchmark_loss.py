@@ -2,6 +2,7 @@
 
 import os
 import statistics
+from argparse import ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
 
@@ -180,6 +181,11 @@ def draw(records: pd.DataFrame, where: str) -> plt.Figure:
     axes[0].legend(frameon=False, fontsize=9)
     figure.suptitle(f"{where}; D = {LATENT_DIM}, C = {some.classes.min()}", fontsize=10)
     return figure
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--rows", type=int, nargs="+", default=ROWS, metavar="M", help="batch sizes")
+    parser.add_argument("--classes", type=int, nargs="+", default=CLASSES, metavar="C", help="label sizes")
 
 
 def main(out: Path, device: torch.device, rows: list[int], classes: list[int]) -> int:

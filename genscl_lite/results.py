@@ -30,6 +30,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 RESULTS = PROJECT / "data" / "results"
 PUBLISHED = PROJECT / "data" / "published.csv"
 TABLE_COLUMNS = ("method", "dataset", "arch", "epochs", "seeds", "accuracy_mean", "accuracy_sd", "published", "source", "seconds")
+COST_COLUMNS = ("method", "dataset", "arch", "epochs", "seconds", "probe_seconds", "images_per_second", "peak_memory_bytes",
+                "device")  # fmt: skip
 SUMMARIES = "*/seed*/summary.json"
 KEPT_IMAGES, KEPT_MIXTURES = 2000, 256
 
@@ -174,6 +176,20 @@ def make_table(runs: pd.DataFrame, published: pd.DataFrame | None = None) -> pd.
     return table[list(TABLE_COLUMNS)].round({"accuracy_mean": 4, "accuracy_sd": 4, "seconds": 1})
 
 
+def make_cost_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Say what a run of each method costs, with ``COST_COLUMNS``: means over seeds; memory is the most of any seed.
+
+    Seconds are those of training; the probe's stand beside them, the teacher's in its own row. Images a second count each
+    image once, however many views it has. Memory is a GPU's; on a CPU it is missing.
+    """
+    keys = ["method", "dataset", "arch", "epochs", "device"]
+    table = runs.assign(peak_memory_bytes=runs.peak_memory_bytes.astype(float)).groupby(keys, sort=False).agg(
+        seconds=("seconds", "mean"), probe_seconds=("probe_seconds", "mean"), images_per_second=("images_per_second", "mean"),
+        peak_memory_bytes=("peak_memory_bytes", "max"),
+    )  # fmt: skip
+    return table.reset_index()[list(COST_COLUMNS)].round(1)
+
+
 def write_table(path: str | Path, table: pd.DataFrame) -> None:
     with runfolder.written_whole(path) as temporary:
         table.to_csv(temporary, index=False)
@@ -188,6 +204,16 @@ def render_table(table: pd.DataFrame) -> str:
         lines.append(f"| {METHODS[row.method].title} | {row.epochs} | {row.seeds} | {100 * row.accuracy_mean:.1f}{spread} "
                      f"| {published} | {row.seconds:.0f} |")
     return "\n".join(lines)
+
+
+def render_cost_table(table: pd.DataFrame) -> str:
+    """Render costs as Markdown, the machines below it."""
+    lines = ["| method | encoder | epochs | training, s | probe, s | images/s | peak GPU memory |", "|---" * 7 + "|"]
+    for row in table.itertuples():
+        memory = "" if pd.isna(row.peak_memory_bytes) else f"{row.peak_memory_bytes / 2**30:.1f} GiB"
+        lines.append(f"| {METHODS[row.method].title} | {row.arch} | {row.epochs} | {row.seconds:.0f} | {row.probe_seconds:.0f} "
+                     f"| {row.images_per_second:.0f} | {memory} |")
+    return "\n".join([*lines, "", f"On {'; '.join(table.device.unique())}."])
 
 
 def keep_results(runs: str | Path, kept: str | Path) -> None:

@@ -1,9 +1,8 @@
-
 import pandas as pd
 import pytest
 import torch
 
-from genscl_lite import benchmark, benchmark_loss
+from genscl_lite import benchmark, benchmark_loss, benchmark_step, runfolder
 from genscl_lite.losses import gen_supcon_loss
 
 CPU = torch.device("cpu")
@@ -54,3 +53,50 @@ def test_claims_are_ratios_of_the_records():
     lines = benchmark_loss.claims(records)
     assert "M = 8192: pytorch-metric-learning SupConLoss: 3.0 times the time of GenSCL, streamed" in lines
     assert "memory of GenSCL, streamed grows as M^1.00 from M = 4096 to 16384" in lines
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory):
+    out = tmp_path_factory.mktemp("step")
+    words = ["step", "--device", "cpu", "--arch", "resnet_small", "--batch", "4", "--seconds", "0.1", "--batches", "1"]
+    assert benchmark.main([*words, "--out", str(out)]) == 0
+    return runfolder.read_json(out / "step.json")
+
+
+def test_the_step_benchmark_measures_steps_parts_and_the_pipeline(steps):
+    records = pd.DataFrame(steps["records"])
+    parts = {benchmark_step.MODEL, benchmark_step.VIEWS, benchmark_step.TEACHER, benchmark_step.LOSS, benchmark_step.OPTIMIZER,
+             benchmark_step.DRAWS, benchmark_step.PIPELINE, *map(benchmark_step.whole, benchmark_step.STEPS)}  # fmt: skip
+    assert set(records.part) == parts and (records.seconds > 0).all() and steps["cores"] > 0
+    assert ((records.images_per_second * records.seconds - 4).abs() < 1e-6).all()
+    seconds = records.set_index("part").seconds
+    assert seconds[benchmark_step.OPTIMIZER] < seconds[benchmark_step.MODEL] < seconds[benchmark_step.whole("genscl_mix_kd")]
+
+
+def test_what_is_said_of_a_step_follows_from_the_records():
+    whole = [benchmark_step.whole(method) for method in benchmark_step.STEPS]
+    seconds = dict(zip(whole, (1.0, 1.1, 1.6), strict=True)) | {
+        benchmark_step.MODEL: 0.88, benchmark_step.VIEWS: 0.055, benchmark_step.TEACHER: 0.4, benchmark_step.PIPELINE: 12.0}
+    records = pd.DataFrame([{"arch": "resnet18", "part": part, "seconds": s, "images_per_second": 4 / s, "peak_bytes": 2**31}
+                            for part, s in seconds.items()])  # fmt: skip
+    lines = benchmark_step.claims(records)
+    for end in ("reaches 80 % of the speed of the model alone", "reaches 80 % of the speed of model and teacher alone",
+                "take 5.0 % of whole step, GenSCL + MixUp-CutMix", "does 12.0 times the images/s of the DataLoader pipeline",
+                "needs 2.0 GiB beyond weights and data"):  # fmt: skip
+        assert any(line.endswith(end) for line in lines), end
+    assert "| model alone, forward and backward | 880 | 4.55 | 55.0 % |" in benchmark_step.render(records)
+
+
+def test_a_step_that_learns_something_else_stops_the_benchmark(monkeypatch):
+    """As low precision gone wrong would."""
+    original = benchmark_step.step_of
+
+    def broken(config, dataset, teacher, device):
+        run, pieces, draws, step = original(config, dataset, teacher, device)
+        if config.precision == "auto":
+            run.sums += 0.1
+        return run, pieces, draws, step
+
+    monkeypatch.setattr(benchmark_step, "step_of", broken)
+    with pytest.raises(ValueError, match="resnet_small: the first loss differs by"):
+        benchmark_step.check_step("resnet_small", 4, benchmark_step.photographs(8), CPU)

@@ -155,12 +155,13 @@ def test_a_wrong_part_of_full_length_is_thrown_away(tiny_cifar, tmp_path):
 
 
 def test_missing_and_damaged_files_are_named(tiny_cifar, tmp_path, monkeypatch):
-    with pytest.raises(FileNotFoundError, match="data_batch_1 is missing; run `python -m genscl_lite.data cifar10"):
+    missing = r"data_batch_1 is missing \(md5 \w{32}\); run `python -m genscl_lite.data cifar10"
+    with pytest.raises(FileNotFoundError, match=missing):
         load_dataset("cifar10", tmp_path)
     root = download_cifar("cifar10", tmp_path, (Server(tiny_cifar[0]).url,)).parent
     path = root / "cifar-10-batches-py" / "data_batch_3"
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(FileNotFoundError, match="data_batch_3 is damaged"):
+    with pytest.raises(FileNotFoundError, match=r"data_batch_3 is damaged \(md5 \w{32}, expected \w{32}\)"):
         load_dataset("cifar10", root)
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -12,8 +13,8 @@ import pytest
 import yaml
 
 from genscl_lite import runfolder
-from genscl_lite.config import METHODS
-from genscl_lite.reproduce import main, plan, relative
+from genscl_lite.config import METHODS, make_configs
+from genscl_lite.reproduce import length_path, main, plan, preset_path, read_presets, relative
 from genscl_lite.results import PROJECT, RESULTS, TABLE_COLUMNS, make_table, read_summaries, render_table
 from tests.conftest import QUICK
 
@@ -118,6 +119,49 @@ def test_an_accuracy_below_the_floor_fails_each_time(preset, tmp_path, capsys):
         assert main([preset, "--only", "ce", "-p", "min_accuracy=0.99"]) == 1
         printed = capsys.readouterr()
         assert message in printed.err and "| CE | 3 | 2 |" in printed.out
+
+
+def test_a_time_budget_cuts_the_work_into_pieces(preset, tmp_path, capsys):
+    """Little time: the teacher is saved in its middle, what learns from it is not begun, and all goes on by the same command."""
+    command = [preset, "--only", "genscl_kd", "-p", "epochs=2000", "-p", "eval_every=2000", "--seeds", "1"]
+    assert main([*command, "--max-seconds", "12"]) == 0
+    printed = capsys.readouterr()
+    assert re.search(r"ce_mix paused \(saved \d+ of 2000 epochs( and \d steps)?; the same command goes on", printed.out)
+    assert "genscl_kd paused (its teacher is)" in printed.out and not printed.err
+    assert "time is up: ce_mix, genscl_kd to go on with; the same command continues" in printed.out
+    out = tmp_path / "runs" / "quick" / "ce_mix"
+    assert not (out / "train.ipynb").exists() and not list(out.glob("*.tmp*")) and not (out / "failed.ipynb").exists()
+    begun = runfolder.read_checkpoint(out / "seed0" / "checkpoint.pt")["progress"]["epoch"]
+    assert main([*command, "--max-seconds", "12"]) == 0
+    assert runfolder.read_checkpoint(out / "seed0" / "checkpoint.pt")["progress"]["epoch"] > begun
+
+
+def test_a_preset_with_a_teacher_row_trains_one_teacher_for_all_seeds(tmp_path):
+    own = {"teacher": {"arch": "resnet18", "views": 1, "ema": 0.9}}
+    jobs = plan({"by_method": own, "labels_per_class": 0, "seeds": 3, "epochs": 20}, tmp_path, ["genscl_kd", "supcon"])
+    assert [job.method for job in jobs] == ["teacher", "supcon", "genscl_kd"]
+    assert [job.teaches(jobs) for job in jobs] == [True, False, False]
+    configs = [make_configs(job.parameters) for job in jobs]
+    assert [len(seeds) for seeds in configs] == [1, 3, 3]
+    assert (configs[0][0].arch, configs[0][0].views, configs[0][0].ema) == ("resnet18", 1, 0.9)
+    assert configs[2][0].teacher == str(tmp_path / "teacher") and configs[2][0].arch == "resnet_small"
+    with_few_labels = plan({"by_method": own, "seeds": 3, "epochs": 20}, tmp_path, ["genscl_kd"])
+    assert len(make_configs(with_few_labels[0].parameters)) == 3
+    without = [job.method for job in plan({"epochs": 20}, tmp_path, [])]
+    assert without[0] == "ce_mix" and sorted([*without, "teacher"]) == sorted(METHODS)
+
+
+def test_quick_is_the_same_recipe_in_fewer_epochs(capsys):
+    configs = {length: main(["cifar10_resnet18", "--length", length, "--dry-run"]) or capsys.readouterr().out.splitlines()
+               for length in ("paper", "quick")}
+    assert len(configs["paper"]) == len(configs["quick"]) == len(METHODS)
+    line = configs["quick"][-1]
+    assert "runs/cifar10_resnet18_quick/" in line and line.count(" -f ") == 2 and "lengths/quick.yaml" in line
+    made = [make_configs(read_presets([p for p in (preset_path("cifar10_resnet18"), length_path(length)) if p]))[0]
+            for length in ("paper", "quick")]
+    assert made[0].epochs == 500 and made[1].epochs == 50
+    assert {f for f in vars(made[0]) if getattr(made[0], f) != getattr(made[1], f)} == {
+        "epochs", "warmup_epochs", "probe_epochs", "eval_every"}  # fmt: skip
 
 
 def test_the_same_folder_in_other_words_is_the_same(preset, tmp_path):
