@@ -118,6 +118,8 @@ def test_a_network_made_for_one_size_is_made_for_ours():
         assert encoder(images).shape == (2, 768)
         with pytest.raises(ValueError, match="image_size: torchvision/vit_b_16 cannot be built for 30 pixels: .*patch"):
             build_encoder("torchvision/vit_b_16", image_size=30)
+        with pytest.raises(ValueError, match="image_size: torchvision/maxvit_t cannot be built for 32 pixels: .*partition"):
+            build_encoder("torchvision/maxvit_t", image_size=32)
 
 
 def test_timm_by_name():
@@ -178,9 +180,15 @@ def test_what_does_not_fit_is_named():
 
 
 def test_a_network_without_a_classifier_is_refused(monkeypatch):
-    monkeypatch.setattr(zoo, "get_model", lambda *_, **__: nn.Linear(4, 999))
-    with pytest.raises(ValueError, match="arch: Linear has no layer with 1000 outputs"):
+    monkeypatch.setattr(zoo, "get_model", lambda *_, **__: nn.Sequential(nn.Linear(4, 999)))
+    with pytest.raises(ValueError, match="arch: Sequential has no layer with 1000 outputs"):
         build_encoder("torchvision/resnet18")
+
+
+def test_the_classifier_is_the_last_layer_with_so_many_outputs(monkeypatch):
+    network = nn.Sequential(nn.Linear(4, 1000), nn.ReLU(), nn.Linear(1000, 1000))
+    monkeypatch.setattr(zoo, "get_model", lambda *_, **__: network)
+    assert [type(layer) for layer in build_encoder("torchvision/resnet18")] == [nn.Linear, nn.ReLU, nn.Identity]
 
 
 def test_training_makes_a_network_for_the_images_of_the_data_set(rgb, quick):
