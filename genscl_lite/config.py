@@ -9,7 +9,7 @@ from genscl_lite.checks import nearest, require_choice
 from genscl_lite.data import DATASETS
 from genscl_lite.losses import SIMILARITIES, WEIGHTINGS
 from genscl_lite.mixing import MIXINGS
-from genscl_lite.models import ENCODERS
+from genscl_lite.models import check_arch
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,6 @@ def teacher_method(parameters: dict) -> str:
 
 CHOICES = {
     "dataset": (*DATASETS, "custom"),
-    "arch": (*ENCODERS, "custom"),
     "method": tuple(METHODS),
     "mixing": MIXINGS,
     "similarity": SIMILARITIES,
@@ -73,6 +72,7 @@ class TrainConfig:
 
     A method uses the parameters of its ingredients and ignores the others: ``mixing`` counts for methods with
     MixUp-CutMix, ``teacher`` and ``kd_weight`` for those with KD, ``queue_size`` and ``momentum`` for the last row.
+    ``arch`` may also be torchvision/NAME or timm/NAME, for larger images.
 
     Raises:
         ValueError: a value has the wrong type, is out of range or unknown; the message names it.
@@ -85,7 +85,7 @@ class TrainConfig:
     method: str = "genscl_mix"  # a row of the table, one of METHODS
     dataset: str = "digits"  # digits, cifar10, cifar100 ("custom": your own Dataset, from Python)
     labels_per_class: int = 10  # labelled training images of each class; 0: all
-    arch: str = "resnet_small"  # resnet_small, resnet18, resnet34, resnet50, wide_resnet50 ("custom": your own, from Python)
+    arch: str = "resnet_small"  # resnet_small, resnet18, resnet34, resnet50, wide_resnet50, torchvision/NAME, timm/NAME, or "custom": your own
     seed: int = 0  # weights, order, augmentation, and which labels are kept
     epochs: int = 200  # passes over the training images
     batch_size: int = 50  # N, images of a batch
@@ -126,6 +126,7 @@ class TrainConfig:
             object.__setattr__(self, field.name, check_type(field.name, getattr(self, field.name), field.type))
         for name, choices in CHOICES.items():
             require_choice(name, getattr(self, name), choices)
+        check_arch(self.arch)
         for name in ABOVE_ZERO + ZERO_OR_MORE:
             value = getattr(self, name)
             if not math.isfinite(value) or value < 0 or (value == 0 and name in ABOVE_ZERO):

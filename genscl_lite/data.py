@@ -149,8 +149,13 @@ ARCHIVES = {
 }  # fmt: skip
 
 
-def _cifar(name: str, root: Path) -> Dataset:
-    source = ARCHIVES[name].dataset
+def check_cifar(name: str, root: str | Path | None = None) -> Path:
+    """Return CIFAR's folder after a look at the md5 of each file; ``root`` as in ``load_dataset``.
+
+    Raises:
+        FileNotFoundError: a file is missing or damaged; the message says which and what to do.
+    """
+    root, source = data_root(root), ARCHIVES[name].dataset
     folder = root / source.base_folder
     files = [*source.train_list, *source.test_list, [source.meta["filename"], source.meta["md5"]]]
     for filename, md5 in files:
@@ -159,6 +164,12 @@ def _cifar(name: str, root: Path) -> Dataset:
             what = f"is damaged (md5 {calculate_md5(folder / filename)}, expected {md5})" if there else f"is missing (md5 {md5})"
             raise FileNotFoundError(f"{name}: {folder / filename} {what}; run `python -m genscl_lite.data {name} --root {root}`, "
                                     "or point GENSCL_DATA at the folder that holds " + source.base_folder)
+    return folder
+
+
+def _cifar(name: str, root: Path) -> Dataset:
+    check_cifar(name, root)
+    source = ARCHIVES[name].dataset
     train, test = (source(root, train=part) for part in (True, False))
     images = [torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous() for part in (train, test)]
     labels = [torch.tensor(part.targets) for part in (train, test)]

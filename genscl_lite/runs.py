@@ -94,7 +94,7 @@ def new_run(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None, de
 
 def new_model(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None = None) -> Model:
     """Make the encoder with its head: a classifier's for the rows named CE, the projection head for all others."""
-    encoder = encoder or build_encoder(config.arch, dataset.image_shape[0])
+    encoder = encoder or build_encoder(config.arch, dataset.image_shape[0], dataset.image_shape[-1])
     if METHODS[config.method].objective == "cross_entropy":
         return Model(encoder, dataset.num_classes, dataset.image_shape, classifier=True)
     return Model(encoder, config.latent_dim, dataset.image_shape)

@@ -270,7 +270,7 @@ def learning_rate(config: TrainConfig, epoch: float) -> float:
 
 def precision(config: TrainConfig, device: torch.device) -> torch.dtype:
     """Return the floating point type in which ``config.precision`` lets models compute on this device."""
-    supported = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    supported = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     half = config.precision == "bfloat16" or (config.precision == "auto" and supported)
     return torch.bfloat16 if half else torch.float32
 
