@@ -72,7 +72,6 @@ class TrainConfig:
 
     A method uses the parameters of its ingredients and ignores the others: ``mixing`` counts for methods with
     MixUp-CutMix, ``teacher`` and ``kd_weight`` for those with KD, ``queue_size`` and ``momentum`` for the last row.
-    ``arch`` may also be torchvision/NAME or timm/NAME, for larger images.
 
     Raises:
         ValueError: a value has the wrong type, is out of range or unknown; the message names it.
@@ -85,7 +84,7 @@ class TrainConfig:
     method: str = "genscl_mix"  # a row of the table, one of METHODS
     dataset: str = "digits"  # digits, cifar10, cifar100 ("custom": your own Dataset, from Python)
     labels_per_class: int = 10  # labelled training images of each class; 0: all
-    arch: str = "resnet_small"  # resnet_small, resnet18, resnet34, resnet50, wide_resnet50, torchvision/NAME, timm/NAME, or "custom": your own
+    arch: str = "resnet_small"  # resnet_small, resnet18, resnet50, wide_resnet50, torchvision/NAME, timm/NAME ("custom": own)
     seed: int = 0  # weights, order, augmentation, and which labels are kept
     epochs: int = 200  # passes over the training images
     batch_size: int = 50  # N, images of a batch

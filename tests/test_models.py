@@ -20,7 +20,7 @@ from genscl_lite.models import (
     probe_encoder,
     warn_of_coarse_maps,
 )
-from genscl_lite.training import new_model
+from genscl_lite.runs import new_model
 
 
 @pytest.mark.parametrize("arch, channels, size, features", [
