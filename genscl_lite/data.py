@@ -41,6 +41,10 @@ class Dataset:
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    train_distributions: Tensor | None = None
+    """Label distributions of the training images, (N, C), where there are any beside the class numbers."""
+    skipped: tuple[str, ...] = ()
+    """Files of a folder that could not be read and were left out."""
 
     @property
     def num_classes(self) -> int:
@@ -57,8 +61,8 @@ class Dataset:
 
     def to(self, device: torch.device | str) -> "Dataset":
         """Put all images and labels on a device, where they stay."""
-        names = ("train_images", "train_labels", "test_images", "test_labels")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+        names = ("train_images", "train_labels", "test_images", "test_labels", "train_distributions")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names if getattr(self, name) is not None})
 
 
 DATASETS = ("digits", "cifar10", "cifar100")
