@@ -1,4 +1,4 @@
-"""``python -m genscl_lite.benchmark loss``: time and memory of the loss against its peers, in one run on one machine."""
+"""``python -m genscl_lite.benchmark``: the loss, and images from a folder, against their peers in one run on one machine."""
 
 import argparse
 import os
@@ -64,15 +64,19 @@ def peak_bytes(step: Callable[[], None], device: torch.device) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a benchmark, print its table, write its results; return the exit status."""
-    from genscl_lite import benchmark_loss
+    from genscl_lite import benchmark_folder, benchmark_loss
 
     parser = argparse.ArgumentParser(prog="python -m genscl_lite.benchmark", description=__doc__)
-    parser.add_argument("what", choices=["loss"])
+    parser.add_argument("what", choices=["loss", "folder"])
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark"), help="folder of the results (default: %(default)s)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(default here: %(default)s)")
     parser.add_argument("--rows", type=int, nargs="+", default=benchmark_loss.ROWS, metavar="M", help="batch sizes")
     parser.add_argument("--classes", type=int, nargs="+", default=benchmark_loss.CLASSES, metavar="C", help="label sizes")
+    parser.add_argument("--folder", type=Path, help="images to read, FOLDER/CLASS/* (default: some hundred are made)")
+    parser.add_argument("--workers", type=int, help="processes that decode (default: one for each core)")
     given = parser.parse_args(arguments)
+    if given.what == "folder":
+        return benchmark_folder.main(given.out, given.folder, given.workers)
     return benchmark_loss.main(given.out, torch.device(given.device), given.rows, given.classes)
 
 

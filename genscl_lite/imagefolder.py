@@ -13,12 +13,15 @@ from torch import Tensor
 from genscl_lite import runfolder
 from genscl_lite.checks import require_choice, require_whole
 from genscl_lite.data import Dataset
-from genscl_lite.decoding import CHUNK, CentreCrops, ImageFiles, Workers, chunks, decode_resident, resolve_workers
+from genscl_lite.decoding import CHUNK, CentreCrops, chunks, decode_resident, start_workers
 from genscl_lite.distributions import read_distributions, some
 from genscl_lite.folderscan import FolderFiles, scan_folder
+from genscl_lite.imagefiles import ImageFiles
 
 RESIDENT_BYTES = 4 * 2**30
 """Up to so many bytes of pixels, both splits together, resident="auto" keeps images in memory."""
+
+
 @dataclass(frozen=True)
 class FolderCheck:
     """Which files cannot be read, file -> what is wrong, and mean and deviation of the training images in [0, 1]."""
@@ -30,9 +33,7 @@ class FolderCheck:
     """Of names, sizes and times of change of all files, and the size they are cropped to."""
 
 
-def check_files(
-    files: FolderFiles, size: int, *, workers: int | None = None, path: str | Path | None = None
-) -> FolderCheck:
+def check_files(files: FolderFiles, size: int, *, workers: int | None = None, path: str | Path | None = None) -> FolderCheck:
     """Decode every file once, by several processes, and keep nothing of it but the ``FolderCheck``.
 
     Args:
@@ -49,7 +50,7 @@ def check_files(
     bad, counts = {}, torch.zeros(3, 256, dtype=torch.long)
     splits = (("train", files.train_files), ("test", files.test_files))
     tasks = [(split, part) for split, names in splits for part in chunks(names, CHUNK)]
-    for part, wrong in Workers(_Check(CentreCrops(files.root, size)), min(resolve_workers(workers), len(tasks)))(tasks):
+    for part, wrong in start_workers(_Check(CentreCrops(files.root, size)), workers, len(tasks))(tasks):
         counts += part
         bad |= wrong
     check = FolderCheck(bad, *_mean_and_std(counts), fingerprint)
@@ -120,6 +121,10 @@ def load_image_folder(
 
     Raises:
         ValueError: an argument is wrong, the folder is not as it must be, or files cannot be read.
+
+    >>> load_image_folder("no/such/folder", size=224)
+    Traceback (most recent call last):
+    ValueError: root: no/such/folder is no folder
     """
     require_whole("size", size)
     require_choice("on_bad_image", on_bad_image, ("stop", "skip"))
