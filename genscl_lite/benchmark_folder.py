@@ -51,7 +51,8 @@ def contenders(folder: Path, workers: int) -> tuple[dict[str, Callable[[], None]
 
         def one_pass() -> None:
             index = torch.randperm(len(files)).split(BATCH_SIZE)
-            count(images.random_crops(index, seed=0, epoch=0, views=views, scale=SCALE, ratio=RATIO), lambda batch: batch.shape[1])
+            batches = images.random_crops(index, seed=0, epoch=0, views=views, scale=SCALE, ratio=RATIO)
+            count(batches, lambda batch: batch.shape[1])
 
         return one_pass
 

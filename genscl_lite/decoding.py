@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional as F
@@ -18,8 +18,8 @@ CHUNK = 64
 """Images that a process decodes for one answer."""
 
 
-def read_rgb(path: str | Path) -> Image.Image:
-    """Decode an image file whole and return it as RGB, turned upright as its EXIF orientation says.
+def read_rgb(path: str | Path) -> Tensor:
+    """Decode an image file whole: uint8 RGB (3, H, W), turned upright as its EXIF orientation says.
 
     Transparent pixels are laid over white; 16 bits of gray become 8; palette, gray and CMYK become RGB as PIL does it.
 
@@ -36,14 +36,17 @@ def read_rgb(path: str | Path) -> Image.Image:
         with Image.open(path) as image:
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
-            return image if image.mode == "RGB" and not image.has_transparency_data else _to_rgb(image)
+            return F.pil_to_tensor(_to_rgb(image))
     except MemoryError:
         raise
     except Exception as error:  # PIL's decoders meet broken files with errors of many types
-        raise ValueError(f"{path}: cannot be read: {error}") from None
+        what = "no image of a known format" if isinstance(error, UnidentifiedImageError) else error
+        raise ValueError(f"{path}: cannot be read: {what}") from None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
     if image.mode == "F":
         raise ValueError("floating point pixels, whose range is unknown")
     if image.mode.startswith("I"):
@@ -55,13 +58,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def centre_crop(image: Image.Image, size: int) -> Tensor:
-    """Resize the shorter side to ``size`` (antialiased) and cut out the middle: uint8 (3, size, size).
+def centre_crop(image: Tensor, size: int) -> Tensor:
+    """Resize the shorter side of a uint8 (3, H, W) image to ``size`` (antialiased) and cut out the middle: (3, size, size).
 
-    >>> centre_crop(Image.new("RGB", (60, 40), "red"), 16)[:, 8, 8]
-    tensor([255,   0,   0], dtype=torch.uint8)
+    >>> centre_crop(torch.full((3, 40, 60), 7, dtype=torch.uint8), 16).shape
+    torch.Size([3, 16, 16])
     """
-    return F.pil_to_tensor(F.center_crop(F.resize(image, [size], antialias=True), [size, size]))
+    return F.center_crop(F.resize(image, [size], antialias=True), [size, size])
 
 
 def default_workers() -> int:
@@ -161,7 +164,7 @@ class CentreCrops:
             try:
                 images.append(centre_crop(read_rgb(self.root / file), self.size)[None])
             except ValueError as error:
-                bad[file] = str(error).removeprefix(f"{self.root / file}: ")
+                bad[file] = str(error).removeprefix(f"{self.root / file}: cannot be read: ")
         return torch.cat(images), bad
 
 

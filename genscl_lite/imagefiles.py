@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as F
 
 from genscl_lite.checks import require_whole
 from genscl_lite.decoding import CHUNK, CentreCrops, Workers, chunks, read_rgb, resolve_workers, start_workers
@@ -33,7 +32,7 @@ class RandomCrops:
             for i, file in enumerate(files):
                 image = read_rgb(self.root / file)
                 for view in views:
-                    view[i] = F.pil_to_tensor(crop(image))
+                    view[i] = crop(image)
         return views
 
 
@@ -95,7 +94,7 @@ class ImageFiles:
             for _ in part:
                 some, bad = next(decoded)
                 for file, what in bad.items():
-                    raise ValueError(f"{self.root / file}: {what}")
+                    raise ValueError(f"{self.root / file}: cannot be read: {what}")
                 images.append(some.to(self.device, non_blocking=True))
             yield torch.cat(images)
 
