@@ -21,7 +21,8 @@ from genscl_lite.imagefiles import ImageFiles
 from genscl_lite.results import machine
 
 SIZE, BATCH_SIZE, SCALE, RATIO = 224, 32, (0.2, 1.0), (3 / 4, 4 / 3)
-PHOTOS = 300
+PHOTOS, SECONDS = 300, 20.0
+"""Images that are made where no folder is given, and how long the passes over them are repeated."""
 PEER = "torchvision's ImageFolder alone"
 OURS = {1: "ours, 1 view", 2: "ours, 2 views"}
 
@@ -64,10 +65,10 @@ def contenders(folder: Path, workers: int) -> tuple[dict[str, Callable[[], None]
     return {PEER: lambda: count(loader, lambda batch: len(batch[0])), **{OURS[v]: passes_of(v) for v in OURS}}, len(files)
 
 
-def measure(folder: Path, workers: int, seconds: float = 20.0) -> list[dict]:
+def measure(folder: Path, workers: int) -> list[dict]:
     """Return a record for each contender: images (files) per second by the median pass, and how many passes."""
     passes, images = contenders(folder, workers)
-    taken = seconds_in_turns(passes, torch.device("cpu"), seconds)
+    taken = seconds_in_turns(passes, torch.device("cpu"), SECONDS)
     return [{"contender": name, "images": images, "images_per_second": images / statistics.median(taken[name]),
              "runs": len(taken[name])} for name in passes]  # fmt: skip
 
@@ -79,11 +80,11 @@ def render(records: list[dict]) -> str:
     return "\n".join(lines + [f"| {name} | {value:.0f} | {value / speed[PEER]:.2f} |" for name, value in speed.items()])
 
 
-def main(out: Path, folder: Path | None = None, workers: int | None = None, seconds: float = 20.0) -> int:
+def main(out: Path, folder: Path | None = None, workers: int | None = None) -> int:
     """Measure on a folder ROOT/CLASS/*, or on generated JPEGs; print the table and write folder.json into ``out``."""
     workers = default_workers() if workers is None else workers
     with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as root:
-        records = measure(write_photos(Path(root)) if folder is None else folder, workers, seconds)
+        records = measure(write_photos(Path(root)) if folder is None else folder, workers)
     runfolder.write_json(out / "folder.json", {**machine(torch.device("cpu")), "generated": folder is None, "workers": workers,
                                                "size": SIZE, "batch_size": BATCH_SIZE, "records": records})
     print(f"{records[0]['images']} images, {workers} processes, crops of {SIZE} pixels\n\n{render(records)}\n\n"

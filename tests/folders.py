@@ -21,7 +21,7 @@ def digit_image(digit: int, number: int, random: np.random.Generator) -> Image.I
     gray = Image.fromarray(np.round(digits_of(digit)[number] * (255 / 16)).astype(np.uint8))
     width, height = random.integers(48, 81, size=2).tolist()
     ink = np.asarray(gray.resize((width, height), Image.Resampling.BICUBIC))[..., None] / 255
-    front, back = random.integers(128, 256, size=3), random.integers(0, 128, size=3)
+    front, back = random.integers(128, 206, size=3) + (50, 20, 0), random.integers(0, 128, size=3)
     return Image.fromarray(np.round(ink * front + (1 - ink) * back).astype(np.uint8))
 
 
