@@ -34,7 +34,6 @@ def read_rgb(path: str | Path) -> Tensor:
     """
     try:
         with Image.open(path) as image:
-            image.load()
             ImageOps.exif_transpose(image, in_place=True)
             return F.pil_to_tensor(_to_rgb(image))
     except MemoryError:
