@@ -1,6 +1,7 @@
-"""Time and memory against peers, in one run on one machine: ``python -m genscl_lite.benchmark loss`` (or ``step``).
+"""Time and memory against peers, in one run on one machine: ``python -m genscl_lite.benchmark loss`` (or step, or folder).
 
-``loss``: the loss alone. ``step``: a whole training step, its parts, and a pipeline of DataLoader workers.
+``loss``: the loss alone. ``step``: a whole training step, its parts, and a pipeline of DataLoader workers. ``folder``: images
+decoded and cropped from files.
 """
 
 import argparse
@@ -65,17 +66,20 @@ def peak_bytes(step: Callable[[], None], device: torch.device) -> int:
     return peak
 
 
+def add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu",
+                        help="(default here: %(default)s)")  # fmt: skip
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a benchmark, print its table, write its results; return the exit status."""
-    from genscl_lite import benchmark_loss, benchmark_step
+    from genscl_lite import benchmark_folder, benchmark_loss, benchmark_step
 
     parser = argparse.ArgumentParser(prog="python -m genscl_lite.benchmark", description=__doc__.splitlines()[0])
     benchmarks = parser.add_subparsers(dest="what", required=True)
-    for name, benchmark in {"loss": benchmark_loss, "step": benchmark_step}.items():
+    for name, benchmark in {"loss": benchmark_loss, "step": benchmark_step, "folder": benchmark_folder}.items():
         own = benchmarks.add_parser(name, help=benchmark.__doc__.splitlines()[0])
         own.add_argument("--out", type=Path, default=Path("runs/benchmark"), help="folder of the results (default: %(default)s)")
-        own.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu",
-                         help="(default here: %(default)s)")  # fmt: skip
         benchmark.add_arguments(own)
         own.set_defaults(run=benchmark.main)
     given = vars(parser.parse_args(arguments))

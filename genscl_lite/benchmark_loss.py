@@ -14,7 +14,7 @@ from matplotlib import pyplot as plt
 from torch import Tensor
 
 from genscl_lite import runfolder
-from genscl_lite.benchmark import peak_bytes, seconds_in_turns
+from genscl_lite.benchmark import add_device, peak_bytes, seconds_in_turns
 from genscl_lite.losses import gen_supcon_loss
 from genscl_lite.plots import CLASS_COLOURS, set_style
 from genscl_lite.results import machine
@@ -184,6 +184,7 @@ def draw(records: pd.DataFrame, where: str) -> plt.Figure:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
+    add_device(parser)
     parser.add_argument("--rows", type=int, nargs="+", default=ROWS, metavar="M", help="batch sizes")
     parser.add_argument("--classes", type=int, nargs="+", default=CLASSES, metavar="C", help="label sizes")
 

@@ -18,7 +18,7 @@ from torchvision import transforms
 
 from genscl_lite import runfolder
 from genscl_lite.augment import AUGMENTATIONS
-from genscl_lite.benchmark import peak_bytes, seconds_in_turns, wait
+from genscl_lite.benchmark import add_device, peak_bytes, seconds_in_turns, wait
 from genscl_lite.benchmark_loss import plain_soft_label_loss
 from genscl_lite.config import METHODS, TrainConfig
 from genscl_lite.data import Dataset
@@ -223,6 +223,7 @@ def claims(records: pd.DataFrame) -> list[str]:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
+    add_device(parser)
     cuda = torch.cuda.is_available()
     parser.add_argument("--arch", nargs="+", choices=ENCODERS, default=["resnet18", "resnet50"] if cuda else ["resnet_small"],
                         help="encoders (default here: %(default)s)")  # fmt: skip

@@ -41,6 +41,10 @@ class Dataset:
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    train_distributions: Tensor | None = None
+    """Label distributions of the training images, (N, C), where there are any beside the class numbers."""
+    skipped: tuple[str, ...] = ()
+    """Files of a folder that could not be read and were left out."""
 
     @property
     def num_classes(self) -> int:
@@ -57,8 +61,8 @@ class Dataset:
 
     def to(self, device: torch.device | str) -> "Dataset":
         """Put all images and labels on a device, where they stay."""
-        names = ("train_images", "train_labels", "test_images", "test_labels")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+        names = ("train_images", "train_labels", "test_images", "test_labels", "train_distributions")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names if getattr(self, name) is not None})
 
 
 DATASETS = ("digits", "cifar10", "cifar100")
@@ -110,16 +114,22 @@ def _few_labels(dataset: Dataset, labels_per_class: int, seed: int) -> Dataset:
 
 
 def _dataset(name, train_images, train_labels, test_images, test_labels, class_names) -> Dataset:
-    mean, std = zip(*(_mean_and_std(channel) for channel in train_images.unbind(dim=1)), strict=True)
+    mean, std = mean_and_std(value_counts(train_images))
     return Dataset(name, train_images, train_labels, test_images, test_labels, tuple(class_names), mean, std)
 
 
-def _mean_and_std(pixels: Tensor) -> tuple[float, float]:
-    """Return mean and deviation of uint8 pixels as parts of 255, to 4 digits, from how often each value occurs."""
-    counts, values = pixels.flatten().bincount(minlength=256).double(), torch.arange(256).double() / 255
-    mean = (counts @ values) / counts.sum()
-    variance = counts @ (values - mean).square() / (counts.sum() - 1)
-    return round(float(mean), 4), round(float(variance.sqrt()), 4)
+def value_counts(images: Tensor) -> Tensor:
+    """Return how often each of 256 values is in each channel of (N, channels, H, W) uint8 images: (channels, 256)."""
+    return torch.stack([channel.flatten().bincount(minlength=256) for channel in images.unbind(dim=1)])
+
+
+def mean_and_std(counts: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and deviation of each channel in [0, 1], to 4 digits, from (channels, 256) counts of values."""
+    values, counts = torch.arange(256, dtype=torch.double) / 255, counts.double()
+    number = counts.sum(dim=1)
+    mean = (counts * values).sum(dim=1) / number
+    variance = (counts * (values - mean[:, None]) ** 2).sum(dim=1) / (number - 1)
+    return tuple(round(m, 4) for m in mean.tolist()), tuple(round(s, 4) for s in variance.sqrt().tolist())
 
 
 # CIFAR, in torchvision's own format
