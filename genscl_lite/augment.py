@@ -5,7 +5,7 @@ Geometry is one affine map for each image and one ``grid_sample``. Colour follow
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +50,10 @@ class Augment:
     """Probability of losing all colour; RGB only."""
     padding: str = "zeros"
     """What lies outside the image: "zeros", or "border" for its outermost pixels."""
+
+    def without_crop(self) -> "Augment":
+        """Return the same for images that have been cropped already; it takes as many numbers."""
+        return replace(self, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0))
 
     @property
     def numbers(self) -> int:

@@ -61,10 +61,10 @@ def step_of(config: TrainConfig, dataset: Dataset, teacher: Teacher | None, devi
     torch.manual_seed(0)
     run = new_run(config, dataset, None, device)
     pieces = Pieces.of(run, dataset, teacher if METHODS[config.method].distils else None)
-    draws = draw_epoch(config, len(dataset.train_labels), (32, 32), run.generator).to(device).step(0)
+    draws = draw_epoch(config, dataset.train_labels.cpu(), (32, 32), run.generator).to(device).step(0)
     run.sums = torch.zeros(5, device=device)
     run.model.train()
-    return run, pieces, draws, lambda: train_step(run, dataset, pieces, draws, 0.01)
+    return run, pieces, draws, lambda: train_step(run, dataset.train_images[draws.index], pieces, draws, 0.01)
 
 
 def steps_and_parts(arch: str, teacher_arch: str, batch: int, dataset: Dataset, device: torch.device) -> dict[str, Callable]:
@@ -74,8 +74,9 @@ def steps_and_parts(arch: str, teacher_arch: str, batch: int, dataset: Dataset, 
     for method in STEPS:
         config = config_of(method, arch, batch)
         run, pieces, draws, steps[whole(method)] = step_of(config, dataset, teacher, device)
-    images, labels = pieces.views(dataset.train_images, dataset.train_labels, draws)
-    targets = torch.stack([labels, labels], dim=1)
+    pixels = dataset.train_images[draws.index]
+    images, targets = pieces.views(pixels, draws)
+    targets = targets.repeat(1, 2, 1)
 
     def through(module: Callable) -> Tensor:
         with autocast(config, device):
@@ -100,11 +101,11 @@ def steps_and_parts(arch: str, teacher_arch: str, batch: int, dataset: Dataset, 
     gradients = [torch.zeros_like(parameter) for parameter in run.model.parameters()]
     return steps | {
         MODEL: model_alone,
-        VIEWS: lambda: pieces.views(dataset.train_images, dataset.train_labels, draws),
+        VIEWS: lambda: pieces.views(pixels, draws),
         TEACHER: lambda: through(pieces.teacher),
         LOSS: loss_alone,
         OPTIMIZER: optimizer_alone,
-        DRAWS: lambda: draw_epoch(config, batch, (32, 32), Generator().manual_seed(0)),
+        DRAWS: lambda: draw_epoch(config, torch.zeros(batch, dtype=torch.long), (32, 32), Generator().manual_seed(0)),
     }
 
 

@@ -48,7 +48,9 @@ def teacher_method(parameters: dict) -> str:
 
 
 CHOICES = {
-    "dataset": (*DATASETS, "custom"),
+    "dataset": (*DATASETS, "folder", "custom"),
+    "on_bad_image": ("stop", "skip"),
+    "resident": ("auto", "always", "never"),
     "method": tuple(METHODS),
     "mixing": MIXINGS,
     "similarity": SIMILARITIES,
@@ -61,9 +63,10 @@ CHOICES = {
 ABOVE_ZERO = ("epochs", "batch_size", "views", "learning_rate", "latent_dim", "temperature", "mix_alpha", "teacher_temperature",
               "probe_epochs", "probe_batch_size", "probe_learning_rate", "knn_neighbours", "eval_every",
               "checkpoint_every")  # fmt: skip
-ZERO_OR_MORE = ("labels_per_class", "seed", "warmup_epochs", "warmup_from", "sgd_momentum", "weight_decay",
-                "base_temperature", "ema", "label_weight", "kd_weight", "queue_size", "momentum")  # fmt: skip
-BELOW_ONE = ("sgd_momentum", "ema", "momentum")
+ZERO_OR_MORE = ("labels_per_class", "image_size", "val_share", "seed", "warmup_epochs", "warmup_from", "sgd_momentum",
+                "weight_decay", "ema", "base_temperature", "label_weight", "kd_weight", "ce_weight", "queue_size",
+                "momentum")  # fmt: skip
+BELOW_ONE = ("val_share", "sgd_momentum", "ema", "momentum")
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,14 @@ class TrainConfig:
     """
 
     method: str = "genscl_mix"  # a row of the table, one of METHODS
-    dataset: str = "digits"  # digits, cifar10, cifar100 ("custom": your own Dataset, from Python)
+    dataset: str = "digits"  # digits, cifar10, cifar100, folder ("custom": your own Dataset, from Python)
     labels_per_class: int = 10  # labelled training images of each class; 0: all
+    image_size: int = 0  # of a folder's images: pixels they are brought to; the other data sets have their own
+    distributions: str = ""  # of a folder: CSV of label distributions (path, then a column for each class)
+    val_share: float = 0.2  # of a folder without a split: share of each class to test with
+    on_bad_image: str = "stop"  # of a folder: stop at files that cannot be read, or skip them
+    resident: str = "auto"  # of a folder: images in memory always, never, auto: up to 4 GiB
+    balanced: bool = False  # draw as many images of each class
     arch: str = "resnet_small"  # resnet_small, resnet18, resnet50, wide_resnet50, torchvision/NAME, timm/NAME ("custom": own)
     seed: int = 0  # weights, order, augmentation, and which labels are kept
     epochs: int = 200  # passes over the training images
@@ -104,10 +113,11 @@ class TrainConfig:
     mixing: str = "mixup_cutmix"  # or mixup, cutmix
     mix_alpha: float = 1.0  # lam ~ Beta(alpha, alpha)
     mix_per_image: bool = True  # draw lam and coin for each image, not once for a batch
-    teacher: str = ""  # folder of the teacher's runs (seed0, seed1, ...), or a model.safetensors
+    teacher: str = ""  # folder of the teacher's runs (seed0, seed1, ...), a model.safetensors, torchvision/NAME@WEIGHTS, a CSV
     teacher_temperature: float = 1.0  # softness of the teacher's labels
     label_weight: float = 1.0  # weight of the labels' own term beside a teacher; 0: teacher alone
     kd_weight: float = 1.0  # weight of the teacher's term
+    ce_weight: float = 0.0  # weight of a classifier's cross-entropy, trained beside the contrastive loss
     queue_size: int = 200  # keys remembered
     momentum: float = 0.9  # of the momentum encoder
     probe_epochs: int = 50  # of the linear probe
@@ -144,6 +154,11 @@ class TrainConfig:
                              f"got {self.queue_size}")
         if method.distils and self.label_weight == self.kd_weight == 0:
             raise ValueError("label_weight and kd_weight: one of them must be above 0")
+        if self.ce_weight and method.objective == "cross_entropy":
+            raise ValueError(f"ce_weight: {self.method} is a classifier already; expected 0, got {self.ce_weight}")
+        if (self.dataset == "folder") != bool(self.image_size):
+            raise ValueError(f"image_size: the pixels of a folder's images, 0 for other data sets; got {self.image_size} "
+                             f"for {self.dataset}")
         if self.warmup_epochs >= self.epochs and self.warmup_epochs:
             raise ValueError(f"warmup_epochs: expected fewer than the {self.epochs} epochs, got {self.warmup_epochs}")
 

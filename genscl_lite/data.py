@@ -43,6 +43,8 @@ class Dataset:
     std: tuple[float, ...]
     train_distributions: Tensor | None = None
     """Label distributions of the training images, (N, C), where there are any beside the class numbers."""
+    train_files: tuple[str, ...] = ()
+    """Of a folder: the training images' paths."""
     skipped: tuple[str, ...] = ()
     """Files of a folder that could not be read and were left out."""
 
@@ -87,7 +89,7 @@ def load_dataset(name: str, root: str | Path | None = None, labels_per_class: in
     """
     require_choice("dataset", name, DATASETS)
     dataset = _digits() if name == "digits" else _cifar(name, data_root(root))
-    return _few_labels(dataset, labels_per_class, seed) if labels_per_class else dataset
+    return few_labels(dataset, labels_per_class, seed) if labels_per_class else dataset
 
 
 def data_root(root: str | Path | None = None) -> Path:
@@ -104,13 +106,17 @@ def _digits() -> Dataset:
     return _dataset("digits", images[train], labels[train], images[test], labels[test], [str(d) for d in range(10)])
 
 
-def _few_labels(dataset: Dataset, labels_per_class: int, seed: int) -> Dataset:
+def few_labels(dataset: Dataset, labels_per_class: int, seed: int) -> Dataset:
+    """Keep so many training images of each class, drawn by ``seed``; ValueError where a class has fewer."""
     fewest = int(dataset.train_labels.bincount(minlength=dataset.num_classes).min())
     if not 0 < labels_per_class <= fewest:
         raise ValueError(f"labels_per_class: expected 1 to {fewest} (or 0 for all) of {dataset.name}, got {labels_per_class}")
     order = torch.randperm(len(dataset.train_labels), generator=torch.Generator().manual_seed(seed))
     kept = torch.cat([order[dataset.train_labels[order] == c][:labels_per_class] for c in range(dataset.num_classes)])
-    return replace(dataset, train_images=dataset.train_images[kept], train_labels=dataset.train_labels[kept])
+    distributions = None if dataset.train_distributions is None else dataset.train_distributions[kept]
+    files = tuple(dataset.train_files[i] for i in kept) if dataset.train_files else ()
+    return replace(dataset, train_images=dataset.train_images[kept], train_labels=dataset.train_labels[kept],
+                   train_distributions=distributions, train_files=files)
 
 
 def _dataset(name, train_images, train_labels, test_images, test_labels, class_names) -> Dataset:

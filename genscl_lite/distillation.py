@@ -79,7 +79,7 @@ def distilled_loss(
             contrast_labels = None if contrast_targets is None else contrast_targets[:, t]
             parts = gen_supcon_loss(latents, targets[:, t], contrast_latents=contrast_latents,
                                     contrast_labels=contrast_labels, return_parts=True, **options)
-            total = _add(total, weight, parts)
+            total = add_parts(total, weight, parts)
     return total
 
 
@@ -99,11 +99,12 @@ def distilled_cross_entropy(logits: Tensor, targets: Tensor, target_weights: lis
         if weight:
             loss = -(targets[:, t] * log_p).sum(dim=1).mean()
             entropy = torch.special.entr(targets[:, t]).sum(dim=1).mean()
-            total = _add(total, weight, LossParts(loss, entropy, loss.detach() - entropy, torch.zeros_like(entropy)))
+            total = add_parts(total, weight, LossParts(loss, entropy, loss.detach() - entropy, torch.zeros_like(entropy)))
     return total
 
 
-def _add(total: LossParts | None, weight: float, parts: LossParts) -> LossParts:
+def add_parts(total: LossParts | None, weight: float, parts: LossParts) -> LossParts:
+    """Return ``total`` (None: nothing yet) plus ``weight`` times ``parts``."""
     loss, entropy, kl = (weight * part for part in parts[:3])
     if total is None:
         return LossParts(loss, entropy, kl, parts.skipped)

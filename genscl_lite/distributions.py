@@ -12,8 +12,9 @@ SUM_TOLERANCE = 1e-3
 
 
 def read_distributions(
-    path: str | Path, files: Sequence[str], class_names: Sequence[str], *, others: Sequence[str] = ()
-) -> Tensor:
+    path: str | Path, files: Sequence[str], class_names: Sequence[str], *, others: Sequence[str] | None = (),
+    name: str = "distributions",
+) -> Tensor:  # fmt: skip
     """Read a label distribution for each file.
 
     The first column is ``path``, relative to the images' folder, with forward slashes; the others are the classes, in any
@@ -23,7 +24,8 @@ def read_distributions(
         path: the CSV file.
         files: N files, each of which needs a row.
         class_names: C names.
-        others: files that may have a row as well, which is checked and passed over (the other split).
+        others: files that may have a row as well, which is checked and passed over (the other split); None: any.
+        name: of the argument, for messages.
 
     Returns:
         float32 (N, C), rows in the order of ``files``, columns in that of ``class_names``.
@@ -40,18 +42,19 @@ def read_distributions(
     tensor([[0.8000, 0.2000],
             [0.0000, 1.0000]])
     """
-    path, row_of, known = Path(path), {file: i for i, file in enumerate(files)}, {*files, *others}
+    path, row_of = Path(path), {file: i for i, file in enumerate(files)}
+    known = None if others is None else {*files, *others}
     if not path.is_file():
-        raise ValueError(f"distributions: {path} is no file")
+        raise ValueError(f"{name}: {path} is no file")
     distributions, line_of = torch.zeros(len(files), len(class_names)), {}
     with path.open(encoding="utf-8-sig", newline="") as text:
         reader = csv.reader(text)
-        columns = _columns(path, next(reader, []), class_names)
+        columns = _columns(f"{name}: {path}", next(reader, []), class_names)
         for row in reader:
             if not row:
                 continue
-            where, file = f"distributions: {path}, line {reader.line_num}", row[0]
-            if file not in known:
+            where, file = f"{name}: {path}, line {reader.line_num}", row[0]
+            if known is not None and file not in known:
                 hint = " (write / for \\)" if "\\" in file else ""
                 raise ValueError(f"{where}: {file!r} is none of the image files{hint}")
             if file in line_of:
@@ -62,21 +65,21 @@ def read_distributions(
                 distributions[row_of[file]] = values
     missing = [file for file in files if file not in line_of]
     if missing:
-        raise ValueError(f"distributions: {path}: {len(missing)} of {len(files)} training files have no row: {some(missing)}")
+        raise ValueError(f"{name}: {path}: {len(missing)} of {len(files)} training files have no row: {some(missing)}")
     return distributions
 
 
-def _columns(path: Path, header: list[str], class_names: Sequence[str]) -> list[int]:
+def _columns(where: str, header: list[str], class_names: Sequence[str]) -> list[int]:
     """Return for each class the column it has, after the first."""
     first, names = header[0] if header else "", header[1:]
     if first != "path":
-        raise ValueError(f"distributions: {path}: expected the first column to be path, got {first!r}")
+        raise ValueError(f"{where}: expected the first column to be path, got {first!r}")
     there, wanted = set(names), set(class_names)
     missing, unknown = [name for name in class_names if name not in there], [name for name in names if name not in wanted]
     twice = sorted({name for name in names if names.count(name) > 1})
     if missing or unknown or twice:
         wrong = {"missing": missing, "not among the classes": unknown, "there twice": twice}
-        raise ValueError(f"distributions: {path}: expected a column for each class; "
+        raise ValueError(f"{where}: expected a column for each class; "
                          + "; ".join(f"{what}: {some(which)}" for what, which in wrong.items() if which))
     return [names.index(name) for name in class_names]
 

@@ -1,5 +1,6 @@
 """How good is a representation: linear probe on frozen features, kNN, accuracy and calibration."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +9,10 @@ from torch import Generator, Tensor, nn
 
 from genscl_lite.augment import Augment, as_unit_float
 from genscl_lite.data import Dataset
+from genscl_lite.imagefiles import ImageFiles
+
+FEATURES_HELD = 2**16
+"""Rows of features that the linear probe holds at once."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class Probe:
 
 @torch.no_grad()
 def extract(
-    module: nn.Module, dataset: Dataset, images: Tensor, rows: int = 1000, *, dtype: torch.dtype = torch.float32,
+    module: nn.Module, dataset: Dataset, images: Tensor | ImageFiles, rows: int = 1000, *, dtype: torch.dtype = torch.float32,
     augment: Augment | None = None, generator: Generator | None = None,
 ) -> Tensor:  # fmt: skip
     """Pass images through a module in evaluation mode, ``rows`` at a time.
@@ -32,7 +37,7 @@ def extract(
     Args:
         module: from normalized images to (N, F).
         dataset: knows how to normalize.
-        images: (N, channels, H, W) uint8, or floating point in [0, 1].
+        images: (N, channels, H, W) uint8, or floating point in [0, 1]; or images in files.
         rows: images at a time.
         dtype: bfloat16: autocast to it.
         augment: passes a random view of each image instead, by numbers from ``generator``.
@@ -40,17 +45,28 @@ def extract(
     Returns:
         (N, F) in float32.
     """
-    training, device, outputs = module.training, images.device, []
+    training, outputs = module.training, []
     module.eval()
-    numbers = augment.draw(len(images), generator).to(device) if augment else None
-    for start in range(0, len(images), rows):
-        part = images[start : start + rows]
-        part = augment.apply(part, numbers[:, start : start + rows]) if augment else as_unit_float(part)
+    for part in _views(images, rows, augment, generator) if augment else map(as_unit_float, images.split(rows)):
         part = dataset.normalize(part).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        with torch.autocast(part.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
             outputs.append(module(part).float())
     module.train(training)
     return torch.cat(outputs)
+
+
+def _views(images: Tensor | ImageFiles, rows: int, augment: Augment, generator: Generator | None) -> Iterator[Tensor]:
+    """Give one random view of each image, (rows, channels, H, W) at a time."""
+    numbers = augment.draw(len(images), generator).to(images.device).split(rows, dim=1)
+    if isinstance(images, Tensor):
+        parts = images.split(rows)
+    else:
+        seed = int(torch.randint(2**31, (), generator=generator))
+        order = torch.arange(len(images)).split(rows)
+        crops = images.random_crops(order, seed=seed, epoch=0, views=1, scale=augment.crop_scale, ratio=augment.crop_ratio)
+        parts, augment = (views[0] for views in crops), augment.without_crop()
+    for part, drawn in zip(parts, numbers, strict=True):
+        yield augment.apply(part, drawn)
 
 
 def linear_probe(
@@ -100,13 +116,14 @@ def linear_probe(
     accuracies = []
     for _ in range(epochs):
         order = torch.randperm(len(dataset.train_labels), generator=generator).to(device)
-        # the encoder does not change, so all features of an epoch can be had at once
-        features = extract(encoder, dataset, dataset.train_images[order], dtype=dtype, augment=augment, generator=generator)
-        for rows, labels in zip(features.split(batch_size), dataset.train_labels[order].split(batch_size), strict=True):
-            loss = F.cross_entropy(classifier(rows), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+        for some in order.split(max(1, FEATURES_HELD // batch_size) * batch_size):
+            # the encoder does not change, so the features of many batches can be had at once
+            features = extract(encoder, dataset, dataset.train_images[some], dtype=dtype, augment=augment, generator=generator)
+            for rows, labels in zip(features.split(batch_size), dataset.train_labels[some].split(batch_size), strict=True):
+                loss = F.cross_entropy(classifier(rows), labels)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
         schedule.step()
         accuracies.append(classifier_accuracy(classifier(test), dataset.test_labels))
     confidences = classifier(test).softmax(dim=1).detach()

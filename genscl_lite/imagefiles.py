@@ -15,7 +15,10 @@ from genscl_lite.decoding import CHUNK, CentreCrops, Workers, chunks, read_rgb, 
 
 @dataclass(frozen=True)
 class RandomCrops:
-    """The work: random crops of a batch, uint8 (V, B, 3, size, size), drawn by torchvision from (seed, epoch, step)."""
+    """The work: random crops of rows of a batch, uint8 (V, rows, 3, size, size).
+
+    Each image's are drawn by torchvision from (seed, epoch, step, row).
+    """
 
     root: Path
     size: int
@@ -23,14 +26,15 @@ class RandomCrops:
     scale: tuple[float, float]
     ratio: tuple[float, float]
 
-    def __call__(self, task: tuple[tuple[int, int, int], Sequence[str]]) -> Tensor:
-        draw, files = task
+    def __call__(self, task: tuple[tuple[int, int, int], int, Sequence[str]]) -> Tensor:
+        draw, first_row, files = task
         crop = v2.RandomResizedCrop(self.size, self.scale, self.ratio)
         views = torch.empty(self.views, len(files), 3, self.size, self.size, dtype=torch.uint8)
         with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's global generator
-            torch.default_generator.manual_seed(int(np.random.SeedSequence(draw).generate_state(1, np.uint64)[0]))
             for i, file in enumerate(files):
                 image = read_rgb(self.root / file)
+                seed = np.random.SeedSequence((*draw, first_row + i)).generate_state(1, np.uint64)[0]
+                torch.default_generator.manual_seed(int(seed))
                 for view in views:
                     view[i] = crop(image)
         return views
@@ -100,11 +104,11 @@ class ImageFiles:
 
     def random_crops(
         self, index: Tensor | Sequence[Tensor], *, seed: int, epoch: int, first_step: int = 0, views: int = 2,
-        scale: tuple[float, float] = (0.2, 1.0), ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        scale: tuple[float, float] = (0.2, 1.0), ratio: tuple[float, float] = (3 / 4, 4 / 3), rows: slice = slice(None),
     ) -> Iterator[Tensor]:  # fmt: skip
         """Give batches of random crops, each image decoded once for all its views.
 
-        A batch depends on (seed, epoch, its step) and its images alone: not on the number of processes, nor on where one
+        A crop depends on (seed, epoch, step, row) and its image alone: not on the number of processes, nor on where one
         begins. Crops are those of torchvision's RandomResizedCrop, antialiased. The processes stay for the next epoch.
 
         Args:
@@ -114,6 +118,7 @@ class ImageFiles:
             views: V.
             scale: smallest and largest area of a crop, as shares of the image.
             ratio: smallest and largest width / height of a crop.
+            rows: of each batch, which part is wanted.
 
         Yields:
             uint8 (V, B, 3, size, size) of steps first_step, first_step + 1, ...
@@ -131,7 +136,8 @@ class ImageFiles:
                 raise ValueError(f"index: expected numbers from 0 to {len(self) - 1}, "
                                  f"got {int(batch.min())} to {int(batch.max())}")
         work = RandomCrops(self.root, self.size, views, tuple(scale), tuple(ratio))
-        tasks = (((seed, epoch, step), [self.files[i] for i in index[step].tolist()]) for step in range(first_step, len(index)))
+        tasks = (((seed, epoch, step), rows.start or 0, [self.files[i] for i in index[step][rows].tolist()])
+                 for step in range(first_step, len(index)))  # fmt: skip
         return self._crop(work, tasks)
 
     def _crop(self, work: RandomCrops, tasks: Iterable) -> Iterator[Tensor]:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from genscl_lite import runfolder
 from genscl_lite.checks import require_choice, require_whole
-from genscl_lite.data import Dataset, mean_and_std, value_counts
+from genscl_lite.config import TrainConfig
+from genscl_lite.data import Dataset, few_labels, load_dataset, mean_and_std, value_counts
 from genscl_lite.decoding import CHUNK, CentreCrops, chunks, decode_resident, start_workers
 from genscl_lite.distributions import read_distributions, some
 from genscl_lite.folderscan import FolderFiles, scan_folder
@@ -137,7 +138,32 @@ def load_image_folder(
     if not resident:
         train, test = (ImageFiles(files.root, names, size, workers=workers) for names in (kept.train_files, kept.test_files))
     labels = [torch.tensor(numbers) for numbers in (kept.train_labels, kept.test_labels)]
-    return Dataset("folder", train, labels[0], test, labels[1], kept.class_names, mean, std, soft, skipped=tuple(bad))
+    return Dataset("folder", train, labels[0], test, labels[1], kept.class_names, mean, std, soft,
+                   train_files=kept.train_files, skipped=tuple(bad))
+
+
+def load_data(config: TrainConfig, root: str | Path | None = None, check_path: str | Path | None = None) -> Dataset:
+    """Load the data set a configuration names: a folder of images at ``root``, or one of ``load_dataset``.
+
+    Args:
+        config: ``dataset`` and what belongs to it.
+        root: the folder of images, or of CIFAR's files.
+        check_path: as in ``load_image_folder``.
+
+    Raises:
+        ValueError, FileNotFoundError: as ``load_dataset`` and ``load_image_folder``; or no folder is given.
+
+    >>> len(load_data(TrainConfig(labels_per_class=3)).train_labels)
+    30
+    """
+    if config.dataset != "folder":
+        return load_dataset(config.dataset, root, config.labels_per_class, config.seed)
+    if not root:
+        raise ValueError("data_root: dataset folder needs the folder of the images")
+    resident = {"auto": "auto", "always": True, "never": False}[config.resident]
+    images = load_image_folder(root, config.image_size, val_share=config.val_share, resident=resident,
+                               distributions=config.distributions, on_bad_image=config.on_bad_image, check_path=check_path)
+    return few_labels(images, config.labels_per_class, config.seed) if config.labels_per_class else images
 
 
 def _without_bad(files: FolderFiles, bad: dict[str, str], on_bad_image: str) -> FolderFiles:

@@ -21,10 +21,10 @@ def check_options(temperature, similarity, weighting, base_temperature, backend)
     require_choice("backend", backend, BACKENDS)
 
 
-def check_processes(latents, contrast_latents):
+def check_processes(latents, contrast_latents, validate):
     require_group()
     for name, tensor in (("latents", latents), ("contrast_latents", contrast_latents)):
-        if tensor is not None:
+        if validate and tensor is not None:
             require_same_rows(name, tensor)
 
 

@@ -96,7 +96,7 @@ def gen_supcon_loss(
     weighting: str = "normalized",
     base_temperature: float | None = None,
     backend: str = "auto",
-    gather: bool = False,
+    gather: bool | str = False,
     validate: bool = True,
     return_parts: bool = False,
 ) -> Tensor | LossParts:
@@ -135,7 +135,8 @@ def gen_supcon_loss(
             precision) or "auto": dense for few scores, fused for half precision latents on CUDA, else streamed.
         gather: contrast with the rows of all processes of torch.distributed, each of which gives as many. Every process
             returns the loss of the whole batch, and its gradients are such that their mean over processes, which
-            DistributedDataParallel takes, is that of one process with all rows. Contrasts of a queue are gathered too;
+            DistributedDataParallel takes, is that of one process with all rows. Contrasts of a queue are gathered too,
+            unless ``gather="anchors"`` says that every process has given those of all;
             ``weights`` have a column for each row of all processes, those of process 0 first.
         validate: check values too (finite, non-negative, sums), which makes a GPU wait.
         return_parts: return ``LossParts`` instead of the loss.
@@ -153,7 +154,7 @@ def gen_supcon_loss(
     """
     loss_checks.check_options(temperature, similarity, weighting, base_temperature, backend)
     if gather:
-        loss_checks.check_processes(latents, contrast_latents)
+        loss_checks.check_processes(latents, contrast_latents, validate)
     latents, labels, anchor_mask = loss_checks.rows_of_views(latents, labels, anchor_mask, weights is None, gather)
     loss_checks.check_latents(latents, contrast_latents, validate)
     loss_checks.check_anchor_mask(anchor_mask, latents)
@@ -166,7 +167,7 @@ def gen_supcon_loss(
         dtype = torch.float64 if latents.dtype == torch.float64 else torch.float32
         z = F.normalize(latents.to(dtype), dim=1)
         contrast_z, own = (z, 0) if contrast_latents is None else (F.normalize(contrast_latents.to(dtype), dim=1), None)
-        if gather:
+        if gather and not (gather == "anchors" and own is None):
             contrast_z, own = gather_rows(contrast_z), None if own is None else len(z) * torch.distributed.get_rank()
             contrast_labels = None if weights is not None else gather_rows(contrast_labels)
         over_processes = sum_over_processes if gather else Tensor.detach
@@ -225,7 +226,7 @@ class GenSupConLoss(nn.Module):
         weighting: str = "normalized",
         base_temperature: float | None = None,
         backend: str = "auto",
-        gather: bool = False,
+        gather: bool | str = False,
         validate: bool = True,
         return_parts: bool = False,
     ):

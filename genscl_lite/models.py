@@ -125,6 +125,8 @@ class Model(nn.Module):
         outputs: D latents or C classes.
         image_shape: (channels, height, width), to find F by one pass.
         classifier: make the linear head.
+        joint_classes: C of a linear classifier beside the head, 0: none. In training mode, outputs are then (N, outputs + C):
+            its logits stand behind the latents.
 
     Raises:
         ValueError: the encoder does not return (N, F) features.
@@ -133,7 +135,10 @@ class Model(nn.Module):
     torch.Size([4, 32])
     """
 
-    def __init__(self, encoder: nn.Module, outputs: int, image_shape: tuple[int, int, int], classifier: bool = False):
+    def __init__(
+        self, encoder: nn.Module, outputs: int, image_shape: tuple[int, int, int], classifier: bool = False,
+        joint_classes: int = 0,
+    ):  # fmt: skip
         super().__init__()
         self.encoder = encoder
         probe = probe_encoder(encoder, image_shape)
@@ -143,8 +148,13 @@ class Model(nn.Module):
             nn.Linear(features, features), nn.ReLU(inplace=True), nn.Linear(features, outputs)
         )
 
+        self.joint = nn.Linear(features, joint_classes) if joint_classes else None
+
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.encoder(images))
+        features = self.encoder(images)
+        if self.joint and self.training:
+            return torch.cat([self.head(features), self.joint(features)], dim=1)
+        return self.head(features)
 
 
 class EncoderProbe(NamedTuple):

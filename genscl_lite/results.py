@@ -98,7 +98,8 @@ def embeddings(run: Run, dataset: Dataset) -> dict[str, np.ndarray]:
 
     The pairs are drawn from a generator of their own, so that all runs of a data set show the same mixtures.
     """
-    images, labels = dataset.test_images[:KEPT_IMAGES], dataset.test_labels[:KEPT_IMAGES]
+    images = torch.cat(list(dataset.test_images[:KEPT_IMAGES].split(KEPT_MIXTURES)))  # out of their files, if need be
+    labels = dataset.test_labels[:KEPT_IMAGES]
     one_hot = torch.nn.functional.one_hot(labels[:KEPT_MIXTURES], dataset.num_classes).float()
     mixed, mixed_labels = mixup(as_unit_float(images[:KEPT_MIXTURES]), one_hot, per_image=True,
                                 generator=Generator().manual_seed(0))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
+from genscl_lite import parallel
 from genscl_lite.config import METHODS, TrainConfig
 from genscl_lite.data import Dataset
 from genscl_lite.models import Model, build_encoder
@@ -79,7 +80,8 @@ PROGRESS = ("epoch", "step", "sums", "seconds", "epoch_seconds", "peak_bytes", "
 def new_run(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None, device: torch.device) -> Run:
     """Make model, optimizer and, where the method or the configuration has them, momentum encoder, queue and average."""
     method = METHODS[config.method]
-    model = new_model(config, dataset, encoder).to(device, memory_format=torch.channels_last)
+    model = parallel.synchronize_batch_norm(new_model(config, dataset, encoder), device)
+    model = model.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=config.learning_rate, momentum=config.sgd_momentum,
                                 weight_decay=config.weight_decay, fused=True)  # fmt: skip
     run = Run(config, model, optimizer, Generator().manual_seed(config.seed))
@@ -97,4 +99,4 @@ def new_model(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None =
     encoder = encoder or build_encoder(config.arch, dataset.image_shape[0], dataset.image_shape[-1])
     if METHODS[config.method].objective == "cross_entropy":
         return Model(encoder, dataset.num_classes, dataset.image_shape, classifier=True)
-    return Model(encoder, config.latent_dim, dataset.image_shape)
+    return Model(encoder, config.latent_dim, dataset.image_shape, joint_classes=dataset.num_classes if config.ce_weight else 0)

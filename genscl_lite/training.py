@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +11,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from genscl_lite import runfolder
+from genscl_lite import parallel, runfolder
+from genscl_lite.augment import build_augment
 from genscl_lite.config import METHODS, TrainConfig
 from genscl_lite.data import Dataset
-from genscl_lite.distillation import Teacher, distilled_cross_entropy, distilled_loss
+from genscl_lite.distillation import Teacher, add_parts, distilled_cross_entropy, distilled_loss
 from genscl_lite.evaluation import classifier_accuracy, extract, knn_accuracy
 from genscl_lite.losses import LossParts, gen_supcon_loss
 from genscl_lite.runs import Run, new_run
-from genscl_lite.teachers import load_teacher
+from genscl_lite.teachers import load_teacher, read_teacher
 from genscl_lite.views import Draws, Views, compiled, draw_epoch
 
 
@@ -71,14 +72,20 @@ def pretrain(
     teacher = teacher or load_teacher(config, dataset)
     if teacher:
         teacher.classifier.to(device, memory_format=torch.channels_last)
+    spoken = read_teacher(config, dataset)
     dataset = dataset.to(device)
-    with runfolder.locked(folder, wait=5) if folder else nullcontext(), _own_state(config.seed, device):
+    alone = folder and parallel.rank() == 0  # of several processes, the first one keeps the folder
+    with runfolder.locked(folder, wait=5) if alone else nullcontext(), _own_state(config.seed, device):
         run = new_run(config, dataset, encoder, device)
-        if folder:
+        if alone:
             runfolder.claim(folder, dataclasses.asdict(config))
-            if (Path(folder) / "checkpoint.pt").exists():
-                run.load_state_dict(runfolder.read_checkpoint(Path(folder) / "checkpoint.pt", device))
-        pieces = Pieces.of(run, dataset, teacher)
+        parallel.wait_for_all()
+        if folder and (Path(folder) / "checkpoint.pt").exists():
+            run.load_state_dict(runfolder.read_checkpoint(Path(folder) / "checkpoint.pt", device))
+        parallel.wait_for_all()
+        if parallel.rank():  # dropout must not be the same on every process
+            torch.manual_seed(hash((config.seed, parallel.rank(), run.epoch, run.step)))
+        pieces = Pieces.of(run, dataset, teacher, spoken)
         while run.epoch < config.epochs:
             with _memory_errors_named(run, folder):
                 whole = train_epoch(run, dataset, pieces, deadline)
@@ -105,12 +112,13 @@ class Pieces:
     teacher: Teacher | None = None
 
     @classmethod
-    def of(cls, run: Run, dataset: Dataset, teacher: Teacher | None) -> "Pieces":
+    def of(cls, run: Run, dataset: Dataset, teacher: Teacher | None = None, spoken: Tensor | None = None) -> "Pieces":
+        """Take a teacher to ask, or (all, C) distributions that one has ``spoken`` beforehand."""
         wanted = compiles(run.config, run.device)
         return cls(
-            views=compiled(Views.of(run.config, dataset), wanted),
-            model=compiled(run.model, wanted),
-            loss=compiled(contrast_with_queue if run.queue else contrast_in_batch, wanted),
+            views=compiled(Views.of(run.config, dataset, None if spoken is None else spoken.to(run.device)), wanted),
+            model=compiled(parallel.parallel(run.model, run.device), wanted),
+            loss=compiled(contrast_with_queue if run.queue else contrast_in_batch, wanted and parallel.processes() == 1),
             keys=compiled(run.key_encoder, wanted) if run.key_encoder else None,
             teacher=Teacher(compiled(teacher.classifier, wanted), teacher.temperature, validate=False) if teacher else None,
         )
@@ -120,13 +128,15 @@ def train_epoch(run: Run, dataset: Dataset, pieces: Pieces, deadline: float = ma
     """Do the steps of an epoch that are left; return False if the deadline came before the last of them."""
     config, started = run.config, time.perf_counter()
     run.drawn_from = run.generator.get_state()
-    draws = draw_epoch(config, len(dataset.train_labels), dataset.image_shape[1:], run.generator).to(run.device)
-    steps = len(draws.index)
+    everything = draw_epoch(config, dataset.train_labels.cpu(), dataset.image_shape[1:], run.generator)
+    images, draws, steps = image_batches(run, dataset, everything.index), everything.to(run.device), len(everything.index)
     if run.step == 0:
         run.sums = torch.tensor([0.0, 0.0, 0.0, math.inf, math.inf], device=run.device)
     run.model.train()
-    while run.step < steps and time.monotonic() < deadline:
-        train_step(run, dataset, pieces, draws.step(run.step), learning_rate(config, run.epoch + run.step / steps))
+    while run.step < steps:
+        if deadline < math.inf and parallel.any_process(time.monotonic() >= deadline, run.device):
+            break
+        train_step(run, next(images), pieces, draws.step(run.step), learning_rate(config, run.epoch + run.step / steps))
     check_finite(run, steps)  # waits for the device
     if run.device.type == "cuda":
         run.peak_bytes = max(run.peak_bytes, torch.cuda.max_memory_allocated(run.device))
@@ -134,29 +144,43 @@ def train_epoch(run: Run, dataset: Dataset, pieces: Pieces, deadline: float = ma
     return run.step == steps
 
 
-def train_step(run: Run, dataset: Dataset, pieces: Pieces, draws: Draws, rate: float) -> None:
+def image_batches(run: Run, dataset: Dataset, index: Tensor) -> Iterator[Tensor]:
+    """Give the images of the steps that are left: (N, ...) out of memory, or (V, N, ...) cropped from files for each view."""
+    config = run.config
+    if isinstance(dataset.train_images, Tensor):
+        return (dataset.train_images[batch] for batch in index[run.step :].to(run.device))
+    augment = build_augment(config.augmentation)
+    crops = dataset.train_images.random_crops(
+        index, seed=config.seed, epoch=run.epoch, first_step=run.step, views=config.views, scale=augment.crop_scale,
+        ratio=augment.crop_ratio, rows=parallel.own_rows(index.shape[1]),
+    )  # fmt: skip
+    return (parallel.gather_views(own.flatten(0, 1), config.views).unflatten(0, (config.views, -1)) for own in crops)
+
+
+def train_step(run: Run, images: Tensor, pieces: Pieces, draws: Draws, rate: float) -> None:
     """Learn from one batch at one learning rate. Nothing here waits for a GPU: what is logged is summed there."""
-    config, method, batch = run.config, METHODS[run.config.method], len(draws.index)
+    config, method = run.config, METHODS[run.config.method]
     for group in run.optimizer.param_groups:
         group["lr"] = rate
-    images, labels = pieces.views(dataset.train_images, dataset.train_labels, draws)
+    images, targets = (parallel.keep_own(rows, config.views) for rows in pieces.views(images, draws))
+    index, queries = draws.index[parallel.own_rows(len(draws.index))], len(images) // config.views
 
     with autocast(config, run.device):
-        targets = labels[:, None]
-        if method.distils:
-            targets = torch.cat([targets, teacher_labels(pieces.teacher, images, dataset)[:, None]], dim=1)
+        if pieces.teacher:
+            targets = torch.cat([targets, teacher_labels(pieces.teacher, images, targets.shape[2])[:, None]], dim=1)
         if method.queues:  # the first views are queries, the others keys
-            outputs, keys = pieces.model(images[:batch]), pieces.keys(images[batch:]).float()
-            parts = pieces.loss(config, outputs.float(), targets[:batch], keys, targets[batch:], *run.queue.contents())
+            outputs, keys = pieces.model(images[:queries]).float(), pieces.keys(images[queries:]).float()
+            keys, key_targets = (parallel.gather_views(rows, config.views - 1) for rows in (keys, targets[queries:]))
+            parts = pieces.loss(config, outputs, targets[:queries], keys, key_targets, *run.queue.contents())
         else:
-            parts = pieces.loss(config, pieces.model(images).float(), targets, draws.index)
+            parts = pieces.loss(config, pieces.model(images).float(), targets, index)
 
     run.optimizer.zero_grad(set_to_none=True)
     parts.loss.backward()
     run.optimizer.step()
     if method.queues:
         run.key_encoder.update(run.model)
-        run.queue.enqueue(keys, targets[batch:])
+        run.queue.enqueue(keys, key_targets)
     if run.average:
         run.average.update(run.model)
     run.sums[:3] += torch.stack(parts[:3]).detach()
@@ -171,7 +195,8 @@ def finish_epoch(run: Run, dataset: Dataset) -> None:
     loss, entropy, kl = (run.sums[:3] / run.step).tolist()
     last_rate = learning_rate(config, run.epoch + (run.step - 1) / run.step)
     run.epoch += 1
-    accuracies = evaluate(run, dataset) if run.epoch % config.eval_every == 0 or run.epoch == config.epochs else (None, None)
+    due = run.epoch % config.eval_every == 0 or run.epoch == config.epochs
+    accuracies = evaluate(run, dataset) if due and parallel.rank() == 0 else (None, None)
     run.seconds += run.epoch_seconds + time.perf_counter() - started
     run.log.append({
         "epoch": run.epoch, "loss": loss, "label_entropy": entropy, "kl": kl, "learning_rate": last_rate,
@@ -182,10 +207,12 @@ def finish_epoch(run: Run, dataset: Dataset) -> None:
 
 
 def save(run: Run, folder: str | Path) -> None:
-    """Write log and checkpoint."""
-    if run.log:
-        runfolder.write_log(Path(folder) / "log.csv", run.log)
-    runfolder.write_checkpoint(Path(folder) / "checkpoint.pt", run.state_dict())
+    """Write log and checkpoint; of several processes, the first one does."""
+    if parallel.rank() == 0:
+        if run.log:
+            runfolder.write_log(Path(folder) / "log.csv", run.log)
+        runfolder.write_checkpoint(Path(folder) / "checkpoint.pt", run.state_dict())
+    parallel.wait_for_all()
 
 
 def run_so_far(run: Run) -> str:
@@ -195,6 +222,7 @@ def run_so_far(run: Run) -> str:
 
 def check_finite(run: Run, steps: int) -> None:
     """Raise ValueError, naming the step and what to look at, if a loss or a label of this epoch was not finite."""
+    parallel.reduce_sums(run.sums, means=3)
     loss, labels = run.sums[3:].tolist()
     if math.isinf(min(loss, labels)):
         return
@@ -206,11 +234,11 @@ def check_finite(run: Run, steps: int) -> None:
                      "look at learning_rate (lower it, warm up for longer), temperature (raise it) and precision (float32)")
 
 
-def teacher_labels(teacher: Teacher, images: Tensor, dataset: Dataset) -> Tensor:
+def teacher_labels(teacher: Teacher, images: Tensor, classes: int) -> Tensor:
     """Return the teacher's (M, C) distributions for the very images the student sees."""
     labels = teacher(images)
-    if labels.shape[1] != dataset.num_classes:
-        raise ValueError(f"teacher: expected {dataset.num_classes} classes as in {dataset.name}, got {labels.shape[1]}")
+    if labels.shape[1] != classes:
+        raise ValueError(f"teacher: expected {classes} classes as in the data, got {labels.shape[1]}")
     return labels
 
 
@@ -222,21 +250,33 @@ def contrast_in_batch(config: TrainConfig, outputs: Tensor, targets: Tensor, ind
     objective = METHODS[config.method].objective
     if objective == "cross_entropy":
         return distilled_cross_entropy(outputs, targets, _target_weights(config))
+    latents = outputs[:, : config.latent_dim]
     if objective == "instance":
-        return gen_supcon_loss(outputs, index.repeat(config.views), return_parts=True, **_loss_options(config))
-    return distilled_loss(outputs, targets, _target_weights(config), **_loss_options(config))
+        parts = gen_supcon_loss(latents, index.repeat(config.views), return_parts=True, **_loss_options(config))
+    else:
+        parts = distilled_loss(latents, targets, _target_weights(config), **_loss_options(config))
+    return with_classifier(config, parts, outputs, targets)
 
 
 def contrast_with_queue(
-    config: TrainConfig, queries: Tensor, targets: Tensor, keys: Tensor, key_targets: Tensor,
+    config: TrainConfig, outputs: Tensor, targets: Tensor, keys: Tensor, key_targets: Tensor,
     old_keys: Tensor, old_targets: Tensor,
 ) -> LossParts:  # fmt: skip
     """Return the loss of queries against this batch's keys and all that the queue remembers."""
-    return distilled_loss(
-        queries, targets, _target_weights(config),
+    parts = distilled_loss(
+        outputs[:, : config.latent_dim], targets, _target_weights(config),
         contrast_latents=torch.cat([keys, old_keys]), contrast_targets=torch.cat([key_targets, old_targets]),
-        **_loss_options(config),
+        **_loss_options(config, contrasts_of_all=True),
     )  # fmt: skip
+    return with_classifier(config, parts, outputs, targets)
+
+
+def with_classifier(config: TrainConfig, parts: LossParts, outputs: Tensor, targets: Tensor) -> LossParts:
+    """Add the cross-entropy of the logits that stand behind the latents, if the configuration asks for it."""
+    if not config.ce_weight:
+        return parts
+    logits = outputs[:, config.latent_dim :]
+    return add_parts(parts, config.ce_weight, distilled_cross_entropy(logits, targets, _target_weights(config)))
 
 
 def evaluate(run: Run, dataset: Dataset) -> tuple[float, float | None]:
@@ -289,9 +329,10 @@ def _target_weights(config: TrainConfig) -> list[float]:
     return [config.label_weight, config.kd_weight] if METHODS[config.method].distils else [1.0]
 
 
-def _loss_options(config: TrainConfig) -> dict:
+def _loss_options(config: TrainConfig, contrasts_of_all: bool = False) -> dict:
+    gather = parallel.processes() > 1 and ("anchors" if contrasts_of_all else True)
     return {"temperature": config.temperature, "similarity": config.similarity, "weighting": config.weighting,
-            "base_temperature": config.base_temperature or None, "validate": False}  # fmt: skip
+            "base_temperature": config.base_temperature or None, "gather": gather, "validate": False}  # fmt: skip
 
 
 @contextmanager

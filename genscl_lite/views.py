@@ -37,14 +37,15 @@ class Draws(NamedTuple):
         return Draws(self.index[step], self.numbers[step], self.mixture and Mixture(*(part[step] for part in self.mixture)))
 
 
-def draw_epoch(config: TrainConfig, images: int, size: tuple[int, int], generator: Generator) -> Draws:
-    """Draw the numbers of an epoch over so many images of (height, width) ``size``.
+def draw_epoch(config: TrainConfig, labels: Tensor, size: tuple[int, int], generator: Generator) -> Draws:
+    """Draw the numbers of an epoch over images of (height, width) ``size`` with (all,) class numbers, on the CPU.
 
     Every batch is full, so that shapes never change: the last one is filled up with the first images of the epoch's order.
     """
+    images = len(labels)
     batch = min(config.batch_size, images)
     steps = math.ceil(images / batch)
-    order = torch.randperm(images, generator=generator)
+    order = balanced_order(labels, generator) if config.balanced else torch.randperm(images, generator=generator)
     index = order.repeat(2)[: steps * batch].reshape(steps, batch)
     augment, mixes = build_augment(config.augmentation), METHODS[config.method].mixes
     numbers, mixtures = [], []
@@ -58,50 +59,80 @@ def draw_epoch(config: TrainConfig, images: int, size: tuple[int, int], generato
     return Draws(index, torch.stack(numbers).unflatten(0, shape), mixture)
 
 
+def balanced_order(labels: Tensor, generator: Generator) -> Tensor:
+    """Return as many numbers of images as there are labels, in random order, all classes equally often (to one).
+
+    A small class is gone through several times, a large one in part.
+
+    >>> order = balanced_order(torch.tensor([0, 0, 0, 0, 0, 1]), Generator().manual_seed(0))
+    >>> sorted(order.tolist()).count(5)
+    3
+    """
+    classes = [own for own in labels.argsort(stable=True).split(labels.bincount().tolist()) if len(own)]
+    each = math.ceil(len(labels) / len(classes))
+    drawn = [torch.cat([own[torch.randperm(len(own), generator=generator)] for _ in range(math.ceil(each / len(own)))])[:each]
+             for own in classes]  # fmt: skip
+    order = torch.cat(drawn)
+    return order[torch.randperm(len(order), generator=generator)][: len(labels)]
+
+
 @dataclass(frozen=True)
 class Views:
     """Makes the views of a batch: augment, normalize, mix. Nothing is drawn, nothing waits; made to be compiled as one.
 
     >>> from genscl_lite.data import load_dataset
     >>> config, digits = TrainConfig(method="genscl_mix"), load_dataset("digits", labels_per_class=10)
-    >>> draws = draw_epoch(config, 100, (8, 8), Generator().manual_seed(0)).step(0)
-    >>> images, labels = Views.of(config, digits)(digits.train_images, digits.train_labels, draws)
-    >>> images.shape, labels.shape  # two views of 50 images
-    (torch.Size([100, 1, 8, 8]), torch.Size([100, 10]))
+    >>> draws = draw_epoch(config, digits.train_labels, (8, 8), Generator().manual_seed(0)).step(0)
+    >>> images, targets = Views.of(config, digits)(digits.train_images[draws.index], draws)
+    >>> images.shape, targets.shape  # two views of 50 images
+    (torch.Size([100, 1, 8, 8]), torch.Size([100, 1, 10]))
     """
 
     augment: Augment
-    one_hot: Tensor
-    """(C, C): the label distribution of each class."""
     mean: Tensor
     std: Tensor
+    labels: Tensor
+    """(all,) class numbers."""
+    one_hot: Tensor
+    """(C, C): the label distribution of each class."""
+    distributions: Tensor | None
+    """(all, C) instead of the classes' own, where there are any."""
+    teacher: Tensor | None
+    """(all, C): what a teacher said beforehand, a second target."""
 
     @classmethod
-    def of(cls, config: TrainConfig, dataset: Dataset) -> "Views":
-        device = dataset.train_images.device
+    def of(cls, config: TrainConfig, dataset: Dataset, teacher: Tensor | None = None) -> "Views":
+        """Take from a data set what a step needs beside its pixels; all on the data set's device."""
+        device, augment = dataset.train_images.device, build_augment(config.augmentation)
+        if not isinstance(dataset.train_images, Tensor):
+            augment = augment.without_crop()
         mean, std = (torch.tensor(values, device=device).reshape(-1, 1, 1) for values in (dataset.mean, dataset.std))
-        return cls(build_augment(config.augmentation), torch.eye(dataset.num_classes, device=device), mean, std)
+        return cls(augment, mean, std, dataset.train_labels, torch.eye(dataset.num_classes, device=device),
+                   dataset.train_distributions, teacher)  # fmt: skip
 
-    def __call__(self, images: Tensor, labels: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """Make V views of the batch that ``draws``, of one step, names.
 
         Args:
-            images: all images, uint8 (all, channels, H, W).
-            labels: all class numbers, (all,).
+            images: uint8 (N, channels, H, W) of the batch; or (V, N, channels, H, W), cropped for each view already.
             draws: on the same device.
 
         Returns:
-            (V*N, channels, H, W) normalized views, view by view, channels last in memory, and their (V*N, C) labels.
+            (V*N, channels, H, W) normalized views, view by view, channels last in memory, and their (V*N, T, C) label
+            distributions, T = 2 where a teacher spoke beforehand.
         """
-        images, labels = images[draws.index], self.one_hot[labels[draws.index]]
-        views, targets = [], []
+        targets = self.one_hot[self.labels[draws.index]] if self.distributions is None else self.distributions[draws.index]
+        if self.teacher is not None:
+            targets = torch.cat([targets, self.teacher[draws.index]], dim=1)
+        batch = []
         for v, numbers in enumerate(draws.numbers):
-            view, target = (self.augment.apply(images, numbers) - self.mean) / self.std, labels
+            view = self.augment.apply(images if images.ndim == 4 else images[v], numbers)
+            view, target = (view - self.mean) / self.std, targets
             if draws.mixture:
                 view, target = blend(view, target, Mixture(*(part[v] for part in draws.mixture)))
-            views.append(view)
-            targets.append(target)
-        return torch.cat(views).contiguous(memory_format=torch.channels_last), torch.cat(targets)
+            batch.append((view, target))
+        views, targets = map(torch.cat, zip(*batch, strict=True))
+        return views.contiguous(memory_format=torch.channels_last), targets.unflatten(1, (-1, len(self.one_hot)))
 
 
 def compiled(function: Callable, wanted: bool) -> Callable:

@@ -413,11 +413,11 @@ def test_no_step_waits_for_the_host(method, quick, rgb, teacher):
     classifier = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
     run = new_run(config, rgb, None, torch.device("cpu"))
     pieces = training.Pieces.of(run, rgb, Teacher(classifier) if METHODS[method].distils else None)
-    draws = draw_epoch(config, len(rgb.train_labels), (32, 32), run.generator)
+    draws = draw_epoch(config, rgb.train_labels, (32, 32), run.generator)
     run.sums = torch.tensor([0.0, 0.0, 0.0, float("inf"), float("inf")])
     with Waits():
         for step in range(2):
-            training.train_step(run, rgb, pieces, draws.step(step), 0.1)
+            training.train_step(run, rgb.train_images[draws.index[step]], pieces, draws.step(step), 0.1)
     assert run.step == 2 and torch.isfinite(run.sums[:3]).all() and (run.sums[3:] == float("inf")).all()
 
 
@@ -448,7 +448,7 @@ def test_what_does_not_fit_the_configuration_is_named(quick, digits):
         pretrain(quick("supcon"), digits, teacher=Teacher(nn.Flatten()))
     with pytest.raises(ValueError, match="teacher_temperature: the configuration says 1.0, the teacher has 3.0"):
         pretrain(quick("genscl_kd"), digits, teacher=Teacher(nn.Flatten(), 3.0))
-    with pytest.raises(ValueError, match="teacher: expected 10 classes as in digits, got 64"):
+    with pytest.raises(ValueError, match="teacher: expected 10 classes as in the data, got 64"):
         pretrain(quick("genscl_kd"), digits, teacher=Teacher(nn.Flatten()))
     own = dataclasses.replace(digits, name="custom")
     assert pretrain(quick(dataset="custom", epochs=2), own).epoch == 2
