@@ -35,12 +35,28 @@ def sum_over_processes(tensor: Tensor) -> Tensor:
     return total
 
 
+def add_over_processes(tensor: Tensor) -> Tensor:
+    """Return the sum over processes, with gradient: what one process's sum does to the losses of all comes back to each."""
+    return _AddOverProcesses.apply(tensor)
+
+
+class _AddOverProcesses(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, tensor: Tensor) -> Tensor:
+        return sum_over_processes(tensor)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return sum_over_processes(gradient)
+
+
 class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx, tensor: Tensor) -> Tensor:
         ctx.rows = len(tensor)
         everything = tensor.new_empty(dist.get_world_size() * len(tensor), *tensor.shape[1:])
-        dist.all_gather_into_tensor(everything, tensor.contiguous())
+        all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # its name before torch 2.14
+        all_gather(everything, tensor.contiguous())
         return everything
 
     @staticmethod

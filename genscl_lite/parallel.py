@@ -10,11 +10,11 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from genscl_lite.distributed import gather_rows
+from genscl_lite.distributed import add_over_processes, gather_rows
 
 PATIENCE = timedelta(hours=2)
 """How long processes wait for each other, for instance while the first one evaluates."""
@@ -26,7 +26,10 @@ def start_processes() -> torch.device:
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
-        dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
+        store, number, processes = next(rendezvous("env://", timeout=PATIENCE))
+        # torchrun may keep its store when it starts processes again: what the dead ones wrote there must not be read
+        store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=number, world_size=processes, timeout=PATIENCE)
     return torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
 
 
@@ -105,9 +108,9 @@ class SynchronizedBatchNorm(_BatchNorm):
             return super().forward(rows)
         dims, shape = [0, *range(2, rows.ndim)], (1, -1, *[1] * (rows.ndim - 2))
         count = rows.numel() // rows.shape[1] * processes()
-        mean = all_reduce(rows.sum(dims)) / count
+        mean = add_over_processes(rows.sum(dims)) / count
         centred = rows - mean.reshape(shape)
-        variance = all_reduce(centred.square().sum(dims)) / count
+        variance = add_over_processes(centred.square().sum(dims)) / count
         if self.track_running_stats:
             self.num_batches_tracked += 1
             share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
@@ -123,4 +126,4 @@ def parallel(model: nn.Module, device: torch.device) -> nn.Module:
     """Average gradients over processes, where there are several."""
     if processes() == 1:
         return model
-    return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False)
+    return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)

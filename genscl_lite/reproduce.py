@@ -5,7 +5,6 @@ side where there are CPU cores for it. Then ``08_reproduce_table.ipynb`` makes t
 interrupted ones go on: the same command continues. ``--max-seconds`` cuts the work into pieces.
 """
 
-import argparse
 import math
 import os
 import shlex
@@ -13,163 +12,41 @@ import signal
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
 import papermill
 import torch
-import yaml
 from papermill.exceptions import PapermillExecutionError
 
 from genscl_lite import runfolder
-from genscl_lite.checks import nearest, require_choice
-from genscl_lite.config import METHODS, TrainConfig, check_parameters, make_configs, min_accuracy, teacher_method
-from genscl_lite.data import load_dataset
+from genscl_lite.config import METHODS, make_configs, min_accuracy
+from genscl_lite.folderscan import scan_folder
+from genscl_lite.imagefolder import load_data
 from genscl_lite.notebook import UNSOLVED
-from genscl_lite.results import PROJECT, SUMMARIES, is_finished, render_table
+from genscl_lite.presets import NOTEBOOKS, Job, make_parser, read_presets, read_request, relative
+from genscl_lite.results import SUMMARIES, render_table
 from genscl_lite.training import OutOfTime
 
-NOTEBOOKS = PROJECT / "notebooks"
-PRESETS = NOTEBOOKS / "presets"
-LENGTHS = PRESETS / "lengths"
 QUIET = {"kernel_name": "python3", "progress_bar": False, "extra_arguments": ["--log-level=ERROR"]}
-ELSEWHERE = {"method": "chosen by --only", "out": "chosen by --out", "seeds": "chosen by --seeds",
-             "max_seconds": "chosen by --max-seconds", "teacher": "a row of the same table",
-             "by_method": "for a preset file"}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Job:
-    """One method of the table: all its seeds in ``folder``."""
-
-    method: str
-    folder: Path
-    parameters: dict
-
-    def unfinished(self) -> bool:
-        configs = make_configs(self.parameters)
-        return not all([is_finished(self.folder / f"seed{config.seed}", asdict(config)) for config in configs])
-
-    def teaches(self, others: list["Job"]) -> bool:
-        return any(other.parameters.get("teacher") == str(self.folder) for other in others)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return 0, 1 after a failed run, 2 after a wrong request."""
-    options = parse_arguments(arguments)
+    parser = make_parser("python -m genscl_lite.reproduce", "Rebuild a table unattended.")
+    parser.add_argument("--jobs", type=int, help="methods at once; default: 1 on a GPU, else up to 4, one a core")
+    parser.add_argument("--dry-run", action="store_true", help="print the papermill commands, one for each run, and stop")
+    options = parser.parse_args(arguments)
     try:
-        files = [path for path in (preset_path(options.preset), length_path(options.length)) if path]
-        parameters = read_presets(files) | dict(map(parse_parameter, options.parameter))
-        if options.seeds is not None:
-            parameters["seeds"] = options.seeds
-        check_parameters(parameters)
+        request = read_request(options)
         if options.jobs is not None and options.jobs < 1:
             raise ValueError(f"jobs: expected at least 1, got {options.jobs}")
-        if not options.max_seconds > 0:
-            raise ValueError(f"max-seconds: expected a number above 0, got {options.max_seconds}")
-        out = relative(Path(options.out or Path("runs") / "_".join(path.stem for path in files)))
-        jobs = plan(parameters, out, options.only)
         if options.dry_run:
-            print("\n".join(commands(jobs, files)))
+            print("\n".join(commands(request.jobs, request.files)))
             return 0
-        return reproduce(jobs, out, options.jobs or default_jobs(), time.monotonic() + options.max_seconds)
+        deadline = time.monotonic() + request.max_seconds
+        return reproduce(request.jobs, request.out, options.jobs or default_jobs(), deadline)
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-
-
-def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m genscl_lite.reproduce", description="Rebuild a table unattended.")
-    parser.add_argument("preset", help=f"a name ({', '.join(presets())}) or a YAML file")
-    parser.add_argument("--length", default="paper", help="paper: as in the preset (default); quick: a row in minutes")
-    parser.add_argument("--out", help="folder of the runs; default: runs/PRESET, or runs/PRESET_quick")
-    parser.add_argument("--seeds", type=int, help="runs of each method; default: the preset's")
-    parser.add_argument("--only", metavar="METHOD", action="append", default=[], help="this row alone; may be repeated")
-    parser.add_argument("-p", "--parameter", metavar="NAME=VALUE", action="append", default=[], help="change a parameter")
-    parser.add_argument("--jobs", type=int, help="methods at once; default: 1 on a GPU, else up to 4, one a core")
-    parser.add_argument("--max-seconds", metavar="S", type=float, default=math.inf,
-                        help="save and stop after so long; the same command continues")
-    parser.add_argument("--dry-run", action="store_true", help="print the papermill commands, one for each run, and stop")
-    return parser.parse_args(arguments)
-
-
-def presets() -> list[str]:
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
-
-
-def preset_path(preset: str) -> Path:
-    """Return the file of a preset, by name or path.
-
-    Raises:
-        ValueError: there is none of this name (the nearest is suggested).
-    """
-    path = Path(preset) if preset.endswith(".yaml") else PRESETS / f"{preset}.yaml"
-    if not path.is_file():
-        raise ValueError(f"preset: {preset!r} is unknown{nearest(preset, presets())}; expected one of {', '.join(presets())}")
-    return path
-
-
-def length_path(length: str) -> Path | None:
-    """Return the file that makes a preset shorter; None for "paper", the preset's own length."""
-    lengths = {"paper": None} | {path.stem: path for path in LENGTHS.glob("*.yaml")}
-    require_choice("length", length, lengths)
-    return lengths[length]
-
-
-def read_presets(files: list[Path]) -> dict:
-    """Read files of parameters, the values of a later one over those of an earlier one, as papermill does.
-
-    Raises:
-        ValueError: one is not a YAML mapping.
-    """
-    parameters = {}
-    for path in files:
-        try:
-            content = yaml.safe_load(path.read_text())
-        except yaml.YAMLError as error:
-            raise ValueError(f"preset: {path} is not YAML: {' '.join(str(error).split())}") from None
-        if not isinstance(content, dict):
-            raise ValueError(f"preset: {path} is not a mapping of parameters")
-        parameters |= content
-    return parameters
-
-
-def parse_parameter(text: str) -> tuple[str, object]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ValueError(f"parameter: expected NAME=VALUE, got {text!r}")
-    if name in ELSEWHERE:
-        raise ValueError(f"parameter: {name} is {ELSEWHERE[name]}")
-    try:
-        return name, yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ValueError(f"parameter: {text!r} is not YAML") from None
-
-
-def plan(parameters: dict, out: Path, only: list[str]) -> list[Job]:
-    """List the jobs, the teacher first; a method that needs the teacher brings it along.
-
-    Where all labels are known one teacher serves all seeds, and the row "teacher" has one seed.
-
-    Raises:
-        ValueError: a method is unknown, or its parameters do not fit together.
-    """
-    for method in only:
-        require_choice("only", method, METHODS)
-    teacher = teacher_method(parameters)
-    methods = [method for method in METHODS if method in (only or {*METHODS} - {"teacher"})]
-    if any(METHODS[method].distils for method in methods):
-        methods = [teacher] + [method for method in methods if method != teacher]
-    jobs = []
-    for method in methods:
-        own = {"method": method, "out": str(out / method)}
-        if METHODS[method].distils:
-            own["teacher"] = str(out / teacher)
-        if method == "teacher" and not parameters.get("labels_per_class", TrainConfig.labels_per_class):
-            own["seeds"] = 1
-        jobs.append(Job(method, out / method, parameters | own))
-    return jobs
 
 
 def commands(jobs: list[Job], files: list[Path]) -> list[str]:
@@ -187,12 +64,6 @@ def commands(jobs: list[Job], files: list[Path]) -> list[str]:
                 words += ["-p", name, str(value)]
             lines.append(f"mkdir -p {shlex.quote(str(folder))} && {shlex.join(words)}")
     return lines
-
-
-def relative(path: Path) -> Path:
-    """Write a path below the current folder always in the same way."""
-    path = path.absolute()
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def default_jobs() -> int:
@@ -235,10 +106,13 @@ def is_current(table: Path) -> bool:
 
 
 def check_data(jobs: list[Job]) -> None:
-    """Load the data once, so that what is missing is said before a kernel starts."""
+    """Look at the data once, so that what is missing is said before a kernel starts."""
     parameters = jobs[0].parameters
-    for config in make_configs(parameters)[:1]:
-        load_dataset(config.dataset, parameters.get("data_root") or None, config.labels_per_class, config.seed)
+    config, root = make_configs(parameters)[0], parameters.get("data_root") or None
+    if config.dataset == "folder" and root:
+        scan_folder(root, val_share=config.val_share)
+    else:
+        load_data(config, root)
 
 
 class Paused(Exception):

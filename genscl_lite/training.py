@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -378,3 +379,9 @@ def _check_fit(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None,
     if teacher is not None and teacher.temperature != config.teacher_temperature:
         raise ValueError(f"teacher_temperature: the configuration says {config.teacher_temperature}, "
                          f"the teacher has {teacher.temperature}")
+
+
+if __name__ == "__main__":
+    from genscl_lite.rows import main
+
+    sys.exit(main())

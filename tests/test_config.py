@@ -8,7 +8,7 @@ import yaml
 
 from genscl_lite import config
 from genscl_lite.config import METHODS, PARAMETERS, RUN_PARAMETERS, TrainConfig, check_parameters, make_configs
-from genscl_lite.reproduce import LENGTHS, NOTEBOOKS, PRESETS, length_path, preset_path, presets, read_presets
+from genscl_lite.presets import LENGTHS, NOTEBOOKS, PRESETS, length_path, preset_path, presets, read_presets
 
 
 @pytest.mark.parametrize("change, message", [

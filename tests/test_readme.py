@@ -7,7 +7,8 @@ import pytest
 
 from genscl_lite import benchmark_loss
 from genscl_lite.config import METHODS
-from genscl_lite.reproduce import main, presets
+from genscl_lite.presets import presets
+from genscl_lite.reproduce import main
 from genscl_lite.results import PROJECT, RESULTS, read_summaries, render_table
 
 README = (PROJECT / "README.md").read_text()

@@ -14,7 +14,8 @@ import yaml
 
 from genscl_lite import runfolder
 from genscl_lite.config import METHODS, make_configs
-from genscl_lite.reproduce import length_path, main, plan, preset_path, read_presets, relative
+from genscl_lite.presets import length_path, plan, preset_path, read_presets, relative
+from genscl_lite.reproduce import main
 from genscl_lite.results import PROJECT, RESULTS, TABLE_COLUMNS, make_table, read_summaries, render_table
 from tests.conftest import QUICK
 
