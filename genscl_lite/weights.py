@@ -56,6 +56,6 @@ def load_weights(path: str | Path, model: nn.Module) -> None:
     except (safetensors.SafetensorError, RuntimeError) as error:
         raise RunFolderError(f"{path}: damaged, or of another model ({' '.join(str(error).split())[:200]})") from None
     parts = dict(model.named_children())
-    others = [*sorted(missing), *(name for name in unexpected if name.partition(".")[0] in parts)]
+    others = sorted(missing) + sorted(name for name in unexpected if name.partition(".")[0] in parts)
     if others:
         raise RunFolderError(f"{path}: of another model ({others[0]} is on one side only, and {len(others) - 1} more)")

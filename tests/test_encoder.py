@@ -91,7 +91,8 @@ def test_all_is_as_it_was_in_memory(contrastive, loaded, digits):
     assert torch.equal(loaded.latents(images), extract(contrastive.result, digits, images))
     logits = probe_run(contrastive, digits).classifier(loaded.features(images))
     assert torch.equal(loaded.probabilities(images), logits.softmax(dim=1))
-    assert not loaded.probabilities(images).requires_grad and loaded.features(images).dtype == torch.float32
+    assert not loaded.model.training and not loaded.probabilities(images).requires_grad
+    assert loaded.features(images).dtype == torch.float32
     assert (loaded.class_names, loaded.image_shape, loaded.config) == (digits.class_names, (1, 8, 8), contrastive.config)
 
 
