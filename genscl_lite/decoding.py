@@ -18,8 +18,8 @@ CHUNK = 64
 """Images that a process decodes for one answer."""
 
 
-def read_rgb(path: str | Path) -> Tensor:
-    """Decode an image file whole: uint8 RGB (3, H, W), turned upright as its EXIF orientation says.
+def read_rgb(path: str | Path | Image.Image) -> Tensor:
+    """Decode an image file whole: uint8 RGB (3, H, W), turned upright as its EXIF orientation says. So does a PIL image.
 
     Transparent pixels are laid over white; 16 bits of gray become 8; palette, gray and CMYK become RGB as PIL does it.
 
@@ -33,6 +33,8 @@ def read_rgb(path: str | Path) -> Tensor:
     ValueError: missing.jpg: cannot be read: [Errno 2] No such file or directory: ...
     """
     try:
+        if isinstance(path, Image.Image):
+            return F.pil_to_tensor(_to_rgb(ImageOps.exif_transpose(path)))
         with Image.open(path) as image:
             ImageOps.exif_transpose(image, in_place=True)
             return F.pil_to_tensor(_to_rgb(image))
@@ -64,6 +66,16 @@ def centre_crop(image: Tensor, size: int) -> Tensor:
     torch.Size([3, 16, 16])
     """
     return F.center_crop(F.resize(image, [size], antialias=True), [size, size])
+
+
+def to_gray(image: Tensor) -> Tensor:
+    """Turn uint8 RGB (3, H, W) into gray (1, H, W), with PIL's weights and rounding; gray pixels keep their value.
+
+    >>> to_gray(torch.tensor([[[255, 7]], [[0, 7]], [[0, 7]]], dtype=torch.uint8))
+    tensor([[[76,  7]]], dtype=torch.uint8)
+    """
+    weights = torch.tensor([19595, 38470, 7471], dtype=torch.int32).reshape(3, 1, 1)  # of 65536
+    return ((image * weights).sum(dim=0, keepdim=True) + 32768 >> 16).to(torch.uint8)
 
 
 def default_workers() -> int:

@@ -21,7 +21,7 @@ from genscl_lite.config import METHODS
 from genscl_lite.data import Dataset
 from genscl_lite.evaluation import Probe, expected_calibration_error, extract, linear_probe
 from genscl_lite.mixing import mixup
-from genscl_lite.runs import Run
+from genscl_lite.runs import Run, is_classifier, kept_parts
 from genscl_lite.training import OutOfTime, compiles, precision
 from genscl_lite.views import compiled
 from genscl_lite.weights import save_weights
@@ -53,7 +53,8 @@ def finish_run(run: Run, dataset: Dataset, folder: str | Path, *, deadline: floa
         probe = probe_run(run, dataset)
         summary = summarize(run, probe, dataset, time.perf_counter() - started)
         runfolder.write_arrays(Path(folder) / "embeddings.npz", **embeddings(run, dataset))
-        save_weights(Path(folder) / "model.safetensors", run.result, config=asdict(run.config), summary=summary)
+        save_weights(Path(folder) / "model.safetensors", kept_parts(run.result, probe and probe.classifier),
+                     config=asdict(run.config), summary=summary, data=describe(dataset))
         runfolder.write_json(Path(folder) / "summary.json", summary)  # last: it marks the run as finished
         return summary
 
@@ -61,13 +62,24 @@ def finish_run(run: Run, dataset: Dataset, folder: str | Path, *, deadline: floa
 def probe_run(run: Run, dataset: Dataset) -> Probe | None:
     """Train the linear probe the configuration asks for; None for a classifier, which needs none."""
     config = run.config
-    if METHODS[config.method].objective == "cross_entropy":
+    if is_classifier(config):
         return None
     return linear_probe(
         compiled(run.result.encoder, compiles(config, run.device)), dataset, build_augment(config.probe_augmentation),
         epochs=config.probe_epochs, batch_size=config.probe_batch_size, learning_rate=config.probe_learning_rate,
         generator=Generator().manual_seed(config.seed), dtype=precision(config, run.device),
     )  # fmt: skip
+
+
+def describe(dataset: Dataset) -> dict:
+    """Return what a model must know of its data set to be used: classes, mean and deviation, and the images' shape."""
+    return {
+        "name": dataset.name,
+        "class_names": [str(name) for name in dataset.class_names],
+        "mean": [float(value) for value in dataset.mean],
+        "std": [float(value) for value in dataset.std],
+        "image_shape": list(dataset.image_shape),
+    }
 
 
 def summarize(run: Run, probe: Probe | None, dataset: Dataset, probe_seconds: float = 0.0) -> dict:

@@ -97,6 +97,21 @@ def new_run(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None, de
 def new_model(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None = None) -> Model:
     """Make the encoder with its head: a classifier's for the rows named CE, the projection head for all others."""
     encoder = encoder or build_encoder(config.arch, dataset.image_shape[0], dataset.image_shape[-1])
-    if METHODS[config.method].objective == "cross_entropy":
+    if is_classifier(config):
         return Model(encoder, dataset.num_classes, dataset.image_shape, classifier=True)
     return Model(encoder, config.latent_dim, dataset.image_shape, joint_classes=dataset.num_classes if config.ce_weight else 0)
+
+
+def is_classifier(config: TrainConfig) -> bool:
+    """Tell whether the head gives logits of classes (the rows named CE), not latents."""
+    return METHODS[config.method].objective == "cross_entropy"
+
+
+def kept_parts(model: Model, probe: nn.Linear | None = None) -> nn.ModuleDict:
+    """Put side by side what is kept of a run: ``encoder``, ``head`` and, beside latents, the linear ``probe``.
+
+    >>> from genscl_lite.data import load_dataset
+    >>> list(kept_parts(new_model(TrainConfig("ce"), load_dataset("digits"))))
+    ['encoder', 'head']
+    """
+    return nn.ModuleDict({"encoder": model.encoder, "head": model.head} | ({"probe": probe} if probe else {}))

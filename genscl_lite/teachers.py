@@ -10,7 +10,7 @@ from genscl_lite.config import METHODS, TrainConfig
 from genscl_lite.data import Dataset
 from genscl_lite.distillation import Teacher
 from genscl_lite.distributions import read_distributions, some
-from genscl_lite.runs import new_model
+from genscl_lite.runs import is_classifier, new_model
 from genscl_lite.weights import load_weights, read_about
 from genscl_lite.zoo import build_network, source_of, weight_classes
 
@@ -40,7 +40,7 @@ def load_teacher(config: TrainConfig, dataset: Dataset) -> Teacher | None:
         raise ValueError(f"teacher: {path.parent} holds no finished run; train method ce_mix with seed {config.seed} there first")
     about = read_about(path)
     theirs = TrainConfig(**about["config"])
-    if METHODS[theirs.method].objective != "cross_entropy":
+    if not is_classifier(theirs):
         raise ValueError(f"teacher: {path.parent} holds {theirs.method}, which is no classifier; use teacher, ce or ce_mix")
     for name in ("dataset", "labels_per_class"):
         if getattr(theirs, name) != getattr(config, name):

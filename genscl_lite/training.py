@@ -19,7 +19,7 @@ from genscl_lite.data import Dataset
 from genscl_lite.distillation import Teacher, add_parts, distilled_cross_entropy, distilled_loss
 from genscl_lite.evaluation import classifier_accuracy, extract, knn_accuracy
 from genscl_lite.losses import LossParts, gen_supcon_loss
-from genscl_lite.runs import Run, new_run
+from genscl_lite.runs import Run, is_classifier, new_run
 from genscl_lite.teachers import load_teacher, read_teacher
 from genscl_lite.views import Draws, Views, compiled, draw_epoch
 
@@ -285,7 +285,7 @@ def evaluate(run: Run, dataset: Dataset) -> tuple[float, float | None]:
     model, dtype = run.result, precision(run.config, run.device)
     features = [extract(model.encoder, dataset, images, dtype=dtype) for images in (dataset.train_images, dataset.test_images)]
     knn = knn_accuracy(features[0], dataset.train_labels, features[1], dataset.test_labels, run.config.knn_neighbours)
-    if METHODS[run.config.method].objective != "cross_entropy":
+    if not is_classifier(run.config):
         return knn, None
     return knn, classifier_accuracy(model.head(features[1]), dataset.test_labels)
 
