@@ -23,6 +23,12 @@ class FolderFiles:
     test_labels: tuple[int, ...]
     class_names: tuple[str, ...]
 
+    def with_shuffled_test(self) -> "FolderFiles":
+        """Return the same with the files to test with in a random order, always the same one."""
+        order = torch.randperm(len(self.test_files), generator=Generator().manual_seed(0)).tolist()
+        files, labels = (tuple(column[i] for i in order) for column in (self.test_files, self.test_labels))
+        return replace(self, test_files=files, test_labels=labels)
+
     def without(self, left_out: Sequence[str]) -> "FolderFiles":
         """Return the same without some files.
 

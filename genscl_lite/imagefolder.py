@@ -93,6 +93,7 @@ def load_image_folder(
 
     Resident images are uint8 tensors of centre crops (``decode_resident``); streamed ones ``ImageFiles``, decoded as they
     are needed. Every file is decoded once here, to find those that cannot be read, and the training images' mean and std.
+    Test images come in an order that does not depend on their classes, so that the first few stand for all.
 
     Args:
         root, val_share, seed: as in ``scan_folder``.
@@ -117,7 +118,7 @@ def load_image_folder(
     require_choice("on_bad_image", on_bad_image, ("stop", "skip"))
     if resident not in ("auto", True, False):
         raise ValueError(f'resident: expected True, False or "auto", got {resident!r}')
-    files = scan_folder(root, val_share=val_share, seed=seed)
+    files = scan_folder(root, val_share=val_share, seed=seed).with_shuffled_test()
     soft = None
     if distributions:
         soft = read_distributions(distributions, files.train_files, files.class_names, others=files.test_files)

@@ -112,9 +112,9 @@ def embeddings(run: Run, dataset: Dataset) -> dict[str, np.ndarray]:
     """
     images = torch.cat(list(dataset.test_images[:KEPT_IMAGES].split(KEPT_MIXTURES)))  # out of their files, if need be
     labels = dataset.test_labels[:KEPT_IMAGES]
-    one_hot = torch.nn.functional.one_hot(labels[:KEPT_MIXTURES], dataset.num_classes).float()
-    mixed, mixed_labels = mixup(as_unit_float(images[:KEPT_MIXTURES]), one_hot, per_image=True,
-                                generator=Generator().manual_seed(0))
+    mixtures = min(KEPT_MIXTURES, len(images) // 2)
+    one_hot = torch.nn.functional.one_hot(labels[:mixtures], dataset.num_classes).float()
+    mixed, mixed_labels = mixup(as_unit_float(images[:mixtures]), one_hot, per_image=True, generator=Generator().manual_seed(0))
     arrays = {
         "features": extract(run.result.encoder, dataset, images).half(),
         "latents": extract(run.result, dataset, images).half(),

@@ -53,8 +53,8 @@ def test_a_folder_in_every_stage(preset, photos, tmp_path, capsys):
     assert set(bad) == {f"train/zero/{name}" for name in CORRUPT}
     shutil.rmtree(out)
 
-    gentle = {"epochs": 20, "eval_every": 20, "probe_epochs": 20, "augmentation": "affine", "batch_size": 30, "learning_rate": 0.05,
-              "temperature": 0.5}  # fmt: skip
+    gentle = {"epochs": 20, "eval_every": 20, "probe_epochs": 20, "augmentation": "affine", "batch_size": 30,
+              "learning_rate": 0.05, "temperature": 0.5}  # fmt: skip
     longer = [word for name, value in gentle.items() for word in ("-p", f"{name}={value}")]
     assert reproduce([preset, "--only", "supcon", "--only", "genscl_mix", *longer]) == 0  # in memory, by the notebooks
     assert list(pd.read_csv(out / "table.csv").method) == ["supcon", "genscl_mix"]
