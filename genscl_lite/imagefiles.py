@@ -26,14 +26,14 @@ class RandomCrops:
     scale: tuple[float, float]
     ratio: tuple[float, float]
 
-    def __call__(self, task: tuple[tuple[int, int, int], int, Sequence[str]]) -> Tensor:
-        draw, first_row, files = task
+    def __call__(self, task: tuple[tuple[int, int, int], Sequence[int], Sequence[str]]) -> Tensor:
+        draw, rows, files = task
         crop = v2.RandomResizedCrop(self.size, self.scale, self.ratio)
         views = torch.empty(self.views, len(files), 3, self.size, self.size, dtype=torch.uint8)
         with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's global generator
-            for i, file in enumerate(files):
+            for i, (row, file) in enumerate(zip(rows, files, strict=True)):
                 image = read_rgb(self.root / file)
-                seed = np.random.SeedSequence((*draw, first_row + i)).generate_state(1, np.uint64)[0]
+                seed = np.random.SeedSequence((*draw, row)).generate_state(1, np.uint64)[0]
                 torch.default_generator.manual_seed(int(seed))
                 for view in views:
                     view[i] = crop(image)
@@ -136,7 +136,7 @@ class ImageFiles:
                 raise ValueError(f"index: expected numbers from 0 to {len(self) - 1}, "
                                  f"got {int(batch.min())} to {int(batch.max())}")
         work = RandomCrops(self.root, self.size, views, tuple(scale), tuple(ratio))
-        tasks = (((seed, epoch, step), rows.start or 0, [self.files[i] for i in index[step][rows].tolist()])
+        tasks = (((seed, epoch, step), range(len(index[step]))[rows], [self.files[i] for i in index[step][rows].tolist()])
                  for step in range(first_step, len(index)))  # fmt: skip
         return self._crop(work, tasks)
 

@@ -11,7 +11,7 @@ from genscl_lite.similarities import SIMILARITIES
 WEIGHTINGS = ("normalized", "eq2")
 
 
-def check_options(temperature, similarity, weighting, base_temperature, backend):
+def check_options(temperature, similarity, weighting, base_temperature, backend, gather):
     require_positive("temperature", temperature)
     if base_temperature is not None:
         require_positive("base_temperature", base_temperature)
@@ -19,6 +19,8 @@ def check_options(temperature, similarity, weighting, base_temperature, backend)
         require_choice("similarity", similarity, SIMILARITIES)
     require_choice("weighting", weighting, WEIGHTINGS)
     require_choice("backend", backend, BACKENDS)
+    if gather not in (True, False, "anchors"):
+        raise ValueError(f'gather: expected True, False or "anchors", got {gather!r}')
 
 
 def check_processes(latents, contrast_latents, validate):
@@ -76,10 +78,10 @@ def check_anchor_mask(anchor_mask, latents):
                          f"got {anchor_mask.dtype} of shape {tuple(anchor_mask.shape)}")
 
 
-def check_weights(weights, latents, contrast_latents, labels, contrast_labels, gather, validate):
+def check_weights(weights, latents, contrast_latents, labels, contrast_labels, gather_contrasts, validate):
     if labels is not None or contrast_labels is not None:
         raise ValueError("weights: they take the place of labels; give one or the other")
-    processes = torch.distributed.get_world_size() if gather else 1
+    processes = torch.distributed.get_world_size() if gather_contrasts else 1
     expected = (len(latents), processes * len(latents if contrast_latents is None else contrast_latents))
     if weights.shape != expected:
         raise ValueError(f"weights: expected shape {expected}, got {tuple(weights.shape)}")

@@ -137,7 +137,7 @@ def gen_supcon_loss(
             returns the loss of the whole batch, and its gradients are such that their mean over processes, which
             DistributedDataParallel takes, is that of one process with all rows. Contrasts of a queue are gathered too,
             unless ``gather="anchors"`` says that every process has given those of all;
-            ``weights`` have a column for each row of all processes, those of process 0 first.
+            ``weights`` have a column for each contrast of all processes, those of process 0 first.
         validate: check values too (finite, non-negative, sums), which makes a GPU wait.
         return_parts: return ``LossParts`` instead of the loss.
 
@@ -152,14 +152,15 @@ def gen_supcon_loss(
     >>> bool(gen_supcon_loss(z, y) < gen_supcon_loss(z, y.flip(1)[[0, 2, 1, 3]]))
     True
     """
-    loss_checks.check_options(temperature, similarity, weighting, base_temperature, backend)
+    loss_checks.check_options(temperature, similarity, weighting, base_temperature, backend, gather)
+    gather_contrasts = gather and (gather != "anchors" or contrast_latents is None)
     if gather:
         loss_checks.check_processes(latents, contrast_latents, validate)
     latents, labels, anchor_mask = loss_checks.rows_of_views(latents, labels, anchor_mask, weights is None, gather)
     loss_checks.check_latents(latents, contrast_latents, validate)
     loss_checks.check_anchor_mask(anchor_mask, latents)
     if weights is not None:
-        loss_checks.check_weights(weights, latents, contrast_latents, labels, contrast_labels, gather, validate)
+        loss_checks.check_weights(weights, latents, contrast_latents, labels, contrast_labels, gather_contrasts, validate)
     else:
         labels, contrast_labels = loss_checks.check_label_pair(labels, contrast_labels, latents, contrast_latents, validate)
 
@@ -167,7 +168,7 @@ def gen_supcon_loss(
         dtype = torch.float64 if latents.dtype == torch.float64 else torch.float32
         z = F.normalize(latents.to(dtype), dim=1)
         contrast_z, own = (z, 0) if contrast_latents is None else (F.normalize(contrast_latents.to(dtype), dim=1), None)
-        if gather and not (gather == "anchors" and own is None):
+        if gather_contrasts:
             contrast_z, own = gather_rows(contrast_z), None if own is None else len(z) * torch.distributed.get_rank()
             contrast_labels = None if weights is not None else gather_rows(contrast_labels)
         over_processes = sum_over_processes if gather else Tensor.detach
@@ -232,9 +233,9 @@ class GenSupConLoss(nn.Module):
     ):
         super().__init__()
         self.options = {"temperature": temperature, "similarity": similarity, "weighting": weighting,
-                        "base_temperature": base_temperature, "backend": backend}  # fmt: skip
+                        "base_temperature": base_temperature, "backend": backend, "gather": gather}  # fmt: skip
         loss_checks.check_options(**self.options)
-        self.options |= {"gather": gather, "validate": validate, "return_parts": return_parts}
+        self.options |= {"validate": validate, "return_parts": return_parts}
 
     def forward(
         self,

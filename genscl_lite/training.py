@@ -73,7 +73,7 @@ def pretrain(
     teacher = teacher or load_teacher(config, dataset)
     if teacher:
         teacher.classifier.to(device, memory_format=torch.channels_last)
-    spoken = read_teacher(config, dataset)
+    spoken = None if teacher else read_teacher(config, dataset)
     dataset = dataset.to(device)
     alone = folder and parallel.rank() == 0  # of several processes, the first one keeps the folder
     with runfolder.locked(folder, wait=5) if alone else nullcontext(), _own_state(config.seed, device):

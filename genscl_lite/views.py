@@ -69,11 +69,14 @@ def balanced_order(labels: Tensor, generator: Generator) -> Tensor:
     3
     """
     classes = [own for own in labels.argsort(stable=True).split(labels.bincount().tolist()) if len(own)]
-    each = math.ceil(len(labels) / len(classes))
-    drawn = [torch.cat([own[torch.randperm(len(own), generator=generator)] for _ in range(math.ceil(each / len(own)))])[:each]
-             for own in classes]  # fmt: skip
+    each, left = divmod(len(labels), len(classes))
+    one_more = torch.randperm(len(classes), generator=generator) < left  # so many classes are drawn once more
+    drawn = []
+    for own, count in zip(classes, (each + one_more).tolist(), strict=True):
+        rounds = [own[torch.randperm(len(own), generator=generator)] for _ in range(math.ceil(count / len(own)))]
+        drawn.append(torch.cat(rounds)[:count])
     order = torch.cat(drawn)
-    return order[torch.randperm(len(order), generator=generator)][: len(labels)]
+    return order[torch.randperm(len(order), generator=generator)]
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ def main() -> None:
     numbers[0] = 99  # resembles nothing: one process counts fewer anchors than the other
     mask = torch.rand(rows, generator=g) < 0.7
     weights = torch.rand(rows, rows, generator=g, dtype=torch.float64)
+    key_numbers = torch.randint(4, (len(keys),), generator=g)
+    key_weights = torch.rand(rows, len(keys), generator=g, dtype=torch.float64)
 
     def mine(tensor):
         return tensor.chunk(world)[rank]
@@ -36,12 +38,23 @@ def main() -> None:
         "own weights": (dict(weights=weights), dict(weights=mine(weights))),
         "a queue": (dict(labels=soft, contrast_latents=keys, contrast_labels=key_soft),
                     dict(labels=mine(soft), contrast_latents=mine(keys), contrast_labels=mine(key_soft))),
+        "whole contrasts, class numbers, one of them lonely": (
+            dict(labels=numbers, contrast_latents=keys, contrast_labels=key_numbers),
+            dict(labels=mine(numbers), contrast_latents=keys, contrast_labels=key_numbers, gather="anchors")),
+        "whole contrasts, eq2 and a mask": (
+            dict(labels=soft, contrast_latents=keys, contrast_labels=key_soft, anchor_mask=mask, weighting="eq2"),
+            dict(labels=mine(soft), contrast_latents=keys, contrast_labels=key_soft, anchor_mask=mine(mask), weighting="eq2",
+                 gather="anchors")),
+        "whole contrasts, own weights": (dict(weights=key_weights, contrast_latents=keys),
+                                         dict(weights=mine(key_weights), contrast_latents=keys, gather="anchors")),
+        "no contrasts but the anchors": (dict(labels=soft), dict(labels=mine(soft), gather="anchors")),
     }  # fmt: skip
+    assert len(key_numbers.unique()) == 4  # no other number is lonely
     for backend in ("dense", "streamed"):
         for name, (all_rows, own_rows) in cases.items():
             one, many = encoder(), DistributedDataParallel(encoder())
             whole = gen_supcon_loss(one(images), backend=backend, return_parts=True, **all_rows)
-            parts = gen_supcon_loss(many(mine(images)), backend=backend, gather=True, return_parts=True, **own_rows)
+            parts = gen_supcon_loss(many(mine(images)), backend=backend, return_parts=True, **{"gather": True} | own_rows)
             whole.loss.backward()
             parts.loss.backward()
             for ours, expected in zip(parts, whole, strict=True):

@@ -63,6 +63,19 @@ def test_crops_depend_on_seed_epoch_and_step_alone(images):
     assert not torch.equal(whole[0][0], whole[0][1])
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_part_of_each_batch_is_that_of_the_whole(images, workers):
+    """Bit for bit, from any row to any row; so several processes can share a batch."""
+    whole, some = list(images().random_crops(INDEX, **EPOCH)), images(workers)
+    for rows in (slice(2), slice(2, 4), slice(3, None), slice(-3, -1), slice(0, 4, 2), slice(1, 1)):
+        parts = list(some.random_crops(INDEX, **EPOCH, rows=rows))
+        assert all(torch.equal(part, batch[:, rows]) for part, batch in zip(parts, whole, strict=True))
+    [last] = some.random_crops(INDEX, **EPOCH, rows=slice(1, 3), first_step=5)
+    assert torch.equal(last, whole[5][:, 1:3])
+    uneven = some.random_crops(INDEX.flatten().split(7), **EPOCH, views=1, rows=slice(2, 5))
+    assert [batch.shape[1] for batch in uneven] == [3, 3, 3, 1]
+
+
 def test_the_processes_stay_for_the_next_epoch(images):
     some = images(2)
 

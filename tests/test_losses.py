@@ -253,6 +253,7 @@ BAD = {
     "similarity: .* finite values >= 0": dict(similarity=lambda y, others: -(y @ others.T)),
     "similarity: .* are class numbers": dict(labels=torch.arange(4), similarity=lambda y, others: y),
     "weighting: 'eq3' .*did you mean 'eq2'": dict(weighting="eq3"),
+    "gather: expected True, False or .anchors., got 'anchor'": dict(gather="anchor"),
     "give both or neither": dict(contrast_latents=Z),
     "contrast_latents: expected latent size 3": dict(contrast_latents=torch.randn(6, 2), contrast_labels=torch.eye(6)),
     "contrast_labels: expected the kind": dict(contrast_latents=Z, contrast_labels=torch.arange(4)),

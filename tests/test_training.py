@@ -441,6 +441,11 @@ def test_a_teacher_module_can_be_given(quick, digits):
     assert pretrain(quick("genscl_mix_kd", label_weight=0.0, epochs=2), digits, teacher=Teacher(classifier)).epoch == 2
 
 
+def test_a_given_teacher_speaks_instead_of_a_table(quick, digits):
+    classifier = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    assert pretrain(quick("genscl_kd", teacher="unread.csv", epochs=2), digits, teacher=Teacher(classifier)).epoch == 2
+
+
 def test_what_does_not_fit_the_configuration_is_named(quick, digits):
     with pytest.raises(ValueError, match="dataset: the configuration says 'cifar10', the data set is 'digits'"):
         pretrain(quick(dataset="cifar10"), digits)
