@@ -159,6 +159,9 @@ class TrainConfig:
         if (self.dataset == "folder") != bool(self.image_size):
             raise ValueError(f"image_size: the pixels of a folder's images, 0 for other data sets; got {self.image_size} "
                              f"for {self.dataset}")
+        if self.distributions and self.dataset != "folder":
+            raise ValueError(f"distributions: a CSV names files of a folder, and {self.dataset} has none; "
+                             f"got {self.distributions!r}")
         if self.warmup_epochs >= self.epochs and self.warmup_epochs:
             raise ValueError(f"warmup_epochs: expected fewer than the {self.epochs} epochs, got {self.warmup_epochs}")
 

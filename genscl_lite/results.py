@@ -240,6 +240,7 @@ def keep_results(runs: str | Path, kept: str | Path) -> None:
         for name in names:
             shutil.copyfile(summary.with_name(name), folder / name)
     shutil.copyfile(Path(runs) / "table.csv", Path(kept) / "table.csv")
+    write_table(Path(kept) / "cost.csv", make_cost_table(read_summaries(runs)))
 
 
 if __name__ == "__main__":

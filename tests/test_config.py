@@ -26,6 +26,7 @@ from genscl_lite.presets import LENGTHS, NOTEBOOKS, PRESETS, length_path, preset
     (dict(momentum=1.0), "momentum: expected a number below 1"),
     (dict(ema=1.0), "ema: expected a number below 1"),
     (dict(compile="on"), "compile: 'on' is unknown"),
+    (dict(distributions="labels.csv"), "distributions: a CSV names files of a folder, and digits has none"),
     (dict(warmup_epochs=200), "warmup_epochs: expected fewer than the 200 epochs"),
     (dict(method="genscl_mix_kd_queue", queue_size=49), "queue_size: expected at least the 50 keys of a batch, got 49"),
     (dict(method="genscl_mix_kd_queue", views=1), "views: "),

@@ -5,17 +5,23 @@ import re
 import pandas as pd
 import pytest
 
-from genscl_lite import benchmark_loss
+from genscl_lite import benchmark_folder, benchmark_loss, benchmark_step, runfolder
 from genscl_lite.config import METHODS
 from genscl_lite.presets import presets
 from genscl_lite.reproduce import main
-from genscl_lite.results import PROJECT, RESULTS, read_summaries, render_table
+from genscl_lite.results import PROJECT, RESULTS, make_cost_table, read_summaries, render_cost_table, render_table
 
 README = (PROJECT / "README.md").read_text()
 
 
 def test_the_table_is_the_committed_one():
     assert render_table(pd.read_csv(RESULTS / "digits" / "table.csv")) in README
+
+
+def test_its_costs_are_those_of_the_committed_runs():
+    costs = pd.read_csv(RESULTS / "digits" / "cost.csv")
+    pd.testing.assert_frame_equal(costs, make_cost_table(read_summaries(RESULTS / "digits")), check_dtype=False)
+    assert render_cost_table(costs) in README
 
 
 @pytest.mark.parametrize("baseline, name", [("supcon", "SupCon"), ("ce", "plain cross-entropy")])
@@ -40,17 +46,30 @@ def test_what_the_loss_costs_is_the_committed_benchmark():
     assert machine["device"].replace("(R)", "").split(" Processor")[0] in README
 
 
+def test_what_a_step_costs_is_the_committed_benchmark():
+    records = pd.DataFrame(runfolder.read_json(RESULTS / "step" / "step.json")["records"])
+    assert benchmark_step.render(records) in README
+    for line in benchmark_step.claims(records):
+        assert f"- {line}\n" in README
+
+
+def test_how_fast_files_are_decoded_is_the_committed_benchmark():
+    assert benchmark_folder.render(runfolder.read_json(RESULTS / "folder" / "folder.json")["records"]) in README
+
+
 def test_links_lead_somewhere():
     for target in re.findall(r"\]\(([^)]+)\)", README):
         assert target.startswith("https://") or (PROJECT / target).exists(), target
 
 
-@pytest.mark.parametrize("line", [line for line in README.splitlines() if line.startswith("python -m genscl_lite.reproduce")])
+@pytest.mark.parametrize("line", [line for line in README.replace("\\\n", "").splitlines()
+                                  if line.startswith("python -m genscl_lite.reproduce")])  # fmt: skip
 def test_its_commands_are_understood(line, capsys):
     words = line.split("#")[0].split(">")[0].split()[3:]
     assert words[0] in presets()
     assert main([*words, *([] if "--dry-run" in words else ["--dry-run"])]) == 0
-    assert capsys.readouterr().out.count("papermill") >= len(METHODS) - 1
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) >= (1 if "--only" in words else len(METHODS) - 1) and all("papermill" in line for line in printed)
 
 
 def test_both_commands_are_those_of_ci():

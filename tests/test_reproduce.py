@@ -16,7 +16,17 @@ from genscl_lite import runfolder
 from genscl_lite.config import METHODS, make_configs
 from genscl_lite.presets import length_path, plan, preset_path, read_presets, relative
 from genscl_lite.reproduce import main
-from genscl_lite.results import PROJECT, RESULTS, TABLE_COLUMNS, make_table, read_summaries, render_table
+from genscl_lite.results import (
+    COST_COLUMNS,
+    PROJECT,
+    RESULTS,
+    TABLE_COLUMNS,
+    make_cost_table,
+    make_table,
+    read_summaries,
+    render_cost_table,
+    render_table,
+)
 from tests.conftest import QUICK
 
 
@@ -212,6 +222,17 @@ def test_a_table_averages_over_seeds_and_joins_what_is_published():
     assert pd.isna(table.accuracy_sd["ce"]) and table.seconds["supcon"] == 5.0
     assert table.published["supcon"] == 0.96 and table.source["supcon"] == "GenSCL v1"
     assert "| SupCon | 500 | 2 | 96.0 ± 1.4 | 96.0 (GenSCL v1) | 5 |" in render_table(make_table(runs))
+
+
+def test_costs_are_means_over_seeds_and_the_most_memory():
+    runs = summaries(method=["teacher", "supcon", "supcon"], seed=[0, 0, 1], seconds=[60.0, 100.0, 140.0], device="GPU",
+                     probe_seconds=[0.0, 20.0, 40.0], images_per_second=[900.0, 500.0, 700.0],
+                     peak_memory_bytes=[None, 2 * 2**30, 3 * 2**30])  # fmt: skip
+    table = make_cost_table(runs)
+    assert tuple(table.columns) == COST_COLUMNS
+    lines = render_cost_table(table).splitlines()
+    assert "| Teacher: CE + MixUp-CutMix | resnet50 | 500 | 60 | 0 | 900 |  |" in lines
+    assert "| SupCon | resnet50 | 500 | 120 | 30 | 600 | 3.0 GiB |" in lines and lines[-1] == "On GPU."
 
 
 def test_published_numbers_name_known_rows_and_sources():
