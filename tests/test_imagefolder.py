@@ -9,9 +9,11 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from genscl_lite import decoding, imagefolder
+from genscl_lite.config import TrainConfig
 from genscl_lite.decoding import centre_crop, decode_resident, read_rgb
 from genscl_lite.folderscan import scan_folder
-from genscl_lite.imagefolder import check_files, load_image_folder
+from genscl_lite.imagefiles import ImageFiles
+from genscl_lite.imagefolder import check_files, load_data, load_image_folder
 from tests.folders import CORRUPT, add_corrupt, digit_image, make_digit_folder
 
 SPLITS = {"train": 0.75, "val": 0.25}
@@ -236,3 +238,63 @@ def test_distributions_go_with_the_images_that_are_left(small, tmp_path):
     label = data.train_labels / 10
     assert torch.allclose(data.train_distributions, torch.stack([0.5 + label, label * 0, 0.5 - label], dim=1)) and len(label) > 10
     assert data.to("meta").train_distributions.device.type == "meta"
+
+
+# By a configuration
+
+
+def of_folder(**changes):
+    return TrainConfig(**{"dataset": "folder", "image_size": 16, "labels_per_class": 0} | changes)
+
+
+def test_each_kind_of_data_set_is_loaded_by_its_name(small, monkeypatch):
+    asked = []
+    monkeypatch.setattr(imagefolder, "load_dataset", lambda *asked_for: asked.append(asked_for))
+    for name in ("digits", "cifar10", "cifar100"):
+        load_data(TrainConfig(dataset=name, labels_per_class=3, seed=4), small)
+    assert asked == [(name, small, 3, 4) for name in ("digits", "cifar10", "cifar100")]
+    data = load_data(of_folder(val_share=0.4), small)
+    assert data.name == "folder" and data.image_shape == (3, 16, 16) and data.class_names == ("one", "two", "zero")
+    assert len(data.train_labels) == 9 and len(asked) == 3
+
+
+@pytest.mark.parametrize("root", [None, ""])
+def test_a_folder_must_be_given(root):
+    with pytest.raises(ValueError, match="^data_root: dataset folder needs the folder of the images$"):
+        load_data(of_folder(), root)
+
+
+@pytest.mark.parametrize("resident, limit, in_memory", [
+    ("always", 0, True), ("never", 10**9, False), ("auto", 0, False), ("auto", 10**9, True),
+])  # fmt: skip
+def test_images_are_kept_in_memory_as_the_configuration_says(resident, limit, in_memory, small, monkeypatch):
+    monkeypatch.setattr(imagefolder, "RESIDENT_BYTES", limit)
+    images = load_data(of_folder(resident=resident), small).train_images
+    assert isinstance(images, torch.Tensor if in_memory else ImageFiles)
+
+
+def test_bad_files_and_the_check_are_as_the_configuration_says(small, tmp_path):
+    add_corrupt(small / "one")
+    with pytest.raises(ValueError, match="3 of 18 images .* cannot be read"):
+        load_data(of_folder(), small)
+    with pytest.warns(UserWarning, match="left out: 3 of 18"):
+        data = load_data(of_folder(on_bad_image="skip", resident="never"), small, tmp_path / "check.json")
+    assert len(data.skipped) == 3 and (tmp_path / "check.json").exists()
+
+
+@pytest.mark.parametrize("resident", ["always", "never"])
+def test_few_labels_keep_all_that_belongs_to_an_image(resident, small, tmp_path):
+    """Its pixels, label, distribution and file; which images are kept depends on the seed, what is tested with does not."""
+    files = scan_folder(small)
+    said = dict(zip(files.train_files, torch.rand(12, 3).softmax(dim=1), strict=True))
+    rows = [",".join([file, *(f"{x:.9f}" for x in row.tolist())]) for file, row in said.items()]
+    (tmp_path / "soft.csv").write_text("\n".join([",".join(["path", *files.class_names]), *rows]))
+    asked = {"resident": resident, "distributions": str(tmp_path / "soft.csv"), "labels_per_class": 2}
+    few, again, other = (load_data(of_folder(seed=seed, **asked), small) for seed in (5, 5, 6))
+    assert few.train_labels.bincount().tolist() == [2, 2, 2]
+    images = few.train_images if resident == "always" else torch.cat(list(few.train_images.split(4)))
+    assert torch.equal(images, torch.stack([centre_crop(read_rgb(small / file), 16) for file in few.train_files]))
+    assert [few.class_names[label] for label in few.train_labels] == [file.split("/")[0] for file in few.train_files]
+    assert torch.allclose(few.train_distributions, torch.stack([said[file] for file in few.train_files]))
+    assert few.train_files == again.train_files and set(few.train_files) != set(other.train_files)
+    assert torch.equal(few.test_labels, other.test_labels) and len(few.test_labels) == 3
