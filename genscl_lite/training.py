@@ -352,7 +352,7 @@ def _memory_errors_named(run: Run, folder: str | Path | None):
     """Save what was trained and say which batch to try when the device's memory is too small."""
     try:
         yield
-    except (torch.OutOfMemoryError, RuntimeError) as error:
+    except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
         trained = folder and (run.epoch or run.step)
