@@ -74,7 +74,8 @@ class TrainConfig:
     """All that decides a run. The defaults are the digits run of a few seconds.
 
     A method uses the parameters of its ingredients and ignores the others: ``mixing`` counts for methods with
-    MixUp-CutMix, ``teacher`` and ``kd_weight`` for those with KD, ``queue_size`` and ``momentum`` for the last row.
+    MixUp-CutMix, ``teacher`` and ``kd_weight`` for those with KD, ``queue_size`` and ``momentum`` for the last row,
+    ``ce_weight`` for contrastive ones.
 
     Raises:
         ValueError: a value has the wrong type, is out of range or unknown; the message names it.
@@ -154,8 +155,6 @@ class TrainConfig:
                              f"got {self.queue_size}")
         if method.distils and self.label_weight == self.kd_weight == 0:
             raise ValueError("label_weight and kd_weight: one of them must be above 0")
-        if self.ce_weight and method.objective == "cross_entropy":
-            raise ValueError(f"ce_weight: {self.method} is a classifier already; expected 0, got {self.ce_weight}")
         if (self.dataset == "folder") != bool(self.image_size):
             raise ValueError(f"image_size: the pixels of a folder's images, 0 for other data sets; got {self.image_size} "
                              f"for {self.dataset}")

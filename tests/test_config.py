@@ -32,8 +32,6 @@ from genscl_lite.presets import LENGTHS, NOTEBOOKS, PRESETS, length_path, preset
     (dict(method="genscl_mix_kd_queue", views=1), "views: "),
     (dict(method="simclr", views=1), "views: simclr contrasts views and needs 2 or more, got 1"),
     (dict(method="genscl_kd", label_weight=0.0, kd_weight=0.0), "label_weight and kd_weight"),
-    *((dict(method=row, ce_weight=0.5), f"ce_weight: {row} is a classifier already; expected 0, got 0.5")
-      for row in ("teacher", "ce", "ce_mix", "ce_mix_kd")),
     (dict(dataset="folder"), "image_size: the pixels of a folder's images, 0 for other data sets; got 0 for folder"),
     (dict(image_size=32), "image_size: .* got 32 for digits"),
     (dict(dataset="custom", image_size=32), "image_size: .* got 32 for custom"),
@@ -48,12 +46,6 @@ def test_bad_values_are_named(change, message):
 
 def test_a_folder_has_an_image_size():
     assert TrainConfig(dataset="folder", image_size=224).image_size == 224
-
-
-def test_rows_of_a_contrastive_loss_take_a_classifier_beside_it():
-    for name, method in METHODS.items():
-        if method.objective != "cross_entropy":
-            assert TrainConfig(method=name, ce_weight=0.5).ce_weight == 0.5
 
 
 def test_a_config_is_frozen_and_integers_serve_as_floats():

@@ -162,6 +162,13 @@ def test_a_preset_with_a_teacher_row_trains_one_teacher_for_all_seeds(tmp_path):
     assert without[0] == "ce_mix" and sorted([*without, "teacher"]) == sorted(METHODS)
 
 
+def test_a_given_teacher_needs_no_row(tmp_path):
+    given = "torchvision/resnet50@IMAGENET1K_V2"
+    jobs = plan({"epochs": 20, "teacher": given}, tmp_path, ["genscl_kd"])
+    assert [job.method for job in jobs] == ["genscl_kd"] and not jobs[0].teaches(jobs)
+    assert make_configs(jobs[0].parameters)[0].teacher == given
+
+
 def test_quick_is_the_same_recipe_in_fewer_epochs(capsys):
     configs = {length: main(["cifar10_resnet18", "--length", length, "--dry-run"]) or capsys.readouterr().out.splitlines()
                for length in ("paper", "quick")}

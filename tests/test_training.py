@@ -87,6 +87,21 @@ def test_the_first_step_is_the_papers(method, quick, digits):
     assert abs(logged - expected.item()) < 1e-4
 
 
+def test_a_classifier_beside_the_contrastive_loss(quick, digits):
+    """The first step's loss is the contrastive one plus the weighted cross-entropy of logits that only training sees."""
+    config = quick("supcon", ce_weight=0.3, augmentation="none", batch_size=30, epochs=1, warmup_epochs=0)
+    run = pretrain(config, digits)
+    torch.manual_seed(0)
+    model = new_model(config, digits).train()
+    latents, logits = model(digits.normalize(digits.train_images / 255).repeat(2, 1, 1, 1)).split([16, 10], dim=1)
+    labels = digits.train_labels.repeat(2)
+    expected = gen_supcon_loss(latents, labels) + 0.3 * F.cross_entropy(logits, labels)
+    assert abs(run.log[0]["loss"] - expected.item()) < 1e-4
+    assert not torch.equal(run.model.joint.weight, model.joint.weight)  # it has learned
+    assert model.eval()(torch.zeros(2, 1, 8, 8)).shape == (2, 16)
+    assert new_model(quick("ce", ce_weight=0.3), digits).joint is None  # a classifier already
+
+
 def test_mixing_methods_learn_from_mixtures(quick, digits, monkeypatch):
     """Every view is mixed by the configuration, and the labels' entropy rises above the one-hot labels'."""
     calls = []
@@ -346,10 +361,10 @@ def test_labels_that_are_not_finite_are_told_from_latents(quick, digits):
         pretrain(quick("genscl_mix_kd"), digits, teacher=Teacher(classifier))
 
 
-@pytest.mark.parametrize("method, ema", [("genscl_mix_kd_queue", 0.0), ("ce", 0.9)])
-def test_cut_into_pieces_at_any_step_it_equals_the_whole(method, ema, quick, digits, teacher, tmp_path, monkeypatch):
+@pytest.mark.parametrize("method, changes", [("genscl_mix_kd_queue", {"ce_weight": 0.5}), ("ce", {"ema": 0.9, "balanced": True})])
+def test_cut_into_pieces_at_any_step_it_equals_the_whole(method, changes, quick, digits, teacher, tmp_path, monkeypatch):
     """Two steps a piece, epochs of three steps: pieces end within epochs and between them."""
-    config = quick(method, ema=ema, teacher=teacher)
+    config = quick(method, teacher=teacher, **changes)
     whole = pretrain(config, digits)
     monkeypatch.setattr(training.time, "monotonic", functools.partial(next, iter(range(100))))  # a second a step
     told = []
