@@ -12,7 +12,7 @@ from genscl_lite.distillation import Teacher
 from genscl_lite.distributions import read_distributions, some
 from genscl_lite.runs import is_classifier, new_model
 from genscl_lite.weights import load_weights, read_about
-from genscl_lite.zoo import build_network, source_of, weight_classes
+from genscl_lite.zoo import build_network, pretrained_timm, source_of, weight_classes
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 """What torchvision's weights expect images to be normalized by."""
@@ -23,7 +23,7 @@ def load_teacher(config: TrainConfig, dataset: Dataset) -> Teacher | None:
 
     It may name the folder of a table's row, whose run is taken: with few labels that of the same seed, as another one has
     seen labels that this run must not know; where all labels are known, the one with the lowest seed. Or a
-    ``model.safetensors``, or ``torchvision/NAME@WEIGHTS``.
+    ``model.safetensors``, ``torchvision/NAME@WEIGHTS``, or ``timm/NAME``.
 
     Raises:
         ValueError: nothing is named, its run is missing or unfinished, it is no classifier, or its data set or classes are
@@ -87,30 +87,44 @@ def read_teacher(config: TrainConfig, dataset: Dataset) -> Tensor | None:
 
 
 def pretrained(name: str, dataset: Dataset) -> nn.Module:
-    """Build torchvision/NAME@WEIGHTS as a classifier of images that are normalized as ``dataset`` says.
+    """Build torchvision/NAME@WEIGHTS, or timm/NAME, as a classifier of images that are normalized as ``dataset`` says.
 
     Raises:
-        ValueError: the name has no weights, or their classes are not those of the data set, in the same order.
+        ValueError: the name has no weights, or their classes are not those of the data set, in the same order. timm's
+            networks do not carry the names of their classes: only ImageNet's folders are taken for them.
     """
     arch, _, weights = name.partition("@")
-    if source_of(arch)[0] != "torchvision" or not weights:
-        raise ValueError(f"teacher: expected a folder, a .safetensors or .csv file, or torchvision/NAME@WEIGHTS, got {name!r}")
+    if source_of(arch)[0] == "timm":
+        if not named_by_wordnet(dataset):
+            raise ValueError(f"teacher: {name} does not tell its classes, so it goes with ImageNet's folders (n01440764, ...) "
+                             "only; build another teacher yourself and give it as pretrain(teacher=...)")
+        network, expected = pretrained_timm(arch, dataset.image_shape[0])
+        if network.num_classes != dataset.num_classes:
+            raise ValueError(f"teacher: {name} knows {network.num_classes} classes, {dataset.name} has {dataset.num_classes}")
+        return nn.Sequential(Renormalize(dataset, **expected), network)
+    if not weights:
+        raise ValueError(f"teacher: expected a folder, a .safetensors or .csv file, torchvision/NAME@WEIGHTS or timm/NAME, "
+                         f"got {name!r}")
     check_classes(name, weight_classes(arch, weights), dataset)
     network = build_network(arch, dataset.num_classes, dataset.image_shape[0], dataset.image_shape[-1], weights)
-    return nn.Sequential(Renormalize(dataset), network)
+    return nn.Sequential(Renormalize(dataset, **IMAGENET), network)
 
 
 class Renormalize(nn.Module):
-    """Take images normalized by a data set's mean and deviation to those of ImageNet."""
+    """Take images normalized by a data set's mean and deviation to those that a network expects, for each channel."""
 
-    def __init__(self, dataset: Dataset):
+    def __init__(self, dataset: Dataset, mean: tuple[float, ...], std: tuple[float, ...]):
         super().__init__()
-        for name, values in {"mean": dataset.mean, "std": dataset.std}.items():
+        for name, values in {"mean": dataset.mean, "std": dataset.std, "expected_mean": mean, "expected_std": std}.items():
             self.register_buffer(name, torch.tensor(values).reshape(-1, 1, 1))
-            self.register_buffer(f"imagenet_{name}", torch.tensor(IMAGENET[name]).reshape(-1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        return (images * self.std + self.mean - self.imagenet_mean) / self.imagenet_std
+        return (images * self.std + self.mean - self.expected_mean) / self.expected_std
+
+
+def named_by_wordnet(dataset: Dataset) -> bool:
+    """Tell whether classes are named as ImageNet's folders are."""
+    return all(re.fullmatch(r"n\d{8}", name) for name in dataset.class_names)
 
 
 def check_classes(teacher: str, theirs: list[str] | tuple[str, ...], dataset: Dataset) -> None:
@@ -120,7 +134,7 @@ def check_classes(teacher: str, theirs: list[str] | tuple[str, ...], dataset: Da
     """
     if len(theirs) != dataset.num_classes:
         raise ValueError(f"teacher: {teacher} knows {len(theirs)} classes, {dataset.name} has {dataset.num_classes}")
-    if all(re.fullmatch(r"n\d{8}", name) for name in dataset.class_names):
+    if named_by_wordnet(dataset):
         return
     different = [f"{c}: {a} there, {b} here" for c, (a, b) in enumerate(zip(theirs, dataset.class_names, strict=True)) if a != b]
     if different:

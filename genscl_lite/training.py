@@ -367,6 +367,7 @@ def _memory_errors_named(run: Run, folder: str | Path | None):
 def _check_fit(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None, teacher: Teacher | None,
                folder: str | Path | None, deadline: float) -> None:  # fmt: skip
     """Raise ValueError where the configuration says another thing than the arguments."""
+    parallel.own_rows(min(config.batch_size, len(dataset.train_labels)))
     if folder is None and deadline < math.inf:
         raise ValueError("deadline: needs a folder to save the run in")
     if (encoder is not None) != (config.arch == "custom"):

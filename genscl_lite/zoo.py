@@ -73,6 +73,13 @@ def build_network(
     return _build_torchvision(arch, classes, in_channels, image_size, weights)
 
 
+def pretrained_timm(arch: str, in_channels: int = 3) -> tuple[nn.Module, dict[str, tuple[float, ...]]]:
+    """Build a classifier of timm with its weights, which are downloaded; return it and the ``mean`` and ``std`` it expects."""
+    check_network(arch)
+    network = _timm(arch).create_model(source_of(arch)[1], pretrained=True, in_chans=in_channels)
+    return network, {name: tuple(network.pretrained_cfg[name]) for name in ("mean", "std")}
+
+
 def weight_classes(arch: str, weights: str = "DEFAULT") -> tuple[str, ...]:
     """Return the C class names of torchvision's weights, in the order of the logits; nothing is downloaded.
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from genscl_lite import parallel, runfolder
 from genscl_lite.results import PROJECT
+from genscl_lite.training import pretrain
 from tests.conftest import QUICK
 from tests.parallel_training import CASES, train
 
@@ -47,10 +48,10 @@ def test_two_processes_train_to_the_weights_of_one(case, both):
     pd.testing.assert_frame_equal(*logs, atol=1e-4)
 
 
-def test_a_batch_that_cannot_be_shared_out_is_refused(monkeypatch):
+def test_a_batch_that_cannot_be_shared_out_is_refused(quick, digits, monkeypatch):
     monkeypatch.setattr(parallel, "processes", lambda: 4)
-    with pytest.raises(ValueError, match="batch_size: 50 images cannot be shared out evenly among 4 processes"):
-        parallel.own_rows(50)
+    with pytest.raises(ValueError, match="batch_size: 30 images cannot be shared out evenly among 4 processes"):
+        pretrain(quick(batch_size=50), digits)
 
 
 def test_views_keep_their_order(monkeypatch):

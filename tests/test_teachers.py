@@ -102,7 +102,7 @@ def test_normalization_is_undone_channel_by_channel():
     dataset = dataclasses.make_dataclass("Normalized", own)(**own)
     pixels = torch.rand(4, 3, 5, 6, generator=torch.Generator().manual_seed(0))
     theirs = v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))(pixels)
-    assert torch.allclose(Renormalize(dataset)(v2.Normalize(**own)(pixels)), theirs, atol=1e-5)
+    assert torch.allclose(Renormalize(dataset, **teachers.IMAGENET)(v2.Normalize(**own)(pixels)), theirs, atol=1e-5)
 
 
 @pytest.mark.parametrize("theirs, message", [
@@ -129,9 +129,31 @@ def test_wordnet_numbers_are_in_the_order_of_imagenets_names(quick, rgb, pretrai
         load_teacher(quick("genscl_kd", teacher=NAMED), partly)
 
 
-@pytest.mark.parametrize("name", ["torchvision/resnet50", "torchvision/resnet50@", "timm/resnet50@a1_in1k"])
-def test_weights_must_be_named_and_torchvisions(name, quick, rgb):
-    with pytest.raises(ValueError, match=f"^teacher: expected a folder, .* or torchvision/NAME@WEIGHTS, got '{name}'$"):
+def test_a_classifier_of_timm_teaches_on_imagenets_folders(quick, rgb, monkeypatch):
+    """It is asked for with its weights, and gets images normalized as it expects; other folders cannot be checked."""
+    timm = pytest.importorskip("timm")
+    create, asked = timm.create_model, []
+
+    def without_download(name, pretrained, **options):
+        asked.append((name, pretrained))
+        return create(name, pretrained=False, num_classes=10, **options)
+
+    monkeypatch.setattr(timm, "create_model", without_download)
+    config = quick("genscl_kd", teacher="timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k")
+    numbered = dataclasses.replace(rgb, class_names=tuple(f"n0144076{digit}" for digit in range(10)))
+    teacher = load_teacher(config, numbered)
+    assert asked == [("vit_tiny_patch16_224.augreg_in21k_ft_in1k", True)]
+    pixels = torch.full((1, 3, 4, 4), 0.75)
+    assert torch.allclose(teacher.classifier[0](rgb.normalize(pixels)), (pixels - 0.5) / 0.5, atol=1e-5)  # this network's own
+    with pytest.raises(ValueError, match="teacher: timm/vit.* does not tell its classes, so it goes with ImageNet's folders"):
+        load_teacher(config, rgb)
+    with pytest.raises(ValueError, match="knows 10 classes, digits has 9"):
+        load_teacher(config, dataclasses.replace(numbered, class_names=numbered.class_names[:9]))
+
+
+@pytest.mark.parametrize("name", ["torchvision/resnet50", "torchvision/resnet50@"])
+def test_weights_must_be_named(name, quick, rgb):
+    with pytest.raises(ValueError, match=f"^teacher: expected a folder, .*@WEIGHTS or timm/NAME, got '{name}'$"):
         load_teacher(quick("genscl_kd", teacher=name), rgb)
 
 
