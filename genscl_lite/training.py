@@ -338,9 +338,10 @@ def _loss_options(config: TrainConfig, contrasts_of_all: bool = False) -> dict:
 
 @contextmanager
 def _own_state(seed: int, device: torch.device):
-    """Seed torch for what takes no generator (initial weights, dropout); give the global state back at the end."""
-    cuda = device.type == "cuda"
-    with torch.random.fork_rng(devices=[device] if cuda else []), torch.backends.cudnn.flags(benchmark=True):
+    """Seed torch for what takes no generator (initial weights, dropout) and let cuDNN try its kernels; undo both at the end."""
+    cuda, cudnn = device.type == "cuda", torch.backends.cudnn
+    tried = cudnn.flags(enabled=cudnn.enabled, benchmark=True, deterministic=cudnn.deterministic, allow_tf32=cudnn.allow_tf32)
+    with torch.random.fork_rng(devices=[device] if cuda else []), tried:
         if cuda:
             torch.cuda.reset_peak_memory_stats(device)
         torch.manual_seed(seed)

@@ -215,6 +215,17 @@ def test_the_global_random_state_is_left_alone(quick, digits):
     assert torch.equal(before, torch.get_rng_state())
 
 
+def test_cudnn_tries_its_kernels_while_training_and_only_then(quick, digits):
+    def flags():
+        cudnn = torch.backends.cudnn
+        return cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32
+
+    before, seen = flags(), []
+    pretrain(quick(epochs=2), digits, on_epoch=lambda run: seen.append(flags()))
+    assert before[0] and not before[1] and flags() == before
+    assert seen == [(True, True, *before[2:])] * 2
+
+
 def test_training_does_not_depend_on_the_folder_and_seeds_differ(quick, digits, tmp_path):
     runs = [pretrain(quick(), digits), pretrain(quick(), digits, tmp_path), pretrain(quick(seed=1), digits)]
     assert torch.equal(weights(runs[0]), weights(runs[1]))
