@@ -198,9 +198,18 @@ def render(records: pd.DataFrame) -> str:
         for arch in archs:
             row, step = table.loc[part, arch], table.loc[whole(STEPS[-1]), arch]
             share = "" if part in (PIPELINE, *map(whole, STEPS)) else f"{100 * row.seconds / step.seconds:.1f} %"
-            cells += [f"{1000 * row.seconds:.3g}", f"{row.images_per_second:.3g}", share]
+            cells += [_digits(1000 * row.seconds), _digits(row.images_per_second), share]
         lines.append(f"| {part} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _digits(number: float) -> str:
+    """Write three digits, or all in front of the point.
+
+    >>> _digits(5.4876), _digits(70123.4)
+    ('5.49', '70123')
+    """
+    return f"{number:.3g}" if number < 1000 else f"{number:.0f}"
 
 
 def claims(records: pd.DataFrame) -> list[str]:

@@ -49,7 +49,7 @@ def make_parser(program: str, description: str) -> argparse.ArgumentParser:
     """Make the parser of all that ``read_request`` reads."""
     parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument("preset", help=f"a name ({', '.join(presets())}) or a YAML file")
-    parser.add_argument("--length", default="paper", help="paper: as in the preset (default); quick: a row in minutes")
+    parser.add_argument("--length", default="paper", help="paper: as in the preset (default); quick: a tenth of it")
     parser.add_argument("--out", help="folder of the runs; default: runs/PRESET, or runs/PRESET_quick")
     parser.add_argument("--seeds", type=int, help="runs of each method; default: the preset's")
     parser.add_argument("--only", metavar="METHOD", action="append", default=[], help="this row alone; may be repeated")
