@@ -82,7 +82,7 @@ class TrainConfig:
 
     >>> TrainConfig(method="sup_con")
     Traceback (most recent call last):
-    ValueError: method: 'sup_con' is unknown (did you mean 'supcon'?); expected one of ce, ce_mix, ...
+    ValueError: method: 'sup_con' is unknown (did you mean 'supcon'?); expected one of teacher, ce, ce_mix, ...
     """
 
     method: str = "genscl_mix"  # a row of the table, one of METHODS

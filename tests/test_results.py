@@ -68,5 +68,5 @@ def test_small_files_are_kept(quick, digits, tmp_path):
     keep_results(tmp_path / "runs", tmp_path / "kept")
     kept = sorted(str(path.relative_to(tmp_path / "kept")) for path in (tmp_path / "kept").rglob("*.*"))
     assert kept == ["ce/seed0/config.json", "ce/seed0/embeddings.npz", "ce/seed0/log.csv", "ce/seed0/summary.json",
-                    "ce/seed1/summary.json", "table.csv"]  # fmt: skip
+                    "ce/seed1/summary.json", "cost.csv", "table.csv"]  # fmt: skip
     assert torch.load(folder / "checkpoint.pt", weights_only=True)["progress"]["epoch"] == 3
