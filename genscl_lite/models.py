@@ -1,6 +1,7 @@
 """Encoders and classifiers by name, and the projection head. Any module from images to (N, F) features can be the encoder."""
 
 import warnings
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -41,10 +42,10 @@ def small_image_resnet(name: str, in_channels: int = 3) -> nn.Module:
 
 ENCODERS = {
     "resnet_small": SmallResNet,
-    "resnet18": lambda in_channels: small_image_resnet("resnet18", in_channels),
-    "resnet34": lambda in_channels: small_image_resnet("resnet34", in_channels),
-    "resnet50": lambda in_channels: small_image_resnet("resnet50", in_channels),
-    "wide_resnet50": lambda in_channels: small_image_resnet("wide_resnet50_2", in_channels),
+    "resnet18": partial(small_image_resnet, "resnet18"),
+    "resnet34": partial(small_image_resnet, "resnet34"),
+    "resnet50": partial(small_image_resnet, "resnet50"),
+    "wide_resnet50": partial(small_image_resnet, "wide_resnet50_2"),
 }
 
 

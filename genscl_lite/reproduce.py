@@ -29,6 +29,8 @@ from genscl_lite.results import SUMMARIES, render_table
 from genscl_lite.training import OutOfTime
 
 QUIET = {"kernel_name": "python3", "progress_bar": False, "extra_arguments": ["--log-level=ERROR"]}
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return 0, 1 after a failed run, 2 after a wrong request."""
     parser = make_parser("python -m genscl_lite.reproduce", "Rebuild a table unattended.")
