@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genscl_lite.checks import require_positive
+from genscl_lite._checks import require_positive
 from genscl_lite.losses import LossParts, gen_supcon_loss
 
 

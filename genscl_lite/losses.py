@@ -25,10 +25,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genscl_lite import loss_checks
-from genscl_lite.checks import require_choice
-from genscl_lite.distributed import gather_rows, sum_over_processes
-from genscl_lite.loss_checks import WEIGHTINGS as WEIGHTINGS
+from genscl_lite import _loss_checks
+from genscl_lite._checks import require_choice
+from genscl_lite._loss_checks import WEIGHTINGS as WEIGHTINGS
+from genscl_lite.gather import gather_rows, sum_over_processes
 from genscl_lite.partition import choose_backend, log_partition
 from genscl_lite.similarities import SIMILARITIES as SIMILARITIES
 from genscl_lite.similarities import ByRows, ClassNumbers, Distributions, label_features
@@ -70,12 +70,12 @@ def label_similarity(labels: Tensor, contrast_labels: Tensor | None = None, simi
     tensor([[1.0000, 0.7071],
             [0.7071, 1.0000]])
     """
-    loss_checks.check_labels("labels", labels, len(labels))
+    _loss_checks.check_labels("labels", labels, len(labels))
     if contrast_labels is None:
         contrast_labels = labels
     else:
-        loss_checks.check_labels("contrast_labels", contrast_labels, len(contrast_labels))
-        loss_checks.check_same_kind(labels, contrast_labels)
+        _loss_checks.check_labels("contrast_labels", contrast_labels, len(contrast_labels))
+        _loss_checks.check_same_kind(labels, contrast_labels)
     require_choice("similarity", similarity, SIMILARITIES)
     if labels.ndim == 1:
         return (labels[:, None] == contrast_labels[None, :]).float()
@@ -152,17 +152,17 @@ def gen_supcon_loss(
     >>> bool(gen_supcon_loss(z, y) < gen_supcon_loss(z, y.flip(1)[[0, 2, 1, 3]]))
     True
     """
-    loss_checks.check_options(temperature, similarity, weighting, base_temperature, backend, gather)
+    _loss_checks.check_options(temperature, similarity, weighting, base_temperature, backend, gather)
     gather_contrasts = gather and (gather != "anchors" or contrast_latents is None)
     if gather:
-        loss_checks.check_processes(latents, contrast_latents, validate)
-    latents, labels, anchor_mask = loss_checks.rows_of_views(latents, labels, anchor_mask, weights is None, gather)
-    loss_checks.check_latents(latents, contrast_latents, validate)
-    loss_checks.check_anchor_mask(anchor_mask, latents)
+        _loss_checks.check_processes(latents, contrast_latents, validate)
+    latents, labels, anchor_mask = _loss_checks.rows_of_views(latents, labels, anchor_mask, weights is None, gather)
+    _loss_checks.check_latents(latents, contrast_latents, validate)
+    _loss_checks.check_anchor_mask(anchor_mask, latents)
     if weights is not None:
-        loss_checks.check_weights(weights, latents, contrast_latents, labels, contrast_labels, gather_contrasts, validate)
+        _loss_checks.check_weights(weights, latents, contrast_latents, labels, contrast_labels, gather_contrasts, validate)
     else:
-        labels, contrast_labels = loss_checks.check_label_pair(labels, contrast_labels, latents, contrast_latents, validate)
+        labels, contrast_labels = _loss_checks.check_label_pair(labels, contrast_labels, latents, contrast_latents, validate)
 
     with torch.autocast(latents.device.type, enabled=False):
         dtype = torch.float64 if latents.dtype == torch.float64 else torch.float32
@@ -176,7 +176,7 @@ def gen_supcon_loss(
         if weights is not None:
             similar = ByRows(lambda rows: weights[rows].to(dtype), len(z), len(contrast_z), own)
         elif callable(similarity):
-            rows_of = loss_checks.checked_function(similarity, labels, contrast_labels, validate)
+            rows_of = _loss_checks.checked_function(similarity, labels, contrast_labels, validate)
             similar = ByRows(lambda rows: rows_of(rows).to(dtype), len(z), len(contrast_z), own)
         elif labels.ndim == 1:
             similar = ClassNumbers(labels, contrast_labels, own)
@@ -234,7 +234,7 @@ class GenSupConLoss(nn.Module):
         super().__init__()
         self.options = {"temperature": temperature, "similarity": similarity, "weighting": weighting,
                         "base_temperature": base_temperature, "backend": backend, "gather": gather}  # fmt: skip
-        loss_checks.check_options(**self.options)
+        _loss_checks.check_options(**self.options)
         self.options |= {"validate": validate, "return_parts": return_parts}
 
     def forward(

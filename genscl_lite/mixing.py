@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from genscl_lite.checks import require_choice, require_positive
+from genscl_lite._checks import require_choice, require_positive
 
 MIXINGS = ("mixup_cutmix", "mixup", "cutmix")
 

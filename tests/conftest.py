@@ -6,8 +6,8 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""  # tests compare bit for bit, on CPUs; k
 import pytest
 import torch
 
-from genscl_lite.config import TrainConfig
-from genscl_lite.data import load_dataset
+from genscl_lite.datasets import load_dataset
+from genscl_lite.train.config import TrainConfig
 
 torch.set_num_threads(1)  # small networks; and results do not depend on the number of cores
 

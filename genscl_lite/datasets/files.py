@@ -1,0 +1,61 @@
+"""Files that appear whole or not at all, in folders that one process at a time writes to."""
+
+import json
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+
+class RunFolderError(ValueError):
+    """The folder is in use, belongs to another configuration, or holds a damaged file."""
+
+
+@contextmanager
+def locked(folder: str | Path, wait: float = 0):
+    """Hold the folder for this process; a process that dies lets go of it.
+
+    Raises:
+        RunFolderError: another process holds it, still after ``wait`` seconds.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=wait):
+            for left_over in folder.glob(".*.tmp*"):  # of a process that was killed while writing
+                left_over.unlink()
+            yield
+    except Timeout:
+        raise RunFolderError(f"{folder}: another run is working in this folder; wait for it or choose another") from None
+
+
+@contextmanager
+def written_whole(path: str | Path):
+    """Give a temporary path beside ``path`` to write to; rename it when the block ends well."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, content: dict) -> None:
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def read_json(path: str | Path) -> dict:
+    try:
+        return json.loads(Path(path).read_text())
+    except ValueError:
+        raise RunFolderError(f"{path}: damaged, it is not JSON; delete it and run again") from None
+
+
+def write_arrays(path: str | Path, **arrays: np.ndarray) -> None:
+    with written_whole(path) as temporary:
+        np.savez_compressed(temporary, **arrays)

@@ -1,0 +1,93 @@
+"""What every notebook needs: parameters that stop it with one line, and exercises that check themselves."""
+
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+UNSOLVED = "not solved yet"
+
+
+class ParameterError(ValueError):
+    """A wrong parameter of a notebook. Jupyter shows it as one line, without a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}"]
+
+
+@contextmanager
+def checked_parameters():
+    """Turn what the checks inside raise (a wrong value, a missing file) into a ``ParameterError``, one line in Jupyter.
+
+    >>> from genscl_lite._checks import require_positive
+    >>> with checked_parameters():
+    ...     require_positive("temperature", -1)
+    Traceback (most recent call last):
+    genscl_lite.lessons.exercises.ParameterError: temperature: expected a number above 0, got -1
+    """
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        raise ParameterError(str(error)) from None
+
+
+def check(solution: Callable, cases: Iterable[tuple], expected: Callable, why: str, tolerance: float = 1e-5) -> None:
+    """Print whether a learner's function does what it must, and why it must. Never stops the notebook.
+
+    Args:
+        solution: the learner's function; as long as it raises NotImplementedError, the exercise is not solved.
+        cases: arguments to try, a tuple for each call.
+        expected: takes the same arguments and returns what must come out: a number, a tensor or an array.
+        why: the reason, one sentence, printed with the verdict.
+        tolerance: largest difference allowed.
+
+    >>> def double(x):
+    ...     raise NotImplementedError
+    >>> check(double, [(1,), (2,)], lambda x: x + x, "twice is once more")
+    double: not solved yet
+    >>> check(lambda x: x**2, [(2,), (3,)], lambda x: x + x, "twice is once more")
+    <lambda>: not yet. Case 2 of 2 gives 9, expected 6. Why: twice is once more
+    >>> check(lambda x: 2 * x, [(2,), (3,)], lambda x: x + x, "twice is once more")
+    <lambda>: correct on 2 cases. Why: twice is once more
+    """
+    cases = list(cases)
+    name = solution.__name__
+    for number, case in enumerate(cases, 1):
+        try:
+            answer = solution(*case)
+        except NotImplementedError:
+            print(f"{name}: {UNSOLVED}")
+            return
+        except Exception as error:  # whatever a learner's code does, the notebook goes on
+            print(f"{name}: not yet. Case {number} of {len(cases)} raises {type(error).__name__}: {error}. Why: {why}")
+            return
+        must = expected(*case)
+        if not _equal(answer, must, tolerance):
+            print(f"{name}: not yet. Case {number} of {len(cases)} gives {_short(answer)}, expected {_short(must)}. Why: {why}")
+            return
+    print(f"{name}: correct on {len(cases)} case{'s' if len(cases) > 1 else ''}. Why: {why}")
+
+
+def _equal(answer: object, must: object, tolerance: float) -> bool:
+    try:
+        answer, must = _array(answer), _array(must)
+    except (TypeError, ValueError):
+        return False
+    return answer.shape == must.shape and np.allclose(answer, must, rtol=0, atol=tolerance)
+
+
+def _array(value: object) -> np.ndarray:
+    if value is None:  # which NumPy takes for NaN
+        raise TypeError("no answer")
+    return np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value, dtype=np.float64)
+
+
+def _short(value: object) -> str:
+    try:
+        numbers = _array(value)
+    except (TypeError, ValueError):
+        return repr(value)
+    if numbers.ndim == 0:
+        return f"{numbers:.4g}"
+    return f"values of shape {numbers.shape}" + (f", first {numbers.flat[0]:.4g}" if numbers.size else "")

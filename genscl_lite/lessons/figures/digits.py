@@ -1,0 +1,78 @@
+"""Digits and labels as parts of a picture: stamps, ticks and bars, used by several lessons."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+
+from genscl_lite.lessons.plots import LABEL_COLOUR, LATENT_COLOUR, class_colours, label_colours
+
+DIFFERENCE_MAP = LinearSegmentedColormap.from_list("difference", [LABEL_COLOUR, "white", LATENT_COLOUR])
+"""Colour map of p - w: vermilion where latents say more than labels, blue where they say less."""
+
+
+def show_label_bars(
+    images: np.ndarray, rows: dict[str, np.ndarray], titles: list[str], figure: Figure | None = None, named: float = 0.15
+) -> np.ndarray:
+    """Show images and, under each, its label distributions as bars in the classes' colours.
+
+    Args:
+        images: (N, channels, H, W) in [0, 1].
+        rows: what the row of bars is called -> (N, C) distributions.
+        titles: N, above the images.
+        figure: figure or subfigure to draw on; default: a new one.
+        named: bars from this height on have their class written above them.
+
+    Returns:
+        The axes, (1 + len(rows), N).
+    """
+    figure = figure or plt.figure(figsize=(1.3 * len(images) + 0.4, 1.5 + 1.15 * len(rows)))
+    axes = figure.subplots(1 + len(rows), len(images), squeeze=False, gridspec_kw={"height_ratios": [1.3] + [1] * len(rows)})
+    for axis, image, title in zip(axes[0], images, titles, strict=True):
+        axis.imshow(np.moveaxis(image, 0, -1).squeeze(), cmap="gray_r", vmin=0, vmax=1)
+        axis.set_title(title, fontsize=10, fontweight="normal")
+        axis.axis("off")
+    top = max(labels.max() for labels in rows.values())
+    for line, (name, labels) in zip(axes[1:], rows.items(), strict=True):
+        classes = np.arange(labels.shape[1])
+        for axis, label in zip(line, labels, strict=True):
+            axis.bar(classes, label, color=class_colours(len(classes)), width=0.9, linewidth=0)
+            for c in np.flatnonzero(label >= named):
+                axis.text(c, label[c] + 0.02 * top, c, ha="center", va="bottom", fontsize=10)
+            axis.set(ylim=(0, 1.22 * top), xlim=(-0.7, len(classes) - 0.3), xticks=[], yticks=[])
+            axis.spines["left"].set_visible(False)
+        line[0].set_ylabel(name, fontsize=11)
+    return axes
+
+
+def stamp(axis: Axes, image: np.ndarray, xy: tuple, colour, size: float = 18, width: float = 1.5, **where) -> None:
+    """Draw one (8, 8) image ``size`` points large at ``xy``, framed by its class colour; ``where`` as for AnnotationBbox."""
+    picture = OffsetImage(np.asarray(image), zoom=size / len(image), cmap="gray_r", clim=(0, 1), interpolation="nearest")
+    frame = {"edgecolor": colour, "linewidth": width, "facecolor": "white", "boxstyle": "square,pad=0.02"}
+    axis.add_artist(AnnotationBbox(picture, xy, pad=0, bboxprops=frame, annotation_clip=False, **where))
+
+
+def image_ticks(axis: Axes, images: np.ndarray, classes: np.ndarray, along: str = "x", size: float = 16) -> Axes:
+    """Put (N, 8, 8) images in place of the tick labels 0 to N - 1 of the "x" or the "y" axis, framed by label colour."""
+    for k, (image, colour) in enumerate(zip(images, label_colours(classes), strict=True)):
+        if along == "x":
+            stamp(axis, image, (k, 0), colour, size, xycoords=("data", "axes fraction"), box_alignment=(0.5, 1),
+                  xybox=(0, -5), boxcoords="offset points")  # fmt: skip
+        else:
+            stamp(axis, image, (0, k), colour, size, xycoords=("axes fraction", "data"), box_alignment=(1, 0.5),
+                  xybox=(-5, 0), boxcoords="offset points")  # fmt: skip
+    axis.set(**{f"{along}ticks": []})
+    return axis
+
+
+def group_ticks(axis: Axes, centres: np.ndarray, names: list[str], colours: list, images: np.ndarray) -> Axes:
+    """Put an (8, 8) image and a name under each group of bars."""
+    for x, name, colour, image in zip(centres, names, colours, images, strict=True):
+        stamp(axis, image, (x, 0), colour, 24, xycoords=("data", "axes fraction"), box_alignment=(0.5, 1),
+              xybox=(0, -5), boxcoords="offset points")  # fmt: skip
+        axis.annotate(name, (x, 0), (0, -36), xycoords=("data", "axes fraction"), textcoords="offset points",
+                      ha="center", va="top", fontsize=10, annotation_clip=False)  # fmt: skip
+    axis.set(xticks=[])
+    return axis

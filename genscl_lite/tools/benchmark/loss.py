@@ -1,0 +1,224 @@
+"""Time and peak memory of the loss, forward and backward, against its peers and against the matrix products alone."""
+
+import os
+import statistics
+from argparse import ArgumentParser
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from matplotlib import pyplot as plt
+from torch import Tensor
+
+from genscl_lite.datasets import files
+from genscl_lite.lessons.plots import CLASS_COLOURS, set_style
+from genscl_lite.losses import gen_supcon_loss
+from genscl_lite.runs.machine import machine
+from genscl_lite.tools.benchmark.timing import add_device, peak_bytes, seconds_in_turns
+
+ROWS = [512, 1024, 2048, 4096, 8192, 16384, 32768, 65536]
+CLASSES = [10, 100, 1000]
+LATENT_DIM, TEMPERATURE = 128, 0.1
+MANY_ROWS = 8192
+"""Above, only the first number of classes is measured: labels cost little beside so many scores."""
+FLOOR = "three matrix products alone"
+OURS = "GenSCL, streamed"
+FUSED = "GenSCL, fused, bfloat16"
+DENSE = "GenSCL, dense"
+PLAIN = "plain dense soft-label loss"
+PEER = "pytorch-metric-learning SupConLoss"
+MATRICES = {OURS: 0, FUSED: 0, FLOOR: 0, DENSE: 5, PLAIN: 7, PEER: 12}
+"""About how many (M, M) float32 matrices each holds at once, to tell what does not fit before it is tried."""
+COLOURS = {OURS: CLASS_COLOURS[2], FUSED: CLASS_COLOURS[0], DENSE: CLASS_COLOURS[9], PLAIN: CLASS_COLOURS[1],
+           PEER: CLASS_COLOURS[3], FLOOR: CLASS_COLOURS[7]}  # fmt: skip
+
+
+def plain_soft_label_loss(latents: Tensor, labels: Tensor, temperature: float = TEMPERATURE) -> Tensor:
+    """Compute the row-normalized loss as one would write it down: every matrix made, whole."""
+    z, y = F.normalize(latents, dim=1), F.normalize(labels, dim=1)
+    itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
+    scores = (z @ z.T / temperature).masked_fill(itself, float("-inf"))
+    log_p = F.log_softmax(scores, dim=1).masked_fill(itself, 0)
+    s = (y @ y.T).masked_fill(itself, 0)
+    return -(s / s.sum(dim=1, keepdim=True) * log_p).sum(dim=1).mean()
+
+
+def contenders(device: torch.device) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+    """Return name -> loss of (M, D) latents and (M, C) distributions."""
+    def ours(backend: str, dtype: torch.dtype = torch.float32):
+        return lambda z, y: gen_supcon_loss(z.to(dtype), y, temperature=TEMPERATURE, backend=backend)
+
+    losses = {OURS: ours("streamed"), DENSE: ours("dense"), PLAIN: plain_soft_label_loss}
+    if device.type == "cuda":
+        losses[FUSED] = ours("fused", torch.bfloat16)
+    try:
+        from pytorch_metric_learning.losses import SupConLoss
+    except ImportError:
+        print(f"{PEER}: not installed (pip install pytorch-metric-learning), left out")
+    else:
+        losses[PEER] = lambda z, y: SupConLoss(temperature=TEMPERATURE)(z, y.argmax(dim=1))
+    return losses
+
+
+def sample(rows: int, classes: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Draw latents, which require a gradient, and label distributions."""
+    g = torch.Generator().manual_seed(0)
+    latents = torch.randn(rows, LATENT_DIM, generator=g).to(device).requires_grad_()
+    return latents, torch.softmax(3 * torch.randn(rows, classes, generator=g), dim=1).to(device)
+
+
+def three_products(z: Tensor, block: int) -> None:
+    """Do what no gradient of the loss can do without, if it uses no symmetry: scores, and their product with both sides."""
+    scores, left, right = z.new_empty(min(block, len(z)), len(z)), torch.empty_like(z), torch.zeros_like(z)
+    for start in range(0, len(z), block):
+        rows = slice(start, start + block)
+        s = torch.mm(z[rows], z.T, out=scores[: len(z[rows])])
+        torch.mm(s, z, out=left[rows])
+        right.addmm_(s.T, z[rows])
+
+
+def step_of(loss: Callable, latents: Tensor, labels: Tensor) -> Callable[[], None]:
+    def step() -> None:
+        loss(latents, labels).backward()
+        latents.grad = None
+
+    return step
+
+
+def check_agreement(losses: dict, device: torch.device, classes: int) -> None:
+    """Raise ValueError unless all of ours give the float64 loss and gradient, and the peer its own on hard labels."""
+    latents, labels = sample(512, classes, device)
+    exact = latents.detach().double().requires_grad_()
+    expected = gen_supcon_loss(exact, labels.double(), temperature=TEMPERATURE, backend="dense")
+    expected.backward()
+    for name, loss in losses.items():
+        if name == PEER:
+            hard = gen_supcon_loss(latents, labels.argmax(dim=1), temperature=TEMPERATURE)
+            error = abs(loss(latents, labels) / hard - 1).item()
+        else:
+            value = loss(latents, labels)
+            [gradient] = torch.autograd.grad(value, latents)
+            error = max(abs(value / expected - 1).item(), ((gradient - exact.grad).norm() / exact.grad.norm()).item())
+        allowed = 1e-2 if name == FUSED else 1e-5
+        print(f"{name}, C = {classes}: relative error {error:.1e} (allowed {allowed:.0e})")
+        if not error < allowed:
+            raise ValueError(f"{name}: relative error {error:.1e} of loss or gradient, allowed {allowed:.0e}")
+
+
+def measure(rows: int, classes: int, losses: dict, device: torch.device) -> list[dict]:
+    """Return a record for each contender that fits into memory: seconds (median), runs and peak bytes."""
+    latents, labels = sample(rows, classes, device)
+    block = 512 if device.type == "cpu" else 8192
+    steps = {name: step_of(loss, latents, labels) for name, loss in losses.items() if fits(name, rows, device)}
+    steps[FLOOR] = lambda: three_products(latents.detach(), block)
+    seconds = seconds_in_turns(steps, device)
+    return [{"contender": name, "rows": rows, "classes": classes, "seconds": statistics.median(seconds[name]),
+             "runs": len(seconds[name]), "peak_bytes": peak_bytes(step, device)} for name, step in steps.items()]  # fmt: skip
+
+
+def fits(name: str, rows: int, device: torch.device) -> bool:
+    """Tell whether a contender's matrices fit into two thirds of the memory there is."""
+    if device.type == "cuda":
+        memory = torch.cuda.mem_get_info(device)[1]
+    else:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return MATRICES[name] * rows**2 * 4 < 2 / 3 * memory
+
+
+def render(records: pd.DataFrame, classes: int) -> str:
+    """Render times and memory for one number of classes as Markdown, a row for each M."""
+    some = records[records.classes == classes]
+    names = [name for name in COLOURS if name in set(some.contender)]
+    lines = [f"| M | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for rows, group in some.groupby("rows"):
+        group = group.set_index("contender")
+        cells = [f"{_time(group.seconds[n])}, {_size(group.peak_bytes[n])}" if n in group.index else "" for n in names]
+        lines.append(f"| {rows} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def claims(records: pd.DataFrame) -> list[str]:
+    """Say in a line each what the records show: ratios at one size, and how memory grows."""
+    some = records[records.classes == records.classes.min()]
+    some = some.pivot(index="rows", columns="contender", values=["seconds", "peak_bytes"])
+    lines = []
+    for rows in (8192, 16384):
+        if rows in some.index:
+            seconds, memory = some.loc[rows, "seconds"], some.loc[rows, "peak_bytes"]
+            for ours in (OURS, FUSED):
+                for name in (PEER, PLAIN, FLOOR):
+                    if ours in seconds and np.isfinite(seconds.get(name, np.nan)):
+                        lines.append(f"M = {rows}: {name}: {seconds[name] / seconds[ours]:.1f} times the time of {ours}")
+            if np.isfinite(memory.get(PLAIN, np.nan)):
+                lines.append(f"M = {rows}: {PLAIN}: {memory[PLAIN] / memory[OURS]:.0f} times the memory of {OURS}")
+    memory = some["peak_bytes"][OURS]
+    memory = memory[(memory.index >= 4096) & (memory.index <= 32768)]
+    if len(memory) > 1:
+        exponent = np.polyfit(np.log(memory.index.to_numpy(float)), np.log(memory.to_numpy(float)), 1)[0]
+        lines.append(f"memory of {OURS} grows as M^{exponent:.2f} from M = {memory.index[0]} to {memory.index[-1]}")
+    return lines
+
+
+def draw(records: pd.DataFrame, where: str) -> plt.Figure:
+    """Draw time and memory against M, both axes logarithmic, for the smallest number of classes."""
+    set_style()
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.6))
+    some = records[records.classes == records.classes.min()]
+    for axis, column, scale, label in zip(axes, ("seconds", "peak_bytes"), (1, 2**20), ("seconds", "MiB"), strict=True):
+        for name, group in some.groupby("contender"):
+            if column == "seconds" or name != FLOOR:
+                axis.plot(group.rows, group[column] / scale, marker="" if name == FLOOR else "o", color=COLOURS[name], label=name,
+                          linestyle="--" if name == FLOOR else "-", linewidth=3 if name in (OURS, FUSED) else 1.5)
+        axis.set(xscale="log", yscale="log", xlabel="rows M of the batch", ylabel=label)
+        axis.set_xticks(sorted(some.rows.unique()), sorted(some.rows.unique()), rotation=45)
+        axis.minorticks_off()
+        axis.grid(alpha=0.4)
+    axes[0].set_title("Time, forward and backward")
+    axes[1].set_title("Memory beyond the inputs")
+    axes[0].legend(frameon=False, fontsize=9)
+    figure.suptitle(f"{where}; D = {LATENT_DIM}, C = {some.classes.min()}", fontsize=10)
+    return figure
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    add_device(parser)
+    parser.add_argument("--rows", type=int, nargs="+", default=ROWS, metavar="M", help="batch sizes")
+    parser.add_argument("--classes", type=int, nargs="+", default=CLASSES, metavar="C", help="label sizes")
+
+
+def main(out: Path, device: torch.device, rows: list[int], classes: list[int]) -> int:
+    """Check, measure, print, and write loss.json and loss.png into ``out``."""
+    losses, records = contenders(device), []
+    for c in classes:
+        check_agreement(losses, device, c)
+    for m in rows:
+        for c in classes if m <= MANY_ROWS else classes[:1]:
+            records += measure(m, c, losses, device)
+            print("; ".join(f"{r['contender']} {_time(r['seconds'])}" for r in records if (r["rows"], r["classes"]) == (m, c)),
+                  f"(M = {m}, C = {c})", flush=True)
+    out.mkdir(parents=True, exist_ok=True)
+    where = machine(device)
+    files.write_json(out / "loss.json", {**where, "latent_dim": LATENT_DIM, "temperature": TEMPERATURE, "records": records})
+    table = pd.DataFrame(records)
+    draw(table, where["device"]).savefig(out / "loss.png")
+    for c in classes:
+        print(f"\nC = {c}: median seconds and peak memory, forward and backward\n\n{render(table, c)}")
+    print("\n" + "\n".join(claims(table)) + f"\n\nwritten: {out / 'loss.json'}, {out / 'loss.png'}")
+    return 0
+
+
+def load(folder: Path) -> tuple[dict, pd.DataFrame]:
+    """Return what ``main`` wrote: the machine and the records."""
+    written = files.read_json(Path(folder) / "loss.json")
+    return written, pd.DataFrame(written.pop("records"))
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1000:.3g} ms" if seconds < 0.9995 else f"{seconds:.3g} s"
+
+
+def _size(size: float) -> str:
+    return f"{size / 2**20:.3g} MiB" if size < 1000 * 2**20 else f"{size / 2**30:.3g} GiB"

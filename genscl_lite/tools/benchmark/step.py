@@ -1,0 +1,259 @@
+"""Images a second of a whole training step, against its parts and against a pipeline of DataLoader workers."""
+
+import os
+import statistics
+import time
+from argparse import ArgumentParser
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Generator, Tensor
+from torch.utils.data import DataLoader
+from torchvision import transforms
+
+from genscl_lite.datasets import Dataset, files
+from genscl_lite.distillation import Teacher
+from genscl_lite.runs.machine import machine
+from genscl_lite.tools.benchmark.loss import plain_soft_label_loss
+from genscl_lite.tools.benchmark.timing import add_device, peak_bytes, seconds_in_turns, wait
+from genscl_lite.train.augment import AUGMENTATIONS
+from genscl_lite.train.batches import draw_epoch
+from genscl_lite.train.config import TrainConfig
+from genscl_lite.train.loop import Pieces, autocast, train_step
+from genscl_lite.train.methods import METHODS
+from genscl_lite.train.networks import ENCODERS
+from genscl_lite.train.state import new_model, new_run
+
+STEPS = ("supcon", "genscl_mix", "genscl_mix_kd")
+"""Methods whose whole step is measured; the last one has all parts."""
+MODEL, VIEWS, TEACHER, LOSS, OPTIMIZER, DRAWS = (
+    "model alone, forward and backward", "augmentation and mixing", "teacher, forward", "loss, forward and backward",
+    "optimizer", "random numbers, on the CPU",
+)  # fmt: skip
+PIPELINE = "DataLoader pipeline, SupCon"
+
+
+def whole(method: str) -> str:
+    return f"whole step, {METHODS[method].title}"
+
+
+def photographs(images: int) -> Dataset:
+    """Return random images and labels of CIFAR's size; what they show makes no difference to speed."""
+    g = Generator().manual_seed(0)
+    pixels = torch.randint(256, (images, 3, 32, 32), dtype=torch.uint8, generator=g)
+    labels = torch.randint(10, (images,), generator=g)
+    names = tuple(str(c) for c in range(10))
+    return Dataset("custom", pixels, labels, pixels[:10], labels[:10], names, (0.5,) * 3, (0.25,) * 3)
+
+
+def config_of(method: str, arch: str, batch: int, precision: str = "auto", compile: str = "auto") -> TrainConfig:
+    return TrainConfig(method=method, dataset="custom", labels_per_class=0, arch=arch, batch_size=batch, latent_dim=128,
+                       augmentation="crop_jitter", mix_per_image=False, precision=precision, compile=compile)  # fmt: skip
+
+
+def step_of(config: TrainConfig, dataset: Dataset, teacher: Teacher | None, device: torch.device):
+    """Return a run, its compiled pieces, and the function that does one step of it."""
+    torch.manual_seed(0)
+    run = new_run(config, dataset, None, device)
+    pieces = Pieces.of(run, dataset, teacher if METHODS[config.method].distils else None)
+    draws = draw_epoch(config, dataset.train_labels.cpu(), (32, 32), run.generator).to(device).step(0)
+    run.sums = torch.zeros(5, device=device)
+    run.model.train()
+    return run, pieces, draws, lambda: train_step(run, dataset.train_images[draws.index], pieces, draws, 0.01)
+
+
+def steps_and_parts(arch: str, teacher_arch: str, batch: int, dataset: Dataset, device: torch.device) -> dict[str, Callable]:
+    """Return name -> one step, or one part of the last method's step."""
+    teacher = Teacher(new_model(config_of("teacher", teacher_arch, batch), dataset).to(device, memory_format=torch.channels_last))
+    steps = {}
+    for method in STEPS:
+        config = config_of(method, arch, batch)
+        run, pieces, draws, steps[whole(method)] = step_of(config, dataset, teacher, device)
+    pixels = dataset.train_images[draws.index]
+    images, targets = pieces.views(pixels, draws)
+    targets = targets.repeat(1, 2, 1)
+
+    def through(module: Callable) -> Tensor:
+        with autocast(config, device):
+            return module(images)
+
+    latents = through(pieces.model).float().detach().requires_grad_()
+
+    def model_alone():
+        through(pieces.model).float().square().mean().backward()
+        run.optimizer.zero_grad(set_to_none=True)
+
+    def loss_alone():
+        pieces.loss(config, latents, targets, draws.index).loss.backward()
+        latents.grad = None
+
+    def optimizer_alone():
+        for parameter, gradient in zip(run.model.parameters(), gradients, strict=True):
+            parameter.grad = gradient
+        run.optimizer.step()
+        run.optimizer.zero_grad(set_to_none=True)
+
+    gradients = [torch.zeros_like(parameter) for parameter in run.model.parameters()]
+    return steps | {
+        MODEL: model_alone,
+        VIEWS: lambda: pieces.views(pixels, draws),
+        TEACHER: lambda: through(pieces.teacher),
+        LOSS: loss_alone,
+        OPTIMIZER: optimizer_alone,
+        DRAWS: lambda: draw_epoch(config, torch.zeros(batch, dtype=torch.long), (32, 32), Generator().manual_seed(0)),
+    }
+
+
+class _TwoViews(torch.utils.data.Dataset):
+    """Images as PIL, two views each by torchvision's transforms, as SupContrast has them."""
+
+    def __init__(self, dataset: Dataset):
+        self.arrays, self.labels = dataset.train_images.permute(0, 2, 3, 1).cpu().numpy(), dataset.train_labels.cpu()
+        recipe = AUGMENTATIONS["crop_jitter"]
+        self.transform = transforms.Compose([
+            transforms.RandomResizedCrop(32, scale=recipe.crop_scale),
+            transforms.RandomHorizontalFlip(recipe.flip),
+            transforms.RandomApply([transforms.ColorJitter(*recipe.jitter)], p=recipe.jitter_probability),
+            transforms.RandomGrayscale(recipe.grayscale),
+            transforms.ToTensor(),
+            transforms.Normalize(dataset.mean, dataset.std),
+        ])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int):
+        image = Image.fromarray(self.arrays[i])
+        return self.transform(image), self.transform(image), self.labels[i]
+
+
+def pipeline_seconds(arch: str, batch: int, dataset: Dataset, device: torch.device, batches: int) -> list[float]:
+    """Train SupCon as one would without this kit, in float32; return the seconds of each batch after the first."""
+    workers = os.cpu_count() or 1
+    loader = DataLoader(_TwoViews(dataset), batch, shuffle=True, num_workers=workers, pin_memory=device.type == "cuda",
+                        drop_last=True, persistent_workers=True)  # fmt: skip
+    model = new_model(config_of("supcon", arch, batch), dataset).to(device).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
+    forever = (views for _ in range(batches + 1) for views in loader)
+    seconds, started = [], time.perf_counter()
+    for first, second, labels in islice(forever, batches + 1):
+        images = torch.cat([first, second]).to(device, non_blocking=True)
+        one_hot = F.one_hot(labels, dataset.num_classes).float().repeat(2, 1).to(device, non_blocking=True)
+        loss = plain_soft_label_loss(model(images), one_hot)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        wait(device)
+        seconds.append(time.perf_counter() - started)
+        started = time.perf_counter()
+    return seconds[1:]
+
+
+def check_step(arch: str, batch: int, dataset: Dataset, device: torch.device) -> None:
+    """Raise unless compiled pieces in low precision give the plain float32 loss, and no step makes the host wait (CUDA)."""
+    losses = []
+    for precision, compile in (("auto", "auto"), ("float32", "never")):
+        run, _, _, step = step_of(config_of("genscl_mix", arch, batch, precision, compile), dataset, None, device)
+        step()
+        losses.append(float(run.sums[0]))
+        if device.type == "cuda":
+            step()
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                step()
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+    error = abs(losses[0] / losses[1] - 1)
+    print(f"{arch}: first loss {losses[0]:.4f}, plain in float32 {losses[1]:.4f}: relative error {error:.1e} (allowed 1e-02)")
+    if not error < 1e-2:
+        raise ValueError(f"{arch}: the first loss differs by {error:.1e} from the plain one in float32, allowed 1e-02")
+
+
+def measure(arch: str, teacher_arch: str, batch: int, device: torch.device, seconds: float, batches: int) -> list[dict]:
+    """Return a record for each step and part: median seconds for one batch of N images, and peak bytes of whole steps."""
+    dataset = photographs(4 * batch).to(device)
+    check_step(arch, batch, dataset, device)
+    parts = steps_and_parts(arch, teacher_arch, batch, dataset, device)
+    timed = seconds_in_turns(parts, device, seconds)
+    peaks = {name: peak_bytes(parts[name], device) for name in map(whole, STEPS)} if device.type == "cuda" else {}
+    timed[PIPELINE] = pipeline_seconds(arch, batch, dataset, device, batches)
+    return [{"arch": arch, "teacher": teacher_arch, "batch": batch, "part": name, "seconds": statistics.median(runs),
+             "runs": len(runs), "images_per_second": batch / statistics.median(runs), "peak_bytes": peaks.get(name)}
+            for name, runs in timed.items()]  # fmt: skip
+
+
+def render(records: pd.DataFrame) -> str:
+    """Render steps and parts as Markdown, for each encoder; shares are of the last method's whole step."""
+    archs = list(records.arch.unique())
+    lines = ["| step or part | " + " | ".join(f"{arch}, ms | images/s | share" for arch in archs) + " |",
+             "|---" * (1 + 3 * len(archs)) + "|"]  # fmt: skip
+    table = records.set_index(["part", "arch"])
+    for part in records.part.unique():
+        cells = []
+        for arch in archs:
+            row, step = table.loc[part, arch], table.loc[whole(STEPS[-1]), arch]
+            share = "" if part in (PIPELINE, *map(whole, STEPS)) else f"{100 * row.seconds / step.seconds:.1f} %"
+            cells += [_digits(1000 * row.seconds), _digits(row.images_per_second), share]
+        lines.append(f"| {part} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _digits(number: float) -> str:
+    """Write three digits, or all in front of the point.
+
+    >>> _digits(5.4876), _digits(70123.4)
+    ('5.49', '70123')
+    """
+    return f"{number:.3g}" if number < 1000 else f"{number:.0f}"
+
+
+def claims(records: pd.DataFrame) -> list[str]:
+    """Say in a line each what the records show: shares of the ceiling, and the ratio to the pipeline."""
+    lines = []
+    for arch, rows in records.groupby("arch", sort=False):
+        seconds = rows.set_index("part").seconds
+        plain, full = seconds[whole("genscl_mix")], seconds[whole("genscl_mix_kd")]
+        lines += [
+            f"{arch}: {whole('genscl_mix')} reaches {100 * seconds[MODEL] / plain:.0f} % of the speed of the model alone",
+            f"{arch}: {whole('genscl_mix_kd')} reaches {100 * (seconds[MODEL] + seconds[TEACHER]) / full:.0f} % of the speed "
+            "of model and teacher alone",
+            f"{arch}: augmentation and mixing take {100 * seconds[VIEWS] / plain:.1f} % of {whole('genscl_mix')}",
+            f"{arch}: {whole('supcon')} does {seconds[PIPELINE] / seconds[whole('supcon')]:.1f} times the images/s of the "
+            "DataLoader pipeline",
+        ]
+        peak = rows.set_index("part").peak_bytes.get(whole("genscl_mix_kd"))
+        if pd.notna(peak):
+            lines.append(f"{arch}: {whole('genscl_mix_kd')} needs {peak / 2**30:.1f} GiB beyond weights and data")
+    return lines
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    add_device(parser)
+    cuda = torch.cuda.is_available()
+    parser.add_argument("--arch", nargs="+", choices=ENCODERS, default=["resnet18", "resnet50"] if cuda else ["resnet_small"],
+                        help="encoders (default here: %(default)s)")  # fmt: skip
+    parser.add_argument("--teacher", choices=ENCODERS, default="resnet50" if cuda else "resnet_small",
+                        help="(default here: %(default)s)")  # fmt: skip
+    parser.add_argument("--batch", type=int, default=1024 if cuda else 64, metavar="N",
+                        help="images of a batch, two views each (default here: %(default)s)")  # fmt: skip
+    parser.add_argument("--seconds", type=float, default=10.0, help="to measure steps and parts for (default: %(default)s)")
+    parser.add_argument("--batches", type=int, default=8, help="to measure the DataLoader pipeline with (default: %(default)s)")
+
+
+def main(out: Path, device: torch.device, arch: list[str], teacher: str, batch: int, seconds: float, batches: int) -> int:
+    """Check, measure, print, and write step.json into ``out``."""
+    records = []
+    for name in arch:
+        records += measure(name, teacher, batch, device, seconds, batches)
+        print(f"{name}: measured", flush=True)
+    table = pd.DataFrame(records)
+    where = {**machine(device), "cores": os.cpu_count()}
+    files.write_json(out / "step.json", where | {"records": records})
+    print(f"\n{where['device']}, {where['cores']} cores; batch {batch}, two views, teacher {teacher}\n\n{render(table)}\n")
+    print("\n".join(claims(table)) + f"\n\nwritten: {out / 'step.json'}")
+    return 0

@@ -1,0 +1,184 @@
+"""How good is a representation: linear probe on frozen features, kNN, accuracy and calibration."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from genscl_lite.datasets import Dataset
+from genscl_lite.datasets.imagefiles import ImageFiles
+from genscl_lite.train.augment import Augment, as_unit_float
+
+FEATURES_HELD = 2**16
+"""Rows of features that the linear probe holds at once."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A linear classifier on frozen features and how it did on the test images (fractions in [0, 1])."""
+
+    classifier: nn.Linear
+    accuracy_last: float
+    """After the last epoch: the result."""
+    accuracy_best: float
+    """The best epoch on the test images: only to compare with work that reports it."""
+    calibration_error: float
+
+
+@torch.no_grad()
+def extract(
+    module: nn.Module, dataset: Dataset, images: Tensor | ImageFiles, rows: int = 1000, *, dtype: torch.dtype = torch.float32,
+    augment: Augment | None = None, generator: Generator | None = None,
+) -> Tensor:  # fmt: skip
+    """Pass images through a module in evaluation mode, ``rows`` at a time.
+
+    Args:
+        module: from normalized images to (N, F).
+        dataset: knows how to normalize.
+        images: (N, channels, H, W) uint8, or floating point in [0, 1]; or images in files.
+        rows: images at a time.
+        dtype: bfloat16: autocast to it.
+        augment: passes a random view of each image instead, by numbers from ``generator``.
+
+    Returns:
+        (N, F) in float32.
+    """
+    training, outputs = module.training, []
+    module.eval()
+    for part in _views(images, rows, augment, generator) if augment else map(as_unit_float, images.split(rows)):
+        part = dataset.normalize(part).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(part.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            outputs.append(module(part).float())
+    module.train(training)
+    return torch.cat(outputs)
+
+
+def _views(images: Tensor | ImageFiles, rows: int, augment: Augment, generator: Generator | None) -> Iterator[Tensor]:
+    """Give one random view of each image, (rows, channels, H, W) at a time."""
+    numbers = augment.draw(len(images), generator).to(images.device).split(rows, dim=1)
+    if isinstance(images, Tensor):
+        parts = images.split(rows)
+    else:
+        seed = int(torch.randint(2**31, (), generator=generator))
+        order = torch.arange(len(images)).split(rows)
+        crops = images.random_crops(order, seed=seed, epoch=0, views=1, scale=augment.crop_scale, ratio=augment.crop_ratio)
+        parts, augment = (views[0] for views in crops), augment.without_crop()
+    for part, drawn in zip(parts, numbers, strict=True):
+        yield augment.apply(part, drawn)
+
+
+def linear_probe(
+    encoder: nn.Module,
+    dataset: Dataset,
+    augment: Augment,
+    *,
+    epochs: int = 100,
+    batch_size: int = 512,
+    learning_rate: float = 5.0,
+    generator: Generator | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Probe:
+    """Train a linear classifier on the frozen features of augmented training images, and test it.
+
+    The protocol of SupContrast and GenSCL v1: SGD with momentum 0.9, no weight decay, learning rate times 0.2 after 60,
+    75 and 90 % of the epochs. The features are the encoder's, not the head's.
+
+    Differs: the result is the last epoch; the reference code reports the best on the test images.
+
+    Args:
+        encoder: module from normalized images to (N, F), used in evaluation mode.
+        dataset: on the encoder's device.
+        augment: of the training images, anew in each epoch.
+        epochs, batch_size, learning_rate: of the probe.
+        generator: source of order, augmentation and first weights.
+        dtype: bfloat16: features are computed in it; the classifier is trained in float32.
+
+    Returns:
+        The ``Probe``; ``probe.classifier(features)`` predicts.
+
+    >>> from genscl_lite.datasets import load_dataset
+    >>> digits = load_dataset("digits")
+    >>> linear_probe(nn.Flatten(), digits, Augment(), epochs=5, batch_size=100, learning_rate=0.1).accuracy_last > 0.8
+    True
+    """
+    device = dataset.train_images.device
+    test = extract(encoder, dataset, dataset.test_images, dtype=dtype)
+    classifier = nn.Linear(test.shape[1], dataset.num_classes).to(device)
+    bound = test.shape[1] ** -0.5
+    with torch.no_grad():
+        classifier.weight.copy_(bound * (2 * torch.rand(classifier.weight.shape, generator=generator) - 1))
+        classifier.bias.zero_()
+    optimizer = torch.optim.SGD(classifier.parameters(), lr=learning_rate, momentum=0.9)
+    milestones = [round(epochs * share) for share in (0.6, 0.75, 0.9)]
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.2)
+    accuracies = []
+    for _ in range(epochs):
+        order = torch.randperm(len(dataset.train_labels), generator=generator).to(device)
+        for some in order.split(max(1, FEATURES_HELD // batch_size) * batch_size):
+            # the encoder does not change, so the features of many batches can be had at once
+            features = extract(encoder, dataset, dataset.train_images[some], dtype=dtype, augment=augment, generator=generator)
+            for rows, labels in zip(features.split(batch_size), dataset.train_labels[some].split(batch_size), strict=True):
+                loss = F.cross_entropy(classifier(rows), labels)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        schedule.step()
+        accuracies.append(classifier_accuracy(classifier(test), dataset.test_labels))
+    confidences = classifier(test).softmax(dim=1).detach()
+    error = expected_calibration_error(confidences, dataset.test_labels)
+    return Probe(classifier, accuracies[-1], max(accuracies), error)
+
+
+@torch.no_grad()
+def knn_accuracy(
+    features: Tensor, labels: Tensor, test_features: Tensor, test_labels: Tensor,
+    neighbours: int = 200, temperature: float = 0.07, rows: int = 1000,
+) -> float:  # fmt: skip
+    """Classify each test row by the weighted vote of its nearest training rows; return the share that is right.
+
+    Neighbours by cosine; a vote weighs exp(cosine / temperature) (arXiv 1805.01978). ``rows`` test rows at a time.
+
+    Args:
+        features, labels: (N, F) and (N,) class numbers.
+        test_features, test_labels: (T, F) and (T,).
+        neighbours: k; at most N are used.
+
+    >>> knn_accuracy(torch.eye(3), torch.arange(3), torch.eye(3), torch.tensor([0, 1, 1]), neighbours=1)
+    0.6666666666666666
+    """
+    features, test_features = F.normalize(features, dim=1), F.normalize(test_features, dim=1)
+    classes, right = int(labels.max()) + 1, 0
+    for part, truth in zip(test_features.split(rows), test_labels.split(rows), strict=True):
+        cosine, nearest = (part @ features.T).topk(min(neighbours, len(features)), dim=1)
+        votes = torch.zeros(len(part), classes, device=part.device)
+        votes.scatter_add_(1, labels[nearest], ((cosine - 1) / temperature).exp())
+        right += int((votes.argmax(dim=1) == truth).sum())
+    return right / len(test_labels)
+
+
+def classifier_accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Return the share of rows whose largest of C logits is at the label.
+
+    >>> classifier_accuracy(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1]))
+    0.5
+    """
+    return int((logits.argmax(dim=1) == labels).sum()) / len(labels)
+
+
+def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
+    """Return the mean gap between confidence and accuracy over bins of equal width (arXiv 1706.04599), in [0, 1].
+
+    Args:
+        probabilities: (N, C), rows summing to 1.
+        labels: (N,) class numbers.
+
+    >>> expected_calibration_error(torch.tensor([[0.75, 0.25]] * 4), torch.tensor([0, 0, 0, 1]))
+    0.0
+    """
+    confidence, predicted = probabilities.double().max(dim=1)
+    right = (predicted == labels).double()
+    bin_of = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    gaps = torch.zeros(bins, dtype=torch.double, device=labels.device).index_add(0, bin_of, confidence - right)
+    return float(gaps.abs().sum() / len(labels))

@@ -1,0 +1,129 @@
+"""One run on several processes, started by torchrun: each takes its rows of every batch, and all end with the same weights.
+
+Every process draws the same numbers, makes the views of the whole batch and keeps its own rows of them. Batch statistics,
+loss and queue are those of the whole batch. So the result is that of one process, up to rounding.
+"""
+
+import os
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+
+from genscl_lite.gather import add_over_processes, gather_rows
+
+PATIENCE = timedelta(hours=2)
+"""How long processes wait for each other, for instance while the first one evaluates."""
+
+
+def start_processes() -> torch.device:
+    """Join the processes that torchrun started, if it did; return this one's device."""
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    if "WORLD_SIZE" in os.environ and not dist.is_initialized():
+        store, number, processes = next(rendezvous("env://", timeout=PATIENCE))
+        # torchrun may keep its store when it starts processes again: what the dead ones wrote there must not be read
+        store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=number, world_size=processes, timeout=PATIENCE)
+    return torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def processes() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def wait_for_all() -> None:
+    if processes() > 1:
+        dist.barrier()
+
+
+def own_rows(batch: int) -> slice:
+    """Return which rows of a batch are this process's; ValueError where they cannot be shared out evenly."""
+    if batch % processes():
+        raise ValueError(f"batch_size: {batch} images cannot be shared out evenly among {processes()} processes")
+    rows = batch // processes()
+    return slice(rank() * rows, (rank() + 1) * rows)
+
+
+def keep_own(rows: Tensor, views: int) -> Tensor:
+    """Return this process's part of (V*N, ...) rows that stand view by view."""
+    by_view = rows.unflatten(0, (views, -1))
+    return by_view[:, own_rows(by_view.shape[1])].flatten(0, 1)
+
+
+def gather_views(rows: Tensor, views: int) -> Tensor:
+    """Return the (V*N, ...) rows of all processes from each one's part, view by view, without gradient."""
+    if processes() == 1:
+        return rows
+    by_process = gather_rows(rows.detach()).unflatten(0, (processes(), views, -1))
+    return by_process.transpose(0, 1).flatten(0, 2)
+
+
+def any_process(says: bool, device: torch.device) -> bool:
+    """Tell whether any process says so; all must ask. With several, this waits for the device."""
+    if processes() == 1:
+        return says
+    flag = torch.tensor(float(says), device=device)
+    dist.all_reduce(flag, dist.ReduceOp.MAX)
+    return bool(flag)
+
+
+def reduce_sums(sums: Tensor, means: int) -> None:
+    """Replace, in place, the first ``means`` numbers by their mean over processes and the others by their minimum."""
+    if processes() > 1:
+        dist.all_reduce(sums[:means], dist.ReduceOp.SUM)
+        sums[:means] /= processes()
+        dist.all_reduce(sums[means:], dist.ReduceOp.MIN)
+
+
+def synchronize_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
+    """Let BatchNorm use the statistics of all processes: torch's own on a GPU, the same in plain operations on a CPU."""
+    if processes() == 1:
+        return module
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    for layer in module.modules():
+        if isinstance(layer, _BatchNorm):
+            layer.__class__ = SynchronizedBatchNorm
+    return module
+
+
+class SynchronizedBatchNorm(_BatchNorm):
+    """BatchNorm over the batches of all processes, each of which has as many rows; for CPUs, where torch has none."""
+
+    def _check_input_dim(self, rows: Tensor) -> None:
+        pass
+
+    def forward(self, rows: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(rows)
+        dims, shape = [0, *range(2, rows.ndim)], (1, -1, *[1] * (rows.ndim - 2))
+        count = rows.numel() // rows.shape[1] * processes()
+        mean = add_over_processes(rows.sum(dims)) / count
+        centred = rows - mean.reshape(shape)
+        variance = add_over_processes(centred.square().sum(dims)) / count
+        if self.track_running_stats:
+            self.num_batches_tracked += 1
+            share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+            self.running_mean.lerp_(mean.detach(), share)
+            self.running_var.lerp_(variance.detach() * count / (count - 1), share)
+        scale = (variance + self.eps).rsqrt()
+        if self.affine:
+            return centred * (scale * self.weight).reshape(shape) + self.bias.reshape(shape)
+        return centred * scale.reshape(shape)
+
+
+def parallel(model: nn.Module, device: torch.device) -> nn.Module:
+    """Average gradients over processes, where there are several."""
+    if processes() == 1:
+        return model
+    return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)

@@ -1,0 +1,76 @@
+"""A run is a folder that keeps one configuration, its log and its checkpoint."""
+
+import csv
+import io
+import pickle
+import zipfile
+from pathlib import Path
+
+import torch
+
+from genscl_lite.datasets.files import RunFolderError, read_json, write_json, written_whole
+
+
+def write_log(path: str | Path, rows: list[dict]) -> None:
+    """Write rows with the same keys as CSV, floats to 6 digits; None becomes an empty field."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()})
+    with written_whole(path) as temporary:
+        temporary.write_text(text.getvalue())
+
+
+def write_checkpoint(path: str | Path, state: dict) -> None:
+    with written_whole(path) as temporary:
+        torch.save(state, temporary)
+
+
+def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dict:
+    """Load tensors, numbers, strings and dicts, nothing that could run code.
+
+    Raises:
+        RunFolderError: the file is cut short or is no checkpoint.
+    """
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+        state["parts"], state["progress"]
+        return state
+    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError, TypeError) as error:
+        raise RunFolderError(f"{path}: damaged or no checkpoint ({type(error).__name__}); "
+                             "delete it to start this run from the beginning") from None
+
+
+def claim(folder: str | Path, config: dict) -> None:
+    """Write ``config.json``, or check that the one there is the same.
+
+    Raises:
+        RunFolderError: the folder belongs to another configuration; the message names what differs.
+    """
+    path = Path(folder) / "config.json"
+    if path.exists():
+        check_same(path, config)
+    else:
+        write_json(path, config)
+
+
+def check_same(path: Path, config: dict) -> None:
+    """Raise RunFolderError unless the configuration in ``path`` is ``config``."""
+    there = read_json(path)
+    different = [name for name in {**there, **config} if there.get(name) != config.get(name)]
+    if different:
+        changes = ", ".join(f"{name} {there.get(name)!r} there, {config.get(name)!r} now" for name in different[:3])
+        raise RunFolderError(f"{path.parent}: holds a run with another configuration ({changes}); choose another folder")
+
+
+def is_finished(folder: str | Path, config: dict) -> bool:
+    """Tell whether the folder holds the finished run of this configuration.
+
+    Raises:
+        RunFolderError: it holds another configuration.
+    """
+    folder = Path(folder)
+    if (folder / "config.json").exists():
+        check_same(folder / "config.json", config)
+    return (folder / "summary.json").exists()

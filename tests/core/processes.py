@@ -1,0 +1,78 @@
+"""Run by torchrun in tests/core/test_distributed.py: several processes with some rows each against one with all rows."""
+
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from genscl_lite.losses import gen_supcon_loss
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    rank, world = dist.get_rank(), dist.get_world_size()
+    rows = 6 * world
+    g = torch.Generator().manual_seed(0)
+    images = torch.randn(rows, 5, generator=g, dtype=torch.float64)
+    keys = torch.randn(4 * world, 3, generator=g, dtype=torch.float64)
+    soft, key_soft = (torch.softmax(3 * torch.randn(n, 4, generator=g, dtype=torch.float64), 1) for n in (rows, len(keys)))
+    numbers = torch.randint(4, (rows,), generator=g)
+    numbers[0] = 99  # resembles nothing: one process counts fewer anchors than the other
+    mask = torch.rand(rows, generator=g) < 0.7
+    weights = torch.rand(rows, rows, generator=g, dtype=torch.float64)
+    key_numbers = torch.randint(4, (len(keys),), generator=g)
+    key_weights = torch.rand(rows, len(keys), generator=g, dtype=torch.float64)
+
+    def mine(tensor):
+        return tensor.chunk(world)[rank]
+
+    def encoder():
+        torch.manual_seed(1)
+        return torch.nn.Linear(5, 3).double()
+
+    cases = {
+        "distributions": (dict(labels=soft), dict(labels=mine(soft))),
+        "class numbers, one of them lonely": (dict(labels=numbers), dict(labels=mine(numbers))),
+        "eq2 and a mask": (dict(labels=soft, anchor_mask=mask, weighting="eq2"),
+                           dict(labels=mine(soft), anchor_mask=mine(mask), weighting="eq2")),
+        "own weights": (dict(weights=weights), dict(weights=mine(weights))),
+        "a queue": (dict(labels=soft, contrast_latents=keys, contrast_labels=key_soft),
+                    dict(labels=mine(soft), contrast_latents=mine(keys), contrast_labels=mine(key_soft))),
+        "whole contrasts, class numbers, one of them lonely": (
+            dict(labels=numbers, contrast_latents=keys, contrast_labels=key_numbers),
+            dict(labels=mine(numbers), contrast_latents=keys, contrast_labels=key_numbers, gather="anchors")),
+        "whole contrasts, eq2 and a mask": (
+            dict(labels=soft, contrast_latents=keys, contrast_labels=key_soft, anchor_mask=mask, weighting="eq2"),
+            dict(labels=mine(soft), contrast_latents=keys, contrast_labels=key_soft, anchor_mask=mine(mask), weighting="eq2",
+                 gather="anchors")),
+        "whole contrasts, own weights": (dict(weights=key_weights, contrast_latents=keys),
+                                         dict(weights=mine(key_weights), contrast_latents=keys, gather="anchors")),
+        "no contrasts but the anchors": (dict(labels=soft), dict(labels=mine(soft), gather="anchors")),
+    }  # fmt: skip
+    assert len(key_numbers.unique()) == 4  # no other number is lonely
+    for backend in ("dense", "streamed"):
+        for name, (all_rows, own_rows) in cases.items():
+            one, many = encoder(), DistributedDataParallel(encoder())
+            whole = gen_supcon_loss(one(images), backend=backend, return_parts=True, **all_rows)
+            parts = gen_supcon_loss(many(mine(images)), backend=backend, return_parts=True, **{"gather": True} | own_rows)
+            whole.loss.backward()
+            parts.loss.backward()
+            for ours, expected in zip(parts, whole, strict=True):
+                assert torch.allclose(ours, expected, rtol=1e-9), (backend, name, ours, expected)
+            for ours, expected in zip(many.parameters(), one.parameters(), strict=True):
+                assert torch.allclose(ours.grad, expected.grad, rtol=1e-8, atol=1e-12), (backend, name)
+
+    views = torch.randn(rows, 2, 3, generator=g, dtype=torch.float64)  # SimCLR: an image's number is its own everywhere
+    assert torch.isclose(gen_supcon_loss(mine(views), gather=True), gen_supcon_loss(views), rtol=1e-9)
+
+    try:
+        gen_supcon_loss(mine(images)[: 6 - rank], mine(soft)[: 6 - rank], gather=True)
+    except ValueError as error:
+        message = str(error)
+    assert message == "latents: expected as many rows on every process, got [6, 5]", message
+    print(f"process {rank} agrees")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

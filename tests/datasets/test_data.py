@@ -1,0 +1,177 @@
+import hashlib
+import http.server
+import io
+import pickle
+import tarfile
+import threading
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from sklearn.datasets import load_digits
+
+from genscl_lite.datasets import builtin, load_dataset
+from genscl_lite.datasets.builtin import data_root, download_cifar
+
+
+def test_digits_are_scikit_learns(digits):
+    whole = load_dataset("digits")
+    assert len(whole.train_labels) == 1000 and len(whole.test_labels) == 797
+    assert whole.train_images.dtype == torch.uint8 and whole.image_shape == (1, 8, 8) and whole.num_classes == 10
+    everything = torch.cat([whole.train_images, whole.test_images]).flatten(1).sort(dim=0).values
+    expected = torch.from_numpy(np.round(load_digits().data * 255 / 16)).sort(dim=0).values
+    assert torch.equal(everything, expected.to(torch.uint8))
+
+
+def test_few_labels_by_seed_and_a_fixed_test_split():
+    sets = [load_dataset("digits", labels_per_class=7, seed=s) for s in (0, 0, 1)]
+    for images in sets:
+        assert (images.train_labels.bincount() == 7).all()
+        assert torch.equal(images.test_images, sets[0].test_images)
+    assert torch.equal(sets[0].train_images, sets[1].train_images)
+    assert not torch.equal(sets[0].train_images, sets[2].train_images)
+
+
+def test_no_test_image_is_trained_on():
+    whole = load_dataset("digits")
+    train, test = ({image.numpy().tobytes() for image in images} for images in (whole.train_images, whole.test_images))
+    assert not train & test
+
+
+def test_normalized_images_have_mean_0_and_deviation_1(digits):
+    whole = load_dataset("digits")
+    pixels = whole.normalize(whole.train_images / 255)
+    assert abs(pixels.mean()) < 1e-3 and abs(pixels.std() - 1) < 1e-3
+
+
+@pytest.mark.parametrize("request_, message", [
+    (dict(name="digit"), "dataset: 'digit' is unknown .did you mean 'digits'"),
+    (dict(name="digits", labels_per_class=500), "labels_per_class: expected 1 to 9[0-9] .* got 500"),
+    (dict(name="digits", labels_per_class=-1), "labels_per_class: .*got -1"),
+])  # fmt: skip
+def test_bad_requests_are_named(request_, message):
+    with pytest.raises(ValueError, match=message):
+        load_dataset(**request_)
+
+
+def test_the_folder_is_the_parameter_or_the_environments(monkeypatch):
+    monkeypatch.delenv("GENSCL_DATA", raising=False)
+    assert str(data_root()) == "data"
+    monkeypatch.setenv("GENSCL_DATA", "/somewhere")
+    assert str(data_root()) == "/somewhere" and str(data_root("/else")) == "/else"
+
+
+@pytest.fixture
+def tiny_cifar(tmp_path, monkeypatch):
+    """A CIFAR-10 of 30 images in torchvision's format: its archive, and "cifar10" pointing at it."""
+    random = np.random.default_rng(0)
+    contents = {f"data_batch_{i}": {"data": random.integers(0, 256, (5, 3072), dtype=np.uint8), "labels": list(range(5))}
+                for i in range(1, 6)}
+    contents["test_batch"] = {"data": random.integers(0, 256, (5, 3072), dtype=np.uint8), "labels": list(range(5))}
+    contents["batches.meta"] = {"label_names": [f"class {i}" for i in range(10)]}
+    files = {name: pickle.dumps(content) for name, content in contents.items()}
+    md5 = {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
+    archive = tmp_path / "served" / "cifar-10-python.tar.gz"
+    archive.parent.mkdir()
+    with tarfile.open(archive, "w:gz") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+
+    class TinyCIFAR10(torchvision.datasets.CIFAR10):
+        train_list = [[f"data_batch_{i}", md5[f"data_batch_{i}"]] for i in range(1, 6)]
+        test_list = [["test_batch", md5["test_batch"]]]
+        meta = {"filename": "batches.meta", "key": "label_names", "md5": md5["batches.meta"]}
+
+    whole = hashlib.md5(archive.read_bytes()).hexdigest()
+    monkeypatch.setitem(builtin.ARCHIVES, "cifar10", builtin._Archive(TinyCIFAR10, archive.name, whole, ()))
+    return archive.read_bytes(), contents
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves one body at any address, from the byte asked for; ``breaks_after`` ends the first answer early."""
+
+    def __init__(self, body, breaks_after=None):
+        self.body, self.breaks_after, self.ranges = body, breaks_after, []
+        super().__init__(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}/file"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        asked = self.headers.get("Range")
+        self.server.ranges.append(asked)
+        if asked and int(asked[6:-1]) >= len(self.server.body):
+            return self.send_error(416)
+        body = self.server.body[int(asked[6:-1]) :] if asked else self.server.body
+        self.send_response(206 if asked else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        end, self.server.breaks_after = self.server.breaks_after, None
+        self.wfile.write(body[:end])
+
+    def log_message(self, *_):
+        pass
+
+
+def test_download_goes_on_where_it_stopped(tiny_cifar, tmp_path):
+    archive, contents = tiny_cifar
+    server, root = Server(archive, breaks_after=1000), tmp_path / "root"
+    with pytest.raises(ConnectionError, match="the connection ended after 1000 of"):
+        download_cifar("cifar10", root, (server.url,))
+    assert not (root / "cifar-10-python.tar.gz").exists()
+    assert download_cifar("cifar10", root, (server.url,)) == root / "cifar-10-batches-py"
+    assert server.ranges == [None, "bytes=1000-"]
+    download_cifar("cifar10", root, (server.url,))  # there already: nothing is fetched
+    assert len(server.ranges) == 2
+    images = load_dataset("cifar10", root)
+    assert images.train_images.shape == (25, 3, 32, 32) and images.class_names[3] == "class 3"
+    assert np.array_equal(images.test_images.numpy().reshape(5, -1), contents["test_batch"]["data"])
+
+
+def test_a_mirror_with_another_file_or_none_is_passed_over(tiny_cifar, tmp_path):
+    archive, _ = tiny_cifar
+    wrong, right = Server(archive[:-1] + b"x"), Server(archive)
+    dead = "http://127.0.0.1:9/file"
+    download_cifar("cifar10", tmp_path / "root", (dead, wrong.url, right.url))
+    assert len(wrong.ranges) == len(right.ranges) == 1 and right.ranges == [None]
+    with pytest.raises(ConnectionError, match="(?s)no mirror gave.*another md5"):
+        download_cifar("cifar10", tmp_path / "other", (wrong.url,))
+    assert [path.name for path in (tmp_path / "other").iterdir()] == [".lock"]
+
+
+def test_a_wrong_part_of_full_length_is_thrown_away(tiny_cifar, tmp_path):
+    archive, _ = tiny_cifar
+    (tmp_path / "cifar-10-python.tar.gz.part").write_bytes(b"x" * len(archive))
+    server = Server(archive)
+    download_cifar("cifar10", tmp_path, (server.url, server.url))
+    assert server.ranges == [f"bytes={len(archive)}-", None]
+
+
+def test_missing_and_damaged_files_are_named(tiny_cifar, tmp_path, monkeypatch):
+    missing = r"data_batch_1 is missing \(md5 \w{32}\); run `genscl data cifar10"
+    with pytest.raises(FileNotFoundError, match=missing):
+        load_dataset("cifar10", tmp_path)
+    root = download_cifar("cifar10", tmp_path, (Server(tiny_cifar[0]).url,)).parent
+    path = root / "cifar-10-batches-py" / "data_batch_3"
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(FileNotFoundError, match=r"data_batch_3 is damaged \(md5 \w{32}, expected \w{32}\)"):
+        load_dataset("cifar10", root)
+
+
+def test_the_command_line(tiny_cifar, tmp_path, monkeypatch, capsys):
+    server = Server(tiny_cifar[0])
+    archive = builtin.ARCHIVES["cifar10"]
+    monkeypatch.setitem(builtin.ARCHIVES, "cifar10", builtin._Archive(archive.dataset, archive.filename, archive.md5, (server.url,)))
+    assert builtin.main(["cifar10", "--root", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "cifar-10-batches-py")
+    server.shutdown()
+    server.server_close()
+    assert builtin.main(["cifar10", "--root", str(tmp_path / "else")]) == 1
+    assert "error: cifar10: no mirror gave" in capsys.readouterr().err

@@ -1,0 +1,175 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from genscl_lite.datasets import files
+from genscl_lite.datasets.decoding import decode_resident, read_rgb
+from genscl_lite.datasets.imagefiles import ImageFiles
+from genscl_lite.tools.benchmark import timing
+from tests.folders import add_corrupt, make_digit_folder
+
+INDEX = torch.randperm(24, generator=torch.Generator().manual_seed(0)).reshape(6, 4)
+EPOCH = {"seed": 3, "epoch": 2}
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    root = make_digit_folder(tmp_path_factory.mktemp("digits"), per_class=8, classes=3)
+    return root, sorted(path.relative_to(root).as_posix() for path in root.rglob("*.*g"))
+
+
+@pytest.fixture
+def images(digits):
+    def make(workers=0):
+        return ImageFiles(*digits, 20, workers=workers)
+
+    return make
+
+
+@pytest.fixture
+def positions(tmp_path):
+    """An image 250 x 200 whose red tells where a pixel is from left to right, and green from top to bottom."""
+    y, x = np.mgrid[:200, :250]
+    Image.fromarray(np.stack([x, y, 0 * x], axis=-1).astype(np.uint8)).save(tmp_path / "positions.png")
+    return ImageFiles(tmp_path, ["positions.png"], 20, workers=0)
+
+
+def test_batches_come_in_the_order_of_the_index(tmp_path):
+    for number in range(24):
+        Image.new("RGB", (30, 20), (10 * number, 0, 255 - number)).save(tmp_path / f"{number}.png")
+    images = ImageFiles(tmp_path, [f"{number}.png" for number in range(24)], 16, workers=2)
+    batches = list(images.random_crops(INDEX, **EPOCH, views=3))
+    assert len(batches) == 6 and all(batch.shape == (3, 4, 3, 16, 16) and batch.dtype == torch.uint8 for batch in batches)
+    for numbers, batch in zip(INDEX, batches, strict=True):
+        assert (batch[:, :, 0] == 10 * numbers[None, :, None, None]).all()
+        assert (batch[:, :, 2] == 255 - numbers[None, :, None, None]).all()
+    uneven = images.random_crops(INDEX.flatten().split(7), **EPOCH, views=1)
+    assert [batch.shape[1] for batch in uneven] == [7, 7, 7, 3]
+
+
+def test_crops_depend_on_seed_epoch_and_step_alone(images):
+    whole = list(images().random_crops(INDEX, **EPOCH))
+    in_processes = images(2)
+    for _ in range(2):  # the second time by the processes that are there
+        assert all(map(torch.equal, whole, in_processes.random_crops(INDEX, **EPOCH)))
+    for workers in (0, 2):
+        resumed = list(images(workers).random_crops(INDEX, **EPOCH, first_step=4))
+        assert len(resumed) == 2 and all(map(torch.equal, whole[4:], resumed))
+    for other in ({"seed": 3, "epoch": 3}, {"seed": 4, "epoch": 2}, {"seed": 2, "epoch": 3}):
+        assert not any(map(torch.equal, whole, images().random_crops(INDEX, **other)))
+    same = list(images().random_crops(INDEX[[0, 0]], **EPOCH))
+    assert torch.equal(same[0], whole[0]) and not torch.equal(same[0], same[1])
+    assert not torch.equal(whole[0][0], whole[0][1])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_part_of_each_batch_is_that_of_the_whole(images, workers):
+    """Bit for bit, from any row to any row; so several processes can share a batch."""
+    whole, some = list(images().random_crops(INDEX, **EPOCH)), images(workers)
+    for rows in (slice(2), slice(2, 4), slice(3, None), slice(-3, -1), slice(0, 4, 2), slice(1, 1)):
+        parts = list(some.random_crops(INDEX, **EPOCH, rows=rows))
+        assert all(torch.equal(part, batch[:, rows]) for part, batch in zip(parts, whole, strict=True))
+    [last] = some.random_crops(INDEX, **EPOCH, rows=slice(1, 3), first_step=5)
+    assert torch.equal(last, whole[5][:, 1:3])
+    uneven = some.random_crops(INDEX.flatten().split(7), **EPOCH, views=1, rows=slice(2, 5))
+    assert [batch.shape[1] for batch in uneven] == [3, 3, 3, 1]
+
+
+def test_the_processes_stay_for_the_next_epoch(images):
+    some = images(2)
+
+    def processes():
+        list(some.random_crops(INDEX, **EPOCH))
+        [workers] = some._idle.values()
+        return [process.pid for process in workers.loader._iterator._workers]
+
+    first = processes()
+    assert len(first) == 2 and processes() == first
+    next(some.random_crops(INDEX, **EPOCH))  # left before its end
+    assert not set(processes()) & set(first)
+
+
+def test_two_epochs_at_once_do_not_meet(images):
+    some, alone = images(2), list(images().random_crops(INDEX, **EPOCH))
+    list(some.random_crops(INDEX, **EPOCH))
+    for a, b, expected in zip(some.random_crops(INDEX, **EPOCH), some.random_crops(INDEX, **EPOCH), alone, strict=True):
+        assert torch.equal(a, expected) and torch.equal(b, expected)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_torchs_random_state_is_left_alone(images, workers):
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    list(images(workers).random_crops(INDEX, **EPOCH))
+    list(images(workers).split(10))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_crops_are_distributed_as_torchvisions(positions):
+    [batch] = positions.random_crops([torch.zeros(600, dtype=torch.long)], **EPOCH, views=1, scale=(0.2, 0.9), ratio=(0.5, 1.5))
+    x, y = batch[0, :, 0].float(), batch[0, :, 1].float()
+    width, height = ((values.amax(dim=(1, 2)) - values.amin(dim=(1, 2))) * 20 / 19 for values in (x, y))
+    torch.manual_seed(0)
+    theirs = v2.RandomResizedCrop(20, (0.2, 0.9), (0.5, 1.5))
+    drawn = [theirs.make_params([torch.zeros(3, 200, 250)]) for _ in range(4000)]
+    columns = {name: torch.tensor([draw[name] for draw in drawn]).float() for name in drawn[0]}
+    for ours, expected in ((width, columns["width"]), (height, columns["height"]),
+                           (x.mean(dim=(1, 2)), columns["left"] + columns["width"] / 2),
+                           (y.mean(dim=(1, 2)), columns["top"] + columns["height"] / 2)):  # fmt: skip
+        assert abs(ours.mean() - expected.mean()) < 5 and abs(ours.std() - expected.std()) < 4
+    area, ratio = width * height / 50000, width / height
+    assert 0.18 < area.min() < 0.23 and 0.8 < area.max() < 0.93 and 0.48 < ratio.min() < 0.6 and 1.3 < ratio.max() < 1.56
+
+
+def test_a_crop_of_everything_is_the_resized_image(positions):
+    [batch] = positions.random_crops([torch.zeros(1, dtype=torch.long)], **EPOCH, scale=(1, 1), ratio=(1.25, 1.25))
+    assert torch.equal(batch[0, 0], v2.functional.resize(read_rgb(positions.root / "positions.png"), [20, 20]))
+
+
+def test_parts_and_devices(images, digits):
+    some = images(2)
+    everything, _ = decode_resident(digits[1], 20, root=digits[0], workers=0)
+    assert [len(part) for part in some.split(10)] == [10, 10, 4] and torch.equal(torch.cat(list(some.split(10))), everything)
+    for index in (slice(3, 9), [5, 1], torch.tensor([7, 0, 7]), torch.arange(24) > 20):
+        part = some[index]
+        assert part.shape == everything[index].shape and torch.equal(torch.cat(list(part.split(100))), everything[index])
+    there = images().to("meta")
+    assert there.device.type == "meta" and next(there.split(5)).device.type == "meta"
+    assert next(there.random_crops(INDEX, **EPOCH)).device.type == "meta"
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ({"views": 0}, "views: expected a whole number of at least 1, got 0"),
+    ({"seed": -1}, "seed: expected a whole number of at least 0, got -1"),
+    ({"first_step": 0.5}, "first_step: .* got 0.5"),
+    ({"scale": (0.5, 1.5)}, "scale: expected two numbers above 0 of at most 1, the smaller first, got .0.5, 1.5."),
+    ({"ratio": (2, 1)}, "ratio: expected two numbers above 0, the smaller first, got .2, 1."),
+    ({"index": torch.tensor([[0, 24]])}, "index: expected numbers from 0 to 23, got 0 to 24"),
+    ({"index": torch.tensor([[-1, 2]])}, "index: expected numbers from 0 to 23, got -1 to 2"),
+])  # fmt: skip
+def test_bad_arguments_are_named(images, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        images().random_crops(**{"index": INDEX, **EPOCH} | arguments)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_file_that_breaks_later_is_named(tmp_path, workers):
+    add_corrupt(tmp_path)
+    images = ImageFiles(tmp_path, ["cut.png"], 16, workers=workers)
+    with pytest.raises(ValueError, match="^[^\n]*cut.png: cannot be read: image file is truncated$"):
+        list(images.random_crops([torch.tensor([0])], **EPOCH))
+    with pytest.raises(ValueError, match="^[^\n]*cut.png: cannot be read: image file is truncated$"):
+        list(images.split(3))
+
+
+def test_the_benchmark_of_a_folder_runs(digits, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("genscl_lite.tools.benchmark.folder.SIZE", 16)
+    monkeypatch.setattr("genscl_lite.tools.benchmark.folder.SECONDS", 0)
+    arguments = ["folder", "--folder", str(digits[0]), "--workers", "0", "--out", str(tmp_path)]
+    assert timing.main(arguments) == 0
+    printed = capsys.readouterr().out
+    written = files.read_json(tmp_path / "folder.json")
+    assert "24 images, 0 processes" in printed and "| ours, 2 views |" in printed and "| 1.00 |" in printed
+    assert [record["images"] for record in written["records"]] == [24] * 3 and not written["generated"] and written["device"]

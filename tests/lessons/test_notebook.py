@@ -1,0 +1,31 @@
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from genscl_lite.lessons.exercises import ParameterError, check, checked_parameters
+
+
+@pytest.mark.parametrize("answer, verdict", [
+    (np.ones(3), "correct on 1 case"), (torch.ones(3, requires_grad=True), "correct on 1 case"), ([1, 1, 1], "correct on 1 case"),
+    (np.ones(4), r"not yet. Case 1 of 1 gives values of shape \(4,\), first 1, expected values of shape \(3,\), first 1"),
+    (np.zeros(0), "gives values of shape"), (None, "gives None"), ("x", "gives 'x'"), (2 * np.ones(3), "first 2, expected"),
+])  # fmt: skip
+def test_answers_of_any_kind_get_a_verdict(answer, verdict, capsys):
+    must = np.ones(3)
+    must.flags.writeable = False
+    check(lambda _: answer, [(0,)], lambda _: must, why="it is so")
+    assert re.search(verdict, capsys.readouterr().out)
+
+
+def test_an_error_in_an_answer_is_told_and_stops_nothing(capsys):
+    check(lambda x: 1 / x, [(0,)], lambda x: 0, why="it is so")
+    assert "raises ZeroDivisionError" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("error", [ValueError, FileNotFoundError])
+def test_a_wrong_parameter_is_one_line(error):
+    with pytest.raises(ParameterError, match="too small") as raised, checked_parameters():
+        raise error("epochs: too small")
+    assert raised.value._render_traceback_() == ["ParameterError: epochs: too small"]

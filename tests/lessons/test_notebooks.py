@@ -1,0 +1,126 @@
+"""What the committed notebooks promise: clean outputs, exercises that can be solved, parameters that are checked."""
+
+import ast
+import contextlib
+import io
+import json
+import re
+
+import matplotlib
+import pytest
+import torch
+from matplotlib import pyplot as plt
+
+from genscl_lite.lessons.exercises import ParameterError
+from genscl_lite.lessons.thumbnails import thumbnail
+from genscl_lite.runs.paths import NOTEBOOKS, PROJECT
+
+PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
+NAMES = [path.stem for path in PATHS]
+WRONG = {"int": -1, "float": -1.0, "bool": "no such thing", "str": "no such thing", "list": [-1], "dict": {"no such": 0}}
+ANY_NAME = ("out", "table", "figure")
+"""Where a notebook writes: any file or folder will do."""
+
+
+def read(name):
+    return json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())["cells"]
+
+
+def source(cell):
+    return "".join(cell["source"])
+
+
+def tags(cell):
+    return cell["metadata"].get("tags", [])
+
+
+def code_of(name):
+    return [cell for cell in read(name) if cell["cell_type"] == "code"]
+
+
+def prose_of(name):
+    return "\n".join(source(cell) for cell in read(name) if cell["cell_type"] == "markdown")
+
+
+def run(cells, monkeypatch):
+    """Execute cells one after another, as a kernel started in the notebook's folder does; return what they print."""
+    monkeypatch.chdir(NOTEBOOKS)
+    matplotlib.use("agg")
+    printed, names = io.StringIO(), {"__name__": "__main__"}
+    with contextlib.redirect_stdout(printed):
+        for text in cells:
+            exec(compile(text, "cell", "exec"), names)
+    plt.close("all")
+    torch.set_num_threads(1)  # as tests/conftest.py has it; UMAP sets another number
+    return printed.getvalue()
+
+
+def test_there_are_nine_in_order():
+    assert [name[:2] for name in NAMES] == [f"{k:02d}" for k in range(1, 10)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_outputs_are_those_of_one_run_and_plain(name):
+    assert (NOTEBOOKS / f"{name}.ipynb").stat().st_size < 500_000
+    cells = code_of(name)
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert not [output for output in outputs if output.get("name") == "stderr" or output["output_type"] == "error"]
+    kinds = {kind for output in outputs for kind in output.get("data", {})}
+    assert "image/png" in kinds and kinds <= {"image/png", "text/plain", "text/html", "text/markdown"}
+    assert "/tmp/" not in json.dumps([cell["outputs"] for cell in cells]).replace("/tmp/genscl", "")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_anatomy(name):
+    prose = prose_of(name)
+    assert re.match(rf"# {name[:2]} · .+\n\n\*\*.+\?\*\*\n", prose)  # a title and one question
+    for heading in ("You will be able to", "## Parameters", "## Exercise", "## Take away"):
+        assert heading in prose
+    for target in re.findall(r"\]\(([^)#]+)\)", prose):
+        assert target.startswith("https://") or (NOTEBOOKS / target).exists(), target
+    assert thumbnail(NOTEBOOKS / f"{name}.ipynb").width == 320 and (NOTEBOOKS / "thumbnails" / f"{name}.png").exists()
+    assert f"]({name}.ipynb)" in (NOTEBOOKS / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_exercises_have_an_answer_that_its_check_accepts(name, monkeypatch):
+    cells = code_of(name)
+    answers = re.findall(r"<summary>Answer</summary>\n\n```python\n(.*?)```\n.*?</details>", prose_of(name), re.DOTALL)
+    exercises = [k for k, cell in enumerate(cells) if "exercise" in tags(cell)]
+    assert len(answers) == len(exercises) >= 1
+    for k in exercises:
+        assert "raise NotImplementedError" in source(cells[k])
+    unsolved = "".join("".join(output.get("text", "")) for cell in cells for output in cell["outputs"])
+    assert unsolved.count("not solved yet") == len(exercises)
+
+    texts = [source(cell) for cell in cells]
+    for k, answer in zip(exercises, answers, strict=True):
+        texts[k] = answer
+    printed = run(texts[: exercises[-1] + 2], monkeypatch)
+    assert printed.count(": correct on ") == len(exercises) and "not yet" not in printed, printed
+
+
+def parameters_of(name):
+    [cell] = [cell for cell in code_of(name) if "parameters" in tags(cell)]
+    return {line.target.id: line.annotation.id for line in ast.parse(source(cell)).body}
+
+
+@pytest.mark.parametrize("name, parameter", [(n, p) for n in NAMES for p in parameters_of(n) if p not in ANY_NAME])
+def test_a_wrong_parameter_stops_the_notebook_with_one_line(name, parameter, monkeypatch):
+    cells = code_of(name)
+    [at] = [k for k, cell in enumerate(cells) if "parameters" in tags(cell)]
+    wrong = f"{parameter} = {WRONG[parameters_of(name)[parameter]]!r}"
+    checked = next(k for k, cell in enumerate(cells) if k > at and "checked_parameters" in source(cell))
+    texts = [source(cell) for cell in cells]
+    with pytest.raises(ParameterError) as stopped:
+        run([*texts[: at + 1], wrong, *texts[at + 1 : checked + 1]], monkeypatch)
+    [line] = stopped.value._render_traceback_()
+    assert parameter in line and "\n" not in line
+
+
+def test_the_map_has_a_line_for_each():
+    text = (NOTEBOOKS / "README.md").read_text()
+    for name in NAMES:
+        assert f"(thumbnails/{name}.png)" in text
+    assert "notebooks/README.md" in (PROJECT / "README.md").read_text()

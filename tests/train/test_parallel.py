@@ -1,0 +1,128 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from genscl_lite.runs.paths import PROJECT
+from genscl_lite.train import processes, run_folder
+from genscl_lite.train.loop import pretrain
+from tests.conftest import QUICK
+from tests.train.parallel_training import CASES, train
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """The same runs in one process and in two."""
+    out = tmp_path_factory.mktemp("parallel")
+    command = [*TORCHRUN, "tests/train/parallel_training.py", str(out / "two")]
+    run = subprocess.run(command, cwd=PROJECT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    train(out / "one", torch.device("cpu"))
+    return out
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_train_to_the_weights_of_one(case, both):
+    """BatchNorm's statistics, the average over weights and the queue among them."""
+    one, two = (run_folder.read_checkpoint(both / processes / case / "checkpoint.pt") for processes in ("one", "two"))
+    compared = 0
+    for part in one["parts"].keys() - {"optimizer"}:
+        for name, value in one["parts"][part].items():
+            if isinstance(value, torch.Tensor):
+                assert torch.allclose(value.double(), two["parts"][part][name].double(), atol=1e-5), (part, name)
+                compared += value.numel()
+    assert compared > 70_000
+    assert torch.equal(one["random"]["generator"], two["random"]["generator"])
+    logs = [pd.read_csv(both / processes / case / "log.csv").drop(columns=["seconds", "images_per_second"])
+            for processes in ("one", "two")]  # fmt: skip
+    pd.testing.assert_frame_equal(*logs, atol=1e-4)
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused(quick, digits, monkeypatch):
+    monkeypatch.setattr(processes, "processes", lambda: 4)
+    with pytest.raises(ValueError, match="batch_size: 30 images cannot be shared out evenly among 4 processes"):
+        pretrain(quick(batch_size=50), digits)
+
+
+def test_views_keep_their_order(monkeypatch):
+    rows = torch.arange(12).reshape(12, 1)  # two views of six images
+    monkeypatch.setattr(processes, "processes", lambda: 3)
+    monkeypatch.setattr(processes, "rank", lambda: 1)
+    assert processes.keep_own(rows, views=2).flatten().tolist() == [2, 3, 8, 9]
+    monkeypatch.setattr(processes, "gather_rows", lambda own: torch.tensor([0, 1, 6, 7, 2, 3, 8, 9, 4, 5, 10, 11]).reshape(12, 1))
+    assert torch.equal(processes.gather_views(rows[:4], views=2), rows)
+
+
+def test_batch_norm_of_one_process_is_torchs(monkeypatch):
+    """With one process its plain operations give what torch's kernel gives, gradients and running statistics too."""
+    monkeypatch.setattr(processes, "add_over_processes", lambda tensor: tensor)
+    for momentum in (0.1, None):
+        theirs, ours = nn.BatchNorm2d(3, momentum=momentum), nn.BatchNorm2d(3, momentum=momentum)
+        ours.__class__ = processes.SynchronizedBatchNorm
+        for _ in range(2):
+            images = torch.randn(5, 3, 4, 4, requires_grad=True)
+            outputs = [layer(images) for layer in (ours, theirs)]
+            gradients = [torch.autograd.grad(output.pow(3).sum(), [images, layer.weight, layer.bias])
+                         for output, layer in zip(outputs, (ours, theirs), strict=True)]  # fmt: skip
+            assert torch.allclose(*outputs, atol=1e-5)
+            assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-4) for a, b in zip(*gradients, strict=True))
+        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(),
+                                                                 strict=True))  # fmt: skip
+        assert torch.allclose(ours.eval()(images), theirs.eval()(images), atol=1e-5)
+
+
+@pytest.fixture
+def preset(tmp_path):
+    path = tmp_path / "quick.yaml"
+    path.write_text(yaml.safe_dump(QUICK | {"min_accuracy": 0.0, "learning_rate": 0.05, "epochs": 12, "eval_every": 12}))
+    return str(path)
+
+
+def train_rows(preset, out, *words, start=subprocess.run, **options):
+    command = [*TORCHRUN, *words, "-m", "genscl_lite", "train", preset, "--only", "supcon", "--out", str(out)]
+    return start(command, cwd=PROJECT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_one_of_two_processes_is_killed_and_the_run_goes_on(preset, tmp_path):
+    """torchrun starts both again, they go on from the checkpoint, and the end is that of an undisturbed run."""
+    undisturbed = train_rows(preset, tmp_path / "whole", timeout=200)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    assert "supcon, seed 0" in undisturbed.stdout and "| SupCon | 12 | 1 |" in undisturbed.stdout
+    process = train_rows(preset, tmp_path / "killed", "--max-restarts", "1", start=subprocess.Popen)
+    checkpoint = tmp_path / "killed" / "supcon" / "seed0" / "checkpoint.pt"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    begun = run_folder.read_checkpoint(checkpoint)["progress"]["epoch"]
+    os.kill(workers(process.pid)[-1], signal.SIGKILL)
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    assert begun < 12
+    one, two = (run_folder.read_checkpoint(tmp_path / out / "supcon" / "seed0" / "checkpoint.pt") for out in ("whole", "killed"))
+    for name, value in one["parts"]["model"].items():
+        assert torch.allclose(value.double(), two["parts"]["model"][name].double(), atol=1e-5), name
+    assert two["progress"]["epoch"] == 12 and (tmp_path / "killed" / "supcon" / "seed0" / "summary.json").exists()
+
+
+def workers(parent):
+    """Return the processes a process has started, by their numbers."""
+    found = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True, check=True)
+    return sorted(int(line) for line in found.stdout.split())
+
+
+def test_wrong_requests_are_one_line(preset, tmp_path):
+    command = [sys.executable, "-m", "genscl_lite", "train", preset, "--only", "supcom"]
+    run = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+    assert run.returncode == 2 and run.stderr.startswith("error: only: 'supcom' is unknown (did you mean 'supcon'?)")
+    assert run.stderr.count("\n") == 1 and not run.stdout
