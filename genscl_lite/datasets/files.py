@@ -28,7 +28,9 @@ def locked(folder: str | Path, wait: float = 0):
                 left_over.unlink()
             yield
     except Timeout:
-        raise RunFolderError(f"{folder}: another run is working in this folder; wait for it or choose another") from None
+        raise RunFolderError(
+            f"{folder}: another run is working in this folder; wait for it or choose another"
+        ) from None
 
 
 @contextmanager

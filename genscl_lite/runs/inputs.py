@@ -8,8 +8,8 @@ from PIL import Image
 from torch import Tensor
 
 from genscl_lite._checks import require_whole
-from genscl_lite.datasets.decoding import centre_crop, chunks, read_rgb, to_gray
-from genscl_lite.datasets.imagefiles import ImageFiles
+from genscl_lite.datasets.images import centre_crop, chunks, read_rgb, to_gray
+from genscl_lite.datasets.images import ImageFiles
 
 Images = Tensor | ImageFiles | Sequence[str | Path | Image.Image]
 PIXELS = 2**22

@@ -20,8 +20,8 @@ import torch
 from papermill.exceptions import PapermillExecutionError
 
 from genscl_lite.datasets import files
-from genscl_lite.datasets.folder import load_data
-from genscl_lite.datasets.folderscan import scan_folder
+from genscl_lite.datasets import load_data
+from genscl_lite.datasets.folder import scan_folder
 from genscl_lite.lessons.exercises import UNSOLVED
 from genscl_lite.runs.paths import NOTEBOOKS
 from genscl_lite.runs.plan import Job, make_parser, read_presets, read_request, relative

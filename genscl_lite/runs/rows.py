@@ -11,7 +11,7 @@ from dataclasses import asdict
 
 import torch.distributed as dist
 
-from genscl_lite.datasets.folder import load_data
+from genscl_lite.datasets import load_data
 from genscl_lite.runs.finish import finish_run
 from genscl_lite.runs.plan import Job, Request, make_parser, read_request
 from genscl_lite.runs.progress import progress_line

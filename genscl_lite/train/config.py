@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 
 from genscl_lite._checks import nearest, require_choice
-from genscl_lite.datasets import DATASETS
+from genscl_lite.datasets import check_dataset
 from genscl_lite.losses import SIMILARITIES, WEIGHTINGS
 from genscl_lite.mixing import MIXINGS
 from genscl_lite.train.augment import AUGMENTATIONS
@@ -23,7 +23,6 @@ def teacher_method(parameters: dict) -> str:
 
 
 CHOICES = {
-    "dataset": (*DATASETS, "folder", "custom"),
     "on_bad_image": ("stop", "skip"),
     "resident": ("auto", "always", "never"),
     "method": tuple(METHODS),
@@ -111,6 +110,7 @@ class TrainConfig:
             object.__setattr__(self, field.name, check_type(field.name, getattr(self, field.name), field.type))
         for name, choices in CHOICES.items():
             require_choice(name, getattr(self, name), choices)
+        check_dataset(self.dataset)
         check_arch(self.arch)
         for name in ABOVE_ZERO + ZERO_OR_MORE:
             value = getattr(self, name)

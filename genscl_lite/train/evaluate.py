@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from genscl_lite.datasets import Dataset
-from genscl_lite.datasets.imagefiles import ImageFiles
+from genscl_lite.datasets.images import ImageFiles
 from genscl_lite.train.augment import Augment, as_unit_float
 
 FEATURES_HELD = 2**16

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from genscl_lite.datasets import Dataset
-from genscl_lite.datasets.distributions import read_distributions, some
+from genscl_lite.datasets.distributions import first_few, read_distributions
 from genscl_lite.distillation import Teacher
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.methods import METHODS
@@ -139,4 +139,4 @@ def check_classes(teacher: str, theirs: list[str] | tuple[str, ...], dataset: Da
         return
     different = [f"{c}: {a} there, {b} here" for c, (a, b) in enumerate(zip(theirs, dataset.class_names, strict=True)) if a != b]
     if different:
-        raise ValueError(f"teacher: {teacher} has other classes, or another order: {some(different, 3)}")
+        raise ValueError(f"teacher: {teacher} has other classes, or another order: {first_few(different, 3)}")

@@ -26,12 +26,12 @@ def test_rows_and_columns_come_in_any_order(tmp_path):
     (1, "train\\dog\\1.png,0,0,1", r"line 2: .* is none of the image files \(write / for"),
     (4, "train/dog/1.png,0,0.2,0.8", "line 5: train/dog/1.png had a row already, line 2"),
     (4, "", "1 of 2 training files have no row: train/cat/1.png"),
-    (4, "train/cat/1.png,0.25,0.5,0.2511", "line 5, train/cat/1.png: expected finite .* sum 1, got sum 1.0011"),
-    (4, "train/cat/1.png,-0.5,0.5,1", "line 5, train/cat/1.png: expected finite .* smallest -0.5"),
-    (4, "train/cat/1.png,nan,0.5,0.5", "line 5, train/cat/1.png: expected finite .* got sum nan"),
-    (4, "train/cat/1.png,0.5,0.5", "line 5, train/cat/1.png: expected 3 numbers, got 2"),
-    (4, "train/cat/1.png,0.5,half,0", "line 5, train/cat/1.png: could not convert string to float: 'half'"),
-    (3, "val/cat/1.png,2,0,0", "line 4, val/cat/1.png: expected finite"),
+    (4, "train/cat/1.png,0.25,0.5,0.2511", "line 5, train/cat/1.png: expected 3 finite .* sum 1, got 0.5, 0.2511, 0.25 .sum 1.0011."),
+    (4, "train/cat/1.png,-0.5,0.5,1", "line 5, train/cat/1.png: expected 3 finite .* got 0.5, 1, -0.5 .sum 1."),
+    (4, "train/cat/1.png,nan,0.5,0.5", "line 5, train/cat/1.png: expected 3 finite .* got 0.5, 0.5, nan .sum nan."),
+    (4, "train/cat/1.png,0.5,0.5", "line 5, train/cat/1.png: expected 3 finite .* got 0.5, , 0.5 .sum nan."),
+    (4, "train/cat/1.png,0.5,half,0", "line 5, train/cat/1.png: expected 3 finite .* got half, 0, 0.5 .sum nan."),
+    (3, "val/cat/1.png,2,0,0", "line 4, val/cat/1.png: expected 3 finite"),
 ])  # fmt: skip
 def test_what_is_wrong_is_named_by_file_and_line(tmp_path, line, change, message):
     with pytest.raises(ValueError, match=r"distributions: .*soft.csv.*" + message):

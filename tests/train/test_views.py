@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genscl_lite.datasets.imagefiles import ImageFiles
+from genscl_lite.datasets.images import ImageFiles
 from genscl_lite.mixing import mix
 from genscl_lite.train import batches
 from genscl_lite.train.augment import AUGMENTATIONS, build_augment

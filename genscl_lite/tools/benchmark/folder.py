@@ -16,8 +16,8 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from genscl_lite.datasets import files
-from genscl_lite.datasets.decoding import default_workers
-from genscl_lite.datasets.imagefiles import ImageFiles
+from genscl_lite.datasets.images import default_workers
+from genscl_lite.datasets.images import ImageFiles
 from genscl_lite.runs.machine import machine
 from genscl_lite.tools.benchmark.timing import seconds_in_turns
 

@@ -4,10 +4,8 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from genscl_lite.datasets import files
-from genscl_lite.datasets.decoding import decode_resident, read_rgb
-from genscl_lite.datasets.imagefiles import ImageFiles
-from genscl_lite.tools.benchmark import timing
+from genscl_lite.datasets.folder import decode_resident
+from genscl_lite.datasets.images import ImageFiles, read_rgb
 from tests.folders import add_corrupt, make_digit_folder
 
 INDEX = torch.randperm(24, generator=torch.Generator().manual_seed(0)).reshape(6, 4)
@@ -82,8 +80,8 @@ def test_the_processes_stay_for_the_next_epoch(images):
 
     def processes():
         list(some.random_crops(INDEX, **EPOCH))
-        [workers] = some._idle.values()
-        return [process.pid for process in workers.loader._iterator._workers]
+        [loader] = some._idle.values()
+        return [process.pid for process in loader._iterator._workers]
 
     first = processes()
     assert len(first) == 2 and processes() == first
@@ -162,14 +160,3 @@ def test_a_file_that_breaks_later_is_named(tmp_path, workers):
         list(images.random_crops([torch.tensor([0])], **EPOCH))
     with pytest.raises(ValueError, match="^[^\n]*cut.png: cannot be read: image file is truncated$"):
         list(images.split(3))
-
-
-def test_the_benchmark_of_a_folder_runs(digits, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("genscl_lite.tools.benchmark.folder.SIZE", 16)
-    monkeypatch.setattr("genscl_lite.tools.benchmark.folder.SECONDS", 0)
-    arguments = ["folder", "--folder", str(digits[0]), "--workers", "0", "--out", str(tmp_path)]
-    assert timing.main(arguments) == 0
-    printed = capsys.readouterr().out
-    written = files.read_json(tmp_path / "folder.json")
-    assert "24 images, 0 processes" in printed and "| ours, 2 views |" in printed and "| 1.00 |" in printed
-    assert [record["images"] for record in written["records"]] == [24] * 3 and not written["generated"] and written["device"]

@@ -1,0 +1,311 @@
+"""Image files: decoded to RGB, cropped by torchvision, read by torch's DataLoader as they are needed."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from genscl_lite._checks import require_whole
+
+CHUNK = 64
+"""Images that a process decodes for one answer."""
+
+
+def read_rgb(path: str | Path | Image.Image) -> Tensor:
+    """Decode an image file whole: uint8 RGB (3, H, W), turned upright as its EXIF orientation says. So does a
+    PIL image.
+
+    Transparent pixels are laid over white; 16 bits of gray become 8; palette, gray and CMYK become RGB as PIL
+    does it.
+
+    Differs: torchvision's ImageFolder drops transparency, cuts 16 bits of gray at 255 and does not turn.
+
+    Raises:
+        ValueError: the file is missing, truncated, no image, or has pixels of unknown range (floating point).
+
+    >>> read_rgb("missing.jpg")
+    Traceback (most recent call last):
+    ValueError: missing.jpg: cannot be read: [Errno 2] No such file or directory: ...
+    """
+    try:
+        if isinstance(path, Image.Image):
+            return F.pil_to_tensor(_to_rgb(ImageOps.exif_transpose(path)))
+        with Image.open(path) as image:
+            ImageOps.exif_transpose(image, in_place=True)
+            return F.pil_to_tensor(_to_rgb(image))
+    except MemoryError:
+        raise
+    except Exception as error:  # PIL's decoders meet broken files with errors of many types
+        what = "no image of a known format" if isinstance(error, UnidentifiedImageError) else error
+        raise ValueError(f"{path}: cannot be read: {what}") from None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    if image.mode == "F":
+        raise ValueError("floating point pixels, whose range is unknown")
+    if image.mode.startswith("I"):
+        gray = np.asarray(image).astype(np.float64).clip(0, 65535) / 257
+        image = Image.fromarray(np.round(gray).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def centre_crop(image: Tensor, size: int) -> Tensor:
+    """Resize the shorter side of a uint8 (3, H, W) image to ``size`` (antialiased) and cut out the middle.
+
+    >>> centre_crop(torch.full((3, 40, 60), 7, dtype=torch.uint8), 16).shape
+    torch.Size([3, 16, 16])
+    """
+    return F.center_crop(F.resize(image, [size], antialias=True), [size, size])
+
+
+def default_workers() -> int:
+    """Return how many processes decode where nothing else is said: one for each core that may be used, at
+    most 16."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(16, cores)
+
+
+def chunks(items: Sequence, length: int) -> list[Sequence]:
+    """Cut into pieces of ``length``; the last may be shorter.
+
+    >>> chunks("abcde", 2)
+    ['ab', 'cd', 'e']
+    """
+    return [items[start : start + length] for start in range(0, len(items), length)]
+
+
+# What worker processes are asked for: a batch at a time
+
+
+@dataclass(frozen=True)
+class CentreCrops:
+    """Asked for some files: uint8 (n, 3, size, size) of those that can be read, and file -> what is wrong
+    with others."""
+
+    root: Path
+    size: int
+
+    def __getitems__(self, files: Sequence[str]) -> tuple[Tensor, dict[str, str]]:
+        images, bad = [torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)], {}
+        for file in files:
+            try:
+                images.append(centre_crop(read_rgb(self.root / file), self.size)[None])
+            except ValueError as error:
+                bad[file] = str(error).removeprefix(f"{self.root / file}: cannot be read: ")
+        return torch.cat(images), bad
+
+
+@dataclass(frozen=True)
+class RandomCrops:
+    """Asked for (seed, epoch, step, row, file) of each image: V crops of each, uint8 (V, n, 3, size, size).
+
+    torchvision draws an image's crops from (seed, epoch, step, row). So they do not depend on the process
+    that makes them, nor on where an epoch is begun again. A ValueError is returned, as a loader would wrap a
+    raised one.
+    """
+
+    root: Path
+    size: int
+    views: int
+    scale: tuple[float, float]
+    ratio: tuple[float, float]
+
+    def __getitems__(self, wanted: Sequence[tuple[int, int, int, int, str]]) -> Tensor | ValueError:
+        crop = v2.RandomResizedCrop(self.size, self.scale, self.ratio)
+        crops = torch.empty(self.views, len(wanted), 3, self.size, self.size, dtype=torch.uint8)
+        with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's global generator
+            for i, (*draw, file) in enumerate(wanted):
+                try:
+                    image = read_rgb(self.root / file)
+                except ValueError as error:
+                    return error
+                seed = np.random.SeedSequence(draw).generate_state(1, np.uint64)[0]
+                torch.default_generator.manual_seed(int(seed))
+                for view in crops:
+                    view[i] = crop(image)
+        return crops
+
+
+class _Batches:
+    """A batch sampler whose batches can be exchanged, so that worker processes stay from epoch to epoch."""
+
+    def __init__(self, batches: Iterable[Sequence]):
+        self.batches = batches
+
+    def __iter__(self):
+        return iter(self.batches)
+
+
+def load(asked, batches: Iterable[Sequence], workers: int | None, keep: bool = False) -> DataLoader:
+    """Return a DataLoader that gives ``asked.__getitems__(batch)`` for each batch, in order, by ``workers``
+    processes.
+
+    Args:
+        asked: ``CentreCrops``, ``RandomCrops`` or another with ``__getitems__``.
+        batches: of what is asked for.
+        workers: number of processes; 0 works in this one, None: ``default_workers()``.
+        keep: let the processes live on; then ``loader.batch_sampler.batches`` may be exchanged.
+    """
+    workers = resolve_workers(workers)
+    return DataLoader(
+        asked,
+        batch_sampler=_Batches(batches),
+        collate_fn=_as_it_is,
+        num_workers=workers,
+        persistent_workers=keep and workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # torch's global one is left alone
+    )
+
+
+def resolve_workers(workers: int | None) -> int:
+    """Return the number given, or the default for None."""
+    if workers is None:
+        return default_workers()
+    require_whole("workers", workers, least=0)
+    return workers
+
+
+def _as_it_is(answer):
+    return answer
+
+
+# Images that stay in their files
+
+
+class ImageFiles:
+    """N images that stay in files and are decoded as they are needed; stands where a tensor of images would.
+
+    ``images[index]`` with a slice, a list or a tensor of indices is again ``ImageFiles``,
+    ``images.split(rows)`` gives centre crops in order, ``images.random_crops(...)`` batches to train on, all
+    uint8 and on ``images.device``.
+
+    Args:
+        root: folder that the files are relative to.
+        files: N paths.
+        size: height and width of what they become, in pixels.
+        workers: processes that decode; 0 decodes in this one, None: ``default_workers()``.
+        device: where pixels are put.
+
+    >>> images = ImageFiles("photos", ["cat/1.jpg", "cat/2.jpg", "dog/1.jpg"], size=224)
+    >>> images.shape, images[1:].files
+    ((3, 3, 224, 224), ('cat/2.jpg', 'dog/1.jpg'))
+    """
+
+    dtype = torch.uint8
+
+    def __init__(
+        self, root: str | Path, files: Sequence[str], size: int, *, workers: int | None = None,
+        device: torch.device | str = "cpu",
+    ):
+        require_whole("size", size)
+        self.root, self.files, self.size = Path(root), tuple(str(file) for file in files), size
+        self.workers, self.device = resolve_workers(workers), torch.device(device)
+        self._idle: dict[RandomCrops, DataLoader] = {}
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return len(self), 3, self.size, self.size
+
+    def __getitem__(self, index: slice | Sequence[int] | Tensor) -> "ImageFiles":
+        indices = index.cpu().numpy() if isinstance(index, Tensor) else index
+        files = np.array(self.files, dtype=object)[indices]
+        return ImageFiles(self.root, tuple(files), self.size, workers=self.workers, device=self.device)
+
+    def to(self, device: torch.device | str) -> "ImageFiles":
+        """Return the same images, whose pixels will be put on ``device``."""
+        return ImageFiles(self.root, self.files, self.size, workers=self.workers, device=device)
+
+    def split(self, rows: int) -> Iterator[Tensor]:
+        """Give centre crops of all images in order, (rows, 3, size, size) at a time; the last part may be
+        smaller.
+
+        Raises:
+            ValueError: a file cannot be read.
+        """
+        require_whole("rows", rows)
+        parts = [chunks(part, CHUNK) for part in chunks(self.files, rows)]
+        pieces = [piece for part in parts for piece in part]
+        decoded = iter(load(CentreCrops(self.root, self.size), pieces, min(self.workers, len(pieces))))
+        for part in parts:
+            images = []
+            for _ in part:
+                readable, bad = next(decoded)
+                for file, what in bad.items():
+                    raise ValueError(f"{self.root / file}: cannot be read: {what}")
+                images.append(readable.to(self.device, non_blocking=True))
+            yield torch.cat(images)
+
+    def random_crops(
+        self, index: Tensor | Sequence[Tensor], *, seed: int, epoch: int, first_step: int = 0, views: int = 2,
+        scale: tuple[float, float] = (0.2, 1.0), ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        rows: slice = slice(None),
+    ) -> Iterator[Tensor]:
+        """Give batches of random crops, each image decoded once for all its views.
+
+        A crop depends on (seed, epoch, step, row) and its image alone. Crops are those of torchvision's
+        RandomResizedCrop, antialiased. The processes stay for the next epoch.
+
+        Args:
+            index: (steps, B) indices of images, or a sequence of (B,) where batches differ in size.
+            seed, epoch: what the crops are drawn from, with step and row; 0 or more.
+            first_step: the step to begin with.
+            views: V.
+            scale: smallest and largest area of a crop, as shares of the image.
+            ratio: smallest and largest width / height of a crop.
+            rows: of each batch, which part is wanted.
+
+        Yields:
+            uint8 (V, B, 3, size, size) of steps first_step, first_step + 1, ...
+
+        Raises:
+            ValueError: a number is out of range, or a file cannot be read.
+        """
+        require_whole("views", views)
+        for name, number in (("seed", seed), ("epoch", epoch), ("first_step", first_step)):
+            require_whole(name, number, least=0)
+        _check_range("scale", scale, 1.0)
+        _check_range("ratio", ratio, float("inf"))
+        for batch in index:
+            if len(batch) and not 0 <= int(batch.min()) <= int(batch.max()) < len(self):
+                raise ValueError(f"index: expected numbers from 0 to {len(self) - 1}, "
+                                 f"got {int(batch.min())} to {int(batch.max())}")
+
+        def wanted(step: int) -> list[tuple[int, int, int, int, str]]:
+            numbered = list(enumerate(index[step].tolist()))[rows]
+            return [(seed, epoch, step, row, self.files[i]) for row, i in numbered]
+
+        batches = (wanted(step) for step in range(first_step, len(index)))
+        return self._crop(RandomCrops(self.root, self.size, views, tuple(scale), tuple(ratio)), batches)
+
+    def _crop(self, crops: RandomCrops, batches: Iterable[Sequence]) -> Iterator[Tensor]:
+        loader = self._idle.pop(crops, None) or load(crops, (), self.workers, keep=True)
+        loader.batch_sampler.batches = batches
+        for answer in loader:
+            if isinstance(answer, ValueError):
+                raise answer
+            yield answer.to(self.device, non_blocking=True)
+        self._idle = {crops: loader}  # only a loader that came to its end: another may still be busy
+
+
+def _check_range(name: str, bounds: tuple[float, float], most: float) -> None:
+    low, high = bounds
+    if not 0 < low <= high <= most or high == float("inf"):
+        limit = f" of at most {most:g}" if most < float("inf") else ""
+        raise ValueError(f"{name}: expected two numbers above 0{limit}, the smaller first, got {bounds!r}")
