@@ -12,8 +12,10 @@ class Teacher:
     """Turn images into the label distributions softmax(logits / temperature) of a frozen classifier.
 
     Args:
-        classifier: a module from images to (N, C) logits; it is put into evaluation mode and never trained. It sees the
-            very images the student sees, after augmentation, normalization and mixing: wrap one that expects others.
+        classifier: a module from images to (N, C) logits; it is put into evaluation mode and never trained.
+            It sees the
+            very images the student sees, after augmentation, normalization and mixing: wrap one that expects
+                others.
         temperature: above 0; higher is softer.
         validate: check values too, which makes a GPU wait.
 
@@ -35,7 +37,8 @@ class Teacher:
         logits = self.classifier(images)
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
             shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise ValueError(f"classifier: expected logits of shape ({len(images)}, C) for {len(images)} images, got {shape}")
+            raise ValueError(f"classifier: expected logits of shape ({len(images)}, C) for "
+                             f"{len(images)} images, got {shape}")
         if self.validate and not torch.isfinite(logits).all():
             raise ValueError("classifier: its logits hold NaN or infinity")
         return F.softmax(logits.float() / self.temperature, dim=1)
@@ -52,8 +55,8 @@ def distilled_loss(
 ) -> LossParts:
     """Add up the generalized loss over several label distributions of each row: sum_t weight_t L(z, y_t).
 
-    The paper's choice is the (mixed) label and the teacher's distribution with weights (1, alpha), alpha = 1 in the
-    reference code. Weights (0, 1) learn from the teacher alone.
+    The paper's choice is the (mixed) label and the teacher's distribution with weights (1, alpha), alpha = 1
+    in the reference code. Weights (0, 1) learn from the teacher alone.
 
     Args:
         latents: (M, D).
@@ -84,7 +87,8 @@ def distilled_loss(
 
 
 def distilled_cross_entropy(logits: Tensor, targets: Tensor, target_weights: list[float]) -> LossParts:
-    """Compute the same sum for a plain classifier: sum_t weight_t CE(y_t, softmax(logits)), logits and targets (M, T, C).
+    """Compute the same sum for a plain classifier: sum_t weight_t CE(y_t, softmax(logits)), logits and
+    targets (M, T, C).
 
     Differs from Hinton et al. (arXiv 1503.02531): the student is not tempered, so there is no factor T^2; at
     temperature 1, the paper's value, both agree.
@@ -99,7 +103,8 @@ def distilled_cross_entropy(logits: Tensor, targets: Tensor, target_weights: lis
         if weight:
             loss = -(targets[:, t] * log_p).sum(dim=1).mean()
             entropy = torch.special.entr(targets[:, t]).sum(dim=1).mean()
-            total = add_parts(total, weight, LossParts(loss, entropy, loss.detach() - entropy, torch.zeros_like(entropy)))
+            parts = LossParts(loss, entropy, loss.detach() - entropy, torch.zeros_like(entropy))
+            total = add_parts(total, weight, parts)
     return total
 
 
@@ -113,7 +118,8 @@ def add_parts(total: LossParts | None, weight: float, parts: LossParts) -> LossP
 
 def _check_weights(targets: Tensor, target_weights: list[float]) -> None:
     if targets.ndim != 3 or targets.shape[1] != len(target_weights):
-        raise ValueError(f"targets: expected shape (M, {len(target_weights)}, C) for {len(target_weights)} weights, "
-                         f"got {tuple(targets.shape)}")
+        raise ValueError(f"targets: expected shape (M, {len(target_weights)}, C) for {len(target_weights)} "
+                         f"weights, got {tuple(targets.shape)}")
     if min(target_weights) < 0 or max(target_weights) == 0:
-        raise ValueError(f"target_weights: expected numbers >= 0, one of them above 0, got {list(target_weights)}")
+        raise ValueError("target_weights: expected numbers >= 0, one of them above 0, "
+                         f"got {list(target_weights)}")

@@ -1,7 +1,7 @@
 """Rows of all processes, with gradient: what a loss over pairs needs where a batch is spread over processes.
 
-torch's own all_gather has no gradient. Here each process's gradient with respect to all rows is summed over processes, and
-each keeps the part of its own rows.
+torch's own all_gather has no gradient. Here each process's gradient with respect to all rows is summed over
+processes, and each keeps the part of its own rows.
 """
 
 import torch
@@ -12,13 +12,17 @@ from torch import Tensor
 def require_group() -> None:
     """Raise ValueError unless torch.distributed is initialised."""
     if not (dist.is_available() and dist.is_initialized()):
-        raise ValueError("gather: torch.distributed is not initialised; call init_process_group first, or leave gather=False")
+        raise ValueError(
+            "gather: torch.distributed is not initialised; call init_process_group first, "
+            "or leave gather=False"
+        )
 
 
 def require_same_rows(name: str, tensor: Tensor) -> None:
     """Raise ValueError, on every process, unless all processes hold as many rows."""
-    rows = sum_over_processes(torch.nn.functional.one_hot(torch.tensor(dist.get_rank()), dist.get_world_size()).to(tensor.device)
-                              * len(tensor)).tolist()  # fmt: skip
+    mine = torch.zeros(dist.get_world_size(), dtype=torch.long, device=tensor.device)
+    mine[dist.get_rank()] = len(tensor)
+    rows = sum_over_processes(mine).tolist()
     if len(set(rows)) > 1:
         raise ValueError(f"{name}: expected as many rows on every process, got {rows}")
 
@@ -36,7 +40,8 @@ def sum_over_processes(tensor: Tensor) -> Tensor:
 
 
 def add_over_processes(tensor: Tensor) -> Tensor:
-    """Return the sum over processes, with gradient: what one process's sum does to the losses of all comes back to each."""
+    """Return the sum over processes, with gradient: what one process's sum does to the losses of all comes
+    back to each."""
     return _AddOverProcesses.apply(tensor)
 
 
@@ -55,7 +60,8 @@ class _GatherRows(torch.autograd.Function):
     def forward(ctx, tensor: Tensor) -> Tensor:
         ctx.rows = len(tensor)
         everything = tensor.new_empty(dist.get_world_size() * len(tensor), *tensor.shape[1:])
-        all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # its name before torch 2.14
+        # its name before torch 2.14 stands second
+        all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
         all_gather(everything, tensor.contiguous())
         return everything
 

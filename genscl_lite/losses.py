@@ -25,13 +25,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genscl_lite import _loss_checks
-from genscl_lite._checks import require_choice
-from genscl_lite._loss_checks import WEIGHTINGS as WEIGHTINGS
+from genscl_lite import _checks
+from genscl_lite._checks import SIMILARITIES as SIMILARITIES
+from genscl_lite._checks import WEIGHTINGS as WEIGHTINGS
 from genscl_lite.gather import gather_rows, sum_over_processes
-from genscl_lite.partition import choose_backend, log_partition
-from genscl_lite.similarities import SIMILARITIES as SIMILARITIES
-from genscl_lite.similarities import ByRows, ClassNumbers, Distributions, label_features
+from genscl_lite.streaming import (
+    ClassSimilarity,
+    FeatureSimilarity,
+    RowSimilarity,
+    label_features,
+    sum_log_partition,
+)
 
 
 class LossParts(NamedTuple):
@@ -50,7 +54,50 @@ class LossParts(NamedTuple):
     """Number of anchors (integer) that no contrast resembles."""
 
 
-def label_similarity(labels: Tensor, contrast_labels: Tensor | None = None, similarity: str = "cosine") -> Tensor:
+# The loss as the paper writes it: the backend "dense"
+
+
+def dense_loss(
+    z: Tensor, contrast_z: Tensor, attraction: Tensor, share: Tensor, tau: float, self_offset: int | None
+) -> tuple[Tensor, Tensor]:
+    """Return  - sum_i a_i sum_j w_ij log p_ij  from all scores at once, and (M,) log Z_i without gradient.
+
+    ``attraction`` (M,) is sum_j w_ij z_i . z_j and ``share`` (M,) is a_i, 1/M for a plain mean. Because
+    sum_j w_ij = 1 and p_ij = exp(z_i . z_j / tau) / Z_i with the partition function Z_i = sum_j exp(z_i . z_j
+    / tau),
+
+        - sum_j w_ij log p_ij  =  log Z_i  -  sum_j w_ij z_i . z_j / tau
+    """
+    scores = z @ contrast_z.T / tau  # (M, K): z_i . z_j / tau
+    if self_offset is not None:
+        scores.diagonal(self_offset).fill_(float("-inf"))  # an anchor is not its own contrast
+    log_partition = scores.logsumexp(dim=1)  # (M,): log Z_i
+    push = (share * log_partition).sum()  # away from all contrasts
+    pull = (share * attraction).sum() / tau  # towards those with similar labels
+    return push - pull, log_partition.detach()
+
+
+DENSE_UP_TO = 2**16
+"""Scores that "auto" computes at once; for more, blocks are quicker and smaller."""
+
+
+def choose_backend(backend: str, latents: Tensor, contrasts: int) -> str:
+    """Return the backend that "auto" means for these latents; ValueError for "fused" without CUDA."""
+    if backend == "fused" and latents.device.type != "cuda":
+        raise ValueError(
+            f"backend: 'fused' needs latents on a CUDA device, got {latents.device}; take 'streamed'"
+        )
+    if backend != "auto":
+        return backend
+    if len(latents) * contrasts <= DENSE_UP_TO:
+        return "dense"
+    half = latents.dtype in (torch.bfloat16, torch.float16)
+    return "fused" if half and latents.device.type == "cuda" else "streamed"
+
+
+def label_similarity(
+    labels: Tensor, contrast_labels: Tensor | None = None, similarity: str = "cosine"
+) -> Tensor:
     """Compare every label with every contrast label.
 
     cosine: y.y' / (|y| |y'|) (GenSCL, Eq. 1); inner_product: y.y'; bhattacharyya: sum_c sqrt(y_c y'_c).
@@ -70,13 +117,13 @@ def label_similarity(labels: Tensor, contrast_labels: Tensor | None = None, simi
     tensor([[1.0000, 0.7071],
             [0.7071, 1.0000]])
     """
-    _loss_checks.check_labels("labels", labels, len(labels))
+    _checks.check_labels("labels", labels, len(labels))
     if contrast_labels is None:
         contrast_labels = labels
     else:
-        _loss_checks.check_labels("contrast_labels", contrast_labels, len(contrast_labels))
-        _loss_checks.check_same_kind(labels, contrast_labels)
-    require_choice("similarity", similarity, SIMILARITIES)
+        _checks.check_labels("contrast_labels", contrast_labels, len(contrast_labels))
+        _checks.check_same_kind(labels, contrast_labels)
+    _checks.require_choice("similarity", similarity, SIMILARITIES)
     if labels.ndim == 1:
         return (labels[:, None] == contrast_labels[None, :]).float()
     with torch.autocast(labels.device.type, enabled=False):
@@ -105,39 +152,45 @@ def gen_supcon_loss(
     normalized:  L = mean_i - sum_{j in A(i)} w_ij log p_ij
     eq2:         L = mean_i - 1/|A(i)| sum_{j in A(i)} s_ij log p_ij    (GenSCL, Eq. 2)
 
-    One-hot labels and "normalized" give SupCon's L_out (SupCon, Eq. 2); a label of its own for each image gives
-    SimCLR's NT-Xent. Neither labels nor, in the streamed and fused backends, scores ever make an (M, K) matrix: memory
-    grows with M + K (see ``similarities`` and ``partition``).
+    One-hot labels and "normalized" give SupCon's L_out (SupCon, Eq. 2); a label of its own for each image
+    gives SimCLR's NT-Xent. Neither labels nor, in the streamed and fused backends, scores ever make an (M, K)
+    matrix: memory grows with M + K (see ``genscl_lite.streaming``).
 
-    Differs: the reference code computes "normalized" with ``base_temperature=0.07``; the paper's text prints eq2.
-    An anchor that no contrast resembles (W_i = 0, or so small that float32 could not divide by it, 1e-30) has nothing to
-    learn: "normalized" leaves it out of the mean, in eq2 it counts with its value, 0. Where all are left out the loss is 0.
+    Differs: the reference code computes "normalized" with ``base_temperature=0.07``; the paper's text prints
+    eq2. An anchor that no contrast resembles (W_i = 0, or below 1e-30, by which float32 could not divide) has
+    nothing
+    to learn: "normalized" leaves it out of the mean, in eq2 it counts with its value, 0. Where all are left
+    out the loss is 0.
 
     Args:
-        latents: (M, D), any length: normalized inside. Or (N, V, D), V views of N images; rows are then taken view by
-            view (row v*N + n), which matters only for ``weights``.
-        labels: (M, C) distributions (rows non-negative, summing to 1) or (M,) class numbers. With (N, V, D) latents:
-            (N, C) or (N,) shared by the views, or (N, V, C) / (N, V) for labels of each view; None: every image its
-            own class.
+        latents: (M, D), any length: normalized inside. Or (N, V, D), V views of N images; rows are then taken
+            view by view (row v*N + n), which matters only for ``weights``.
+        labels: (M, C) distributions (rows non-negative, summing to 1) or (M,) class numbers. With (N, V, D)
+            latents: (N, C) or (N,) shared by the views, or (N, V, C) / (N, V) for labels of each view; None:
+            every image its own class.
         contrast_latents: (K, D) keys, for instance this batch's and a queue's; none is left out as "self".
             Default: the batch itself, each row without itself.
         contrast_labels: (K, C) or (K,), of the same kind as ``labels``.
-        weights: (M, K) own label similarities s_ij >= 0, instead of any labels.
+        weights: (M, K) label similarities s_ij >= 0 of your own, instead of any labels.
         anchor_mask: (M,) bool, or (N, V): rows that are anchors; the others are contrasts only.
         temperature: tau > 0.
-        similarity: one of ``SIMILARITIES``, or a function from (rows, C) and (K, C) distributions to (rows, K) values
-            >= 0. Only for distributions. A function, ``weights`` and the entropies of ``return_parts`` are worked
-            through in blocks of rows: as slow as all pairs are, but never all in memory at once.
+        similarity: one of ``SIMILARITIES``, or a function from (rows, C) and (K, C) distributions to (rows,
+            K) values >= 0. Only for distributions. A function, ``weights`` and the entropies of
+            ``return_parts`` are
+            worked through in blocks of rows: as slow as all pairs are, but never all in memory at once.
         weighting: "normalized" or "eq2".
-        base_temperature: multiply the loss by temperature / base_temperature, as SupContrast and the reference code do.
-        backend: "dense" (all scores at once; the only one that can be differentiated twice), "streamed" (blocks of scores,
-            the gradient in the same pass), "fused" (CUDA, FlexAttention; half precision latents make the scores in half
-            precision) or "auto": dense for few scores, fused for half precision latents on CUDA, else streamed.
-        gather: contrast with the rows of all processes of torch.distributed, each of which gives as many. Every process
-            returns the loss of the whole batch, and its gradients are such that their mean over processes, which
-            DistributedDataParallel takes, is that of one process with all rows. Contrasts of a queue are gathered too,
-            unless ``gather="anchors"`` says that every process has given those of all;
-            ``weights`` have a column for each contrast of all processes, those of process 0 first.
+        base_temperature: multiply the loss by temperature / base_temperature, as SupContrast and the
+            reference code do.
+        backend: "dense" (all scores at once; the only one that can be differentiated twice), "streamed"
+            (blocks of scores, the gradient in the same pass), "fused" (CUDA, FlexAttention; half precision
+            latents make the scores in half precision) or "auto": dense for few scores, fused for half
+            precision latents on CUDA, else streamed.
+        gather: contrast with the rows of all processes of torch.distributed, each of which gives as many.
+            Every process returns the loss of the whole batch, and its gradients are such that their mean over
+            processes, which DistributedDataParallel takes, is that of one process with all rows. Contrasts of
+            a queue are gathered too. With ``gather="anchors"`` they are not: the contrasts you pass are
+            already those of all processes, only the anchors are shared out. ``weights`` have a column for
+            each contrast of all processes, those of process 0 first.
         validate: check values too (finite, non-negative, sums), which makes a GPU wait.
         return_parts: return ``LossParts`` instead of the loss.
 
@@ -152,67 +205,86 @@ def gen_supcon_loss(
     >>> bool(gen_supcon_loss(z, y) < gen_supcon_loss(z, y.flip(1)[[0, 2, 1, 3]]))
     True
     """
-    _loss_checks.check_options(temperature, similarity, weighting, base_temperature, backend, gather)
+    # What the caller gave, checked and brought to rows
+    _checks.check_options(temperature, similarity, weighting, base_temperature, backend, gather)
     gather_contrasts = gather and (gather != "anchors" or contrast_latents is None)
     if gather:
-        _loss_checks.check_processes(latents, contrast_latents, validate)
-    latents, labels, anchor_mask = _loss_checks.rows_of_views(latents, labels, anchor_mask, weights is None, gather)
-    _loss_checks.check_latents(latents, contrast_latents, validate)
-    _loss_checks.check_anchor_mask(anchor_mask, latents)
+        _checks.check_processes(latents, contrast_latents, validate)
+    given = latents, labels, anchor_mask
+    latents, labels, anchor_mask = _checks.rows_of_views(*given, labelled=weights is None, gather=gather)
+    _checks.check_latents(latents, contrast_latents, validate)
+    _checks.check_anchor_mask(anchor_mask, latents)
+    pairs = labels, contrast_labels, latents, contrast_latents
     if weights is not None:
-        _loss_checks.check_weights(weights, latents, contrast_latents, labels, contrast_labels, gather_contrasts, validate)
+        _checks.check_weights(weights, *pairs, gather_contrasts, validate)
     else:
-        labels, contrast_labels = _loss_checks.check_label_pair(labels, contrast_labels, latents, contrast_latents, validate)
+        labels, contrast_labels = _checks.check_label_pair(*pairs, validate)
 
     with torch.autocast(latents.device.type, enabled=False):
+        # Latents of unit length; contrast self_offset + i is anchor i itself, None: no contrast is an anchor
         dtype = torch.float64 if latents.dtype == torch.float64 else torch.float32
-        z = F.normalize(latents.to(dtype), dim=1)
-        contrast_z, own = (z, 0) if contrast_latents is None else (F.normalize(contrast_latents.to(dtype), dim=1), None)
+        z = contrast_z = F.normalize(latents.to(dtype), dim=1)  # (M, D)
+        self_offset = 0
+        if contrast_latents is not None:
+            contrast_z, self_offset = F.normalize(contrast_latents.to(dtype), dim=1), None  # (K, D)
         if gather_contrasts:
-            contrast_z, own = gather_rows(contrast_z), None if own is None else len(z) * torch.distributed.get_rank()
+            contrast_z = gather_rows(contrast_z)
+            self_offset = None if self_offset is None else len(z) * torch.distributed.get_rank()
             contrast_labels = None if weights is not None else gather_rows(contrast_labels)
         over_processes = sum_over_processes if gather else Tensor.detach
 
+        # Label similarities, of which sums over contrasts are all that is needed
+        size = len(z), len(contrast_z)  # M, K
         if weights is not None:
-            similar = ByRows(lambda rows: weights[rows].to(dtype), len(z), len(contrast_z), own)
+            similar = RowSimilarity(lambda rows: weights[rows].to(dtype), *size, self_offset)
         elif callable(similarity):
-            rows_of = _loss_checks.checked_function(similarity, labels, contrast_labels, validate)
-            similar = ByRows(lambda rows: rows_of(rows).to(dtype), len(z), len(contrast_z), own)
+            rows_of = _checks.checked_function(similarity, labels, contrast_labels, validate)
+            similar = RowSimilarity(lambda rows: rows_of(rows).to(dtype), *size, self_offset)
         elif labels.ndim == 1:
-            similar = ClassNumbers(labels, contrast_labels, own)
+            similar = ClassSimilarity(labels, contrast_labels, self_offset)
         else:
-            phi = label_features(labels.to(dtype), similarity)
-            contrast_phi = phi if contrast_labels is labels else label_features(contrast_labels.to(dtype), similarity)
-            similar = Distributions(phi, contrast_phi, own)
-        total, attraction = similar.sums(z, contrast_z)  # W_i, and sum_j w_ij z_i . z_j
-        anchors = torch.ones_like(total, dtype=torch.bool) if anchor_mask is None else anchor_mask
+            phi = label_features(labels.to(dtype), similarity)  # (M, C), with s_ij = phi_i . phi_j
+            same = contrast_labels is labels
+            contrast_phi = phi if same else label_features(contrast_labels.to(dtype), similarity)  # (K, C)
+            similar = FeatureSimilarity(phi, contrast_phi, self_offset)
+        total, attraction = similar.sums(z, contrast_z)  # both (M,): W_i, and sum_j w_ij z_i . z_j
 
+        # What each anchor counts in the mean: (M,)
+        anchors = torch.ones_like(total, dtype=torch.bool) if anchor_mask is None else anchor_mask
         counted = (total > 0) & anchors
         count = over_processes(counted.sum()).clamp(min=1)
         if weighting == "normalized":
             share = counted.to(dtype) / count
         else:
-            share = total * counted / (over_processes(anchors.sum()).clamp(min=1) * (len(contrast_z) - (own is not None)))
-        repulsion, logs = log_partition(z, contrast_z, share, temperature, own, choose_backend(backend, latents, len(contrast_z)),
-                                        latents.dtype)
-        loss = repulsion - (share * attraction).sum() / temperature
+            contrasts = len(contrast_z) - (self_offset is not None)  # |A(i)|
+            share = total * counted / (over_processes(anchors.sum()).clamp(min=1) * contrasts)
+
+        chosen = choose_backend(backend, latents, len(contrast_z))
+        if chosen == "dense":
+            loss, logs = dense_loss(z, contrast_z, attraction, share, temperature, self_offset)
+        else:
+            options = temperature, self_offset, chosen, latents.dtype
+            push, logs = sum_log_partition(z, contrast_z, share, *options)
+            loss = push - (share * attraction).sum() / temperature
         if base_temperature is not None:
             loss = loss * (temperature / base_temperature)
-        if gather:  # the value of all processes, with this process's gradient, as large as their mean needs it
+        if gather:  # the value of all processes; this process's gradient, as large as their mean needs it
             loss = sum_over_processes(loss) + torch.distributed.get_world_size() * (loss - loss.detach())
         if not return_parts:
             return loss
         with torch.no_grad():
             entropy = over_processes(torch.where(counted, similar.entropy(), 0).sum()) / count
-            cross_entropy = over_processes(torch.where(counted, logs - attraction / temperature, 0).sum()) / count
-            return LossParts(loss, entropy, cross_entropy - entropy, over_processes((anchors & ~counted).sum()))
+            losses = logs - attraction / temperature  # (M,): -sum_j w_ij log p_ij
+            cross_entropy = over_processes(torch.where(counted, losses, 0).sum()) / count
+            skipped = over_processes((anchors & ~counted).sum())
+            return LossParts(loss, entropy, cross_entropy - entropy, skipped)
 
 
 class GenSupConLoss(nn.Module):
     """``gen_supcon_loss`` as a module that keeps its options.
 
-    Called as SupContrast's ``SupConLoss`` is, with (N, V, D) latents and (N,) class numbers or none, and with all that
-    ``gen_supcon_loss`` takes beyond. Arguments and errors: see there.
+    Called as SupContrast's ``SupConLoss`` is, with (N, V, D) latents and (N,) class numbers or none, and with
+    all that ``gen_supcon_loss`` takes beyond. Arguments and errors: see there.
 
     >>> loss = GenSupConLoss(temperature=0.1)
     >>> z = torch.randn(8, 2, 16, generator=torch.Generator().manual_seed(0))  # 8 images, 2 views
@@ -232,23 +304,16 @@ class GenSupConLoss(nn.Module):
         return_parts: bool = False,
     ):
         super().__init__()
-        self.options = {"temperature": temperature, "similarity": similarity, "weighting": weighting,
-                        "base_temperature": base_temperature, "backend": backend, "gather": gather}  # fmt: skip
-        _loss_checks.check_options(**self.options)
-        self.options |= {"validate": validate, "return_parts": return_parts}
+        _checks.check_options(temperature, similarity, weighting, base_temperature, backend, gather)
+        self.options = {
+            "temperature": temperature, "similarity": similarity, "weighting": weighting,
+            "base_temperature": base_temperature, "backend": backend, "gather": gather,
+            "validate": validate, "return_parts": return_parts,
+        }
 
-    def forward(
-        self,
-        latents: Tensor,
-        labels: Tensor | None = None,
-        *,
-        contrast_latents: Tensor | None = None,
-        contrast_labels: Tensor | None = None,
-        weights: Tensor | None = None,
-        anchor_mask: Tensor | None = None,
-    ) -> Tensor | LossParts:
-        return gen_supcon_loss(latents, labels, contrast_latents=contrast_latents, contrast_labels=contrast_labels,
-                               weights=weights, anchor_mask=anchor_mask, **self.options)
+    def forward(self, latents: Tensor, labels: Tensor | None = None, **contrasts) -> Tensor | LossParts:
+        """Compute the loss; ``contrasts``: contrast_latents, contrast_labels, weights, anchor_mask."""
+        return gen_supcon_loss(latents, labels, **contrasts, **self.options)
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in self.options.items())

@@ -1,20 +1,19 @@
 """MixUp and CutMix: images and label distributions in, the same out.
 
-Both are one operation. A blend map b in [0, 1] of the size of an image says how much of each pixel comes from the image
-itself; the rest comes from a partner, drawn by a random permutation of the batch:
+Both are one operation. A blend map b in [0, 1] of the size of an image says how much of each pixel comes from
+the image itself; the rest comes from a partner, drawn by a random permutation of the batch:
 
     x' = b x + (1 - b) x[partner]        y' = lam y + (1 - lam) y[partner],   lam = mean of b
 
-MixUp (arXiv 1710.09412) has a constant map, CutMix (arXiv 1905.04899) a map with a hole. Because lam is the mean of the
-map, it is right also where CutMix's box is clipped at the border.
+MixUp (arXiv 1710.09412) has a constant map, CutMix (arXiv 1905.04899) a map with a hole. Because lam is the
+mean of the map, it is right also where CutMix's box is clipped at the border.
 
-``generator`` is drawn from on its own device; a CPU generator gives the same mix on every device. What is drawn, a
-``Mixture``, is apart from what is done with it, ``blend``, a function of tensors alone.
+``generator`` is drawn from on its own device; a CPU generator gives the same mix on every device. What is
+drawn, a ``Mixture``, is apart from what is done with it, ``blend``, a function of tensors alone.
 """
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -24,7 +23,8 @@ MIXINGS = ("mixup_cutmix", "mixup", "cutmix")
 
 
 def mixup(
-    images: Tensor, labels: Tensor, *, alpha: float = 1.0, per_image: bool = False, generator: Generator | None = None
+    images: Tensor, labels: Tensor, *, alpha: float = 1.0, per_image: bool = False,
+    generator: Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Blend each image with a partner: lam ~ Beta(alpha, alpha), one for the batch or one for each image.
 
@@ -49,9 +49,11 @@ def mixup(
 
 
 def cutmix(
-    images: Tensor, labels: Tensor, *, alpha: float = 1.0, per_image: bool = False, generator: Generator | None = None
+    images: Tensor, labels: Tensor, *, alpha: float = 1.0, per_image: bool = False,
+    generator: Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Replace a box of each image by its partner's: sides sqrt(1 - lam) of the image's, centre uniform, clipped.
+    """Replace a box of each image by its partner's: sides sqrt(1 - lam) of the image's, centre uniform,
+    clipped.
 
     The labels' share is that of the pixels really kept. Arguments, returns and errors: see ``mixup``.
 
@@ -63,9 +65,11 @@ def cutmix(
 
 
 def mixup_or_cutmix(
-    images: Tensor, labels: Tensor, *, alpha: float = 1.0, per_image: bool = False, generator: Generator | None = None
+    images: Tensor, labels: Tensor, *, alpha: float = 1.0, per_image: bool = False,
+    generator: Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Flip a fair coin, for the batch or for each image, between ``mixup`` and ``cutmix`` (GenSCL's "MixUp-CutMix").
+    """Flip a fair coin, for the batch or for each image, between ``mixup`` and ``cutmix`` (GenSCL's
+    "MixUp-CutMix").
 
     Arguments, returns and errors: see ``mixup``.
 
@@ -89,10 +93,13 @@ def mix(
 
     >>> mix(torch.rand(2, 1, 8, 8), torch.eye(2), mixing="cut_mix")
     Traceback (most recent call last):
-    ValueError: mixing: 'cut_mix' is unknown (did you mean 'cutmix'?); expected one of mixup_cutmix, mixup, cutmix
+    ValueError: mixing: 'cut_mix' is unknown (did you mean 'cutmix'?); expected one of mixup_cutmix, mixup,
+    cutmix
     """
     _check(images, labels)
-    mixture = draw_mixture(len(images), images.shape[2:], mixing=mixing, alpha=alpha, per_image=per_image, generator=generator)
+    mixture = draw_mixture(
+        len(images), images.shape[2:], mixing=mixing, alpha=alpha, per_image=per_image, generator=generator
+    )
     return blend(images, labels, Mixture(*(drawn.to(images.device) for drawn in mixture)))
 
 
@@ -112,9 +119,11 @@ class Mixture(NamedTuple):
 
 
 def draw_mixture(
-    images: int, size: tuple[int, int], *, mixing: str, alpha: float, per_image: bool, generator: Generator | None = None
+    images: int, size: tuple[int, int], *, mixing: str, alpha: float, per_image: bool,
+    generator: Generator | None = None,
 ) -> Mixture:
-    """Draw how to mix so many images of (height, width) ``size``. Further arguments and errors: see ``mix``."""
+    """Draw how to mix so many images of (height, width) ``size``. Further arguments and errors: see
+    ``mix``."""
     require_choice("mixing", mixing, MIXINGS)
     require_positive("alpha", alpha)
     device = generator.device if generator is not None else "cpu"
@@ -146,8 +155,14 @@ def blend(images: Tensor, labels: Tensor, mixture: Mixture) -> tuple[Tensor, Ten
 
 def _beta(alpha: float, draws: int, generator: Generator | None, device) -> Tensor:
     """Draw from Beta(alpha, alpha). torch's Beta takes no generator, so one of its numbers seeds NumPy's."""
+    try:
+        import numpy as np
+    except ImportError:
+        message = "mixup and cutmix draw their shares with NumPy: pip install numpy (or 'genscl-lite[train]')"
+        raise ImportError(message) from None
     seed = torch.randint(2**62, (), generator=generator, device=device).item()
-    return torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, draws).astype(np.float32)).to(device)
+    shares = np.random.default_rng(seed).beta(alpha, alpha, draws)
+    return torch.tensor(shares.astype(np.float32), device=device)
 
 
 def _check(images: Tensor, labels: Tensor) -> None:

@@ -1,4 +1,5 @@
-"""Momentum contrast (arXiv 1911.05722) with labels: a slow encoder for keys and a queue that remembers their labels."""
+"""Momentum contrast (arXiv 1911.05722) with labels: a slow encoder for keys and a queue that remembers their
+labels."""
 
 import copy
 
@@ -10,11 +11,13 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 class MomentumEncoder(nn.Module):
     """A slowly moving copy of an encoder: key <- momentum * key + (1 - momentum) * query, after each step.
 
-    Averaged: all parameters and all floating point buffers, BatchNorm's running means and variances among them. Integer
-    buffers (BatchNorm's count of batches) are copied. Keys come from evaluation mode, with the averaged statistics.
+    Averaged: all parameters and all floating point buffers, BatchNorm's running means and variances among
+    them. Integer buffers (BatchNorm's count of batches) are copied. Keys come from evaluation mode, with the
+    averaged statistics.
 
-    Differs: MoCo shuffles batches between GPUs so that batch statistics cannot tell which key belongs to which query.
-    Here a key depends on its own image alone (as in EMAN, arXiv 2101.08482), so nothing leaks, on one GPU or many.
+    Differs: MoCo shuffles batches between GPUs so that batch statistics cannot tell which key belongs to
+    which query. Here a key depends on its own image alone (as in EMAN, arXiv 2101.08482), so nothing leaks,
+    on one GPU or many.
 
     Args:
         encoder: the module to follow; copied, left as it is.
@@ -44,7 +47,7 @@ class MomentumEncoder(nn.Module):
     @torch.no_grad()
     def update(self, encoder: nn.Module) -> None:
         """Move towards ``encoder``, a module of the same structure."""
-        ours, theirs = ({**dict(module.named_parameters()), **dict(module.named_buffers())} for module in (self.encoder, encoder))
+        ours, theirs = _tensors(self.encoder), _tensors(encoder)
         if ours.keys() != theirs.keys():
             raise ValueError(f"encoder: expected the structure copied at the start, "
                              f"but {sorted(ours.keys() ^ theirs.keys())[0]} is on one side only")
@@ -59,6 +62,10 @@ class MomentumEncoder(nn.Module):
         return super().train(False)
 
 
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
 class LabelledQueue(nn.Module):
     """The latest ``size`` latents with their label distributions, oldest replaced first.
 
@@ -68,7 +75,8 @@ class LabelledQueue(nn.Module):
         label_shape: shape of one row's labels: C, or (T, C) for several distributions.
 
     Raises:
-        ValueError: sizes are not positive; when enqueuing: a batch larger than the queue, or shapes that disagree.
+        ValueError: sizes are not positive; when enqueuing: a batch larger than the queue, or shapes that
+        disagree.
 
     >>> queue = LabelledQueue(size=3, latent_dim=2, label_shape=4)
     >>> queue.enqueue(torch.ones(2, 2), torch.full((2, 4), 0.25))
@@ -89,7 +97,8 @@ class LabelledQueue(nn.Module):
 
     @torch.no_grad()
     def enqueue(self, latents: Tensor, labels: Tensor) -> None:
-        """Put (N, D) latents and their labels into the next N slots, going on at the start when the end is reached."""
+        """Put (N, D) latents and their labels into the next N slots, going on at the start when the end is
+        reached."""
         size = len(self.latents)
         check_queue_size(size, len(latents))
         expected = (len(latents), *self.latents.shape[1:]), (len(latents), *self.labels.shape[1:])
@@ -103,7 +112,8 @@ class LabelledQueue(nn.Module):
         self.filled = min(self.filled + len(latents), size)
 
     def contents(self) -> tuple[Tensor, Tensor]:
-        """Return copies of the filled slots alone, (filled, D) and (filled, ...): an empty slot is never contrasted."""
+        """Return copies of the filled slots alone, (filled, D) and (filled, ...): an empty slot is never
+        contrasted."""
         return self.latents[: self.filled].clone(), self.labels[: self.filled].clone()
 
     def get_extra_state(self) -> dict:

@@ -1,4 +1,4 @@
-"""Run by torchrun in tests/core/test_distributed.py: several processes with some rows each against one with all rows."""
+"""Run by torchrun in tests/core/test_gather.py: several processes with some rows each against one with all rows."""
 
 import torch
 import torch.distributed as dist

@@ -9,17 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.attention.flex_attention import flex_attention
 
-from genscl_lite import partition, similarities
-from genscl_lite.losses import GenSupConLoss, gen_supcon_loss, label_features
+from genscl_lite import streaming
+from genscl_lite.losses import GenSupConLoss, choose_backend, gen_supcon_loss
+from genscl_lite.streaming import label_features
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Blocks of five rows, and FlexAttention as written, not compiled: small batches go through all the code."""
-    monkeypatch.setitem(partition.TILE, "cpu", 5)
-    monkeypatch.setattr(similarities, "BLOCK_ELEMENTS", 64)
-    monkeypatch.setattr(similarities, "FEW_ROWS", 3)
-    monkeypatch.setattr(partition, "_compiled_flex_attention", lambda: flex_attention)
+    monkeypatch.setitem(streaming.TILE, "cpu", 5)
+    monkeypatch.setattr(streaming, "BLOCK_ELEMENTS", 64)
+    monkeypatch.setattr(streaming, "FEW_ROWS", 3)
+    monkeypatch.setattr(streaming, "_compiled_flex_attention", lambda: flex_attention)
     warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
 
 
@@ -171,8 +172,8 @@ def test_compiles_in_one_graph(backend, kind, contrasts):
 
 def test_auto_is_dense_for_few_scores_and_streamed_for_many():
     few, many = torch.randn(8, 4), torch.randn(2000, 4)
-    assert partition.choose_backend("auto", few, 8) == "dense"
-    assert partition.choose_backend("auto", many, 2000) == "streamed"
+    assert choose_backend("auto", few, 8) == "dense"
+    assert choose_backend("auto", many, 2000) == "streamed"
     assert torch.isclose(gen_supcon_loss(many, torch.arange(2000) % 7, validate=False),
                          gen_supcon_loss(many, torch.arange(2000) % 7, backend="dense"), rtol=1e-5)  # fmt: skip
 
