@@ -3,8 +3,10 @@ downloads."""
 
 import argparse
 import os
+import socket
 import sys
 import tarfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -132,7 +134,7 @@ def download_cifar(name: str, root: str | Path | None = None, urls: tuple[str, .
     archive, root = ARCHIVES[name], data_root(root)
     path, part = root / archive.filename, f"{archive.filename}.part"
     failures = []
-    with locked(root):
+    with locked(root), _answers_within(seconds=60):
         for url in archive.urls if urls is None else urls:
             if path.exists():
                 break
@@ -147,6 +149,17 @@ def download_cifar(name: str, root: str | Path | None = None, urls: tuple[str, .
         with tarfile.open(path) as tar:
             tar.extractall(root, filter="data")
     return root / archive.source.base_folder
+
+
+@contextmanager
+def _answers_within(seconds: float):
+    """Give up on hosts that say nothing for so long; torchvision's download would wait for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def main(arguments: list[str] | None = None) -> int:

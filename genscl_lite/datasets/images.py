@@ -295,7 +295,9 @@ class ImageFiles:
         return self._crop(RandomCrops(self.root, self.size, views, tuple(scale), tuple(ratio)), batches)
 
     def _crop(self, crops: RandomCrops, batches: Iterable[Sequence]) -> Iterator[Tensor]:
-        loader = self._idle.pop(crops, None) or load(crops, (), self.workers, keep=True)
+        loader = self._idle.pop(crops, None)
+        if loader is None:
+            loader = load(crops, (), self.workers, keep=True)
         loader.batch_sampler.batches = batches
         for answer in loader:
             if isinstance(answer, ValueError):

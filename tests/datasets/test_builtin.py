@@ -91,7 +91,7 @@ def tiny_cifar(tmp_path, monkeypatch):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves one body at any address; ``breaks_after`` ends the first answer early."""
+    """Serves one body at any address; ``breaks_after`` ends each answer early."""
 
     def __init__(self, body, breaks_after=None):
         self.body, self.breaks_after, self.answers = body, breaks_after, 0
@@ -109,8 +109,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", str(len(self.server.body)))
         self.end_headers()
-        end, self.server.breaks_after = self.server.breaks_after, None
-        self.wfile.write(self.server.body[:end])
+        self.wfile.write(self.server.body[: self.server.breaks_after])
 
     def log_message(self, *_):
         pass
@@ -119,9 +118,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def test_what_is_downloaded_is_what_is_loaded(tiny_cifar, tmp_path):
     archive, contents = tiny_cifar
     server, root = Server(archive), tmp_path / "root"
-    for _ in range(2):  # the second time it is there already: nothing is fetched
-        assert download_cifar("cifar10", root, (server.url,)) == root / "cifar-10-batches-py"
-        assert server.answers == 1
+    assert download_cifar("cifar10", root, (server.url,)) == root / "cifar-10-batches-py"
+    server.answers = 0
+    assert download_cifar("cifar10", root, (server.url,)) == root / "cifar-10-batches-py"
+    assert server.answers == 0  # it is there already
     images = load_dataset("cifar10", root)
     assert images.train_images.shape == (25, 3, 32, 32) and images.class_names[3] == "class 3"
     assert np.array_equal(images.test_images.numpy().reshape(5, -1), contents["test_batch"]["data"])
@@ -132,7 +132,7 @@ def test_a_mirror_with_another_file_a_part_or_none_is_passed_over(tiny_cifar, tm
     wrong, cut, right = Server(archive[:-1] + b"x"), Server(archive, breaks_after=1000), Server(archive)
     dead = "http://127.0.0.1:9/file"
     download_cifar("cifar10", tmp_path / "root", (dead, wrong.url, cut.url, right.url))
-    assert wrong.answers == cut.answers == right.answers == 1
+    assert wrong.answers == cut.answers == right.answers > 0
     with pytest.raises(ConnectionError, match="(?s)no mirror gave.*127.0.0.1:9.*corrupted"):
         download_cifar("cifar10", tmp_path / "other", (dead, wrong.url))
     assert [path.name for path in (tmp_path / "other").iterdir()] == [".lock"]
@@ -142,7 +142,7 @@ def test_what_a_killed_download_left_is_written_over(tiny_cifar, tmp_path):
     (tmp_path / "cifar-10-python.tar.gz.part").write_bytes(b"x")
     server = Server(tiny_cifar[0])
     download_cifar("cifar10", tmp_path, (server.url,))
-    assert server.answers == 1 and not (tmp_path / "cifar-10-python.tar.gz.part").exists()
+    assert server.answers and not (tmp_path / "cifar-10-python.tar.gz.part").exists()
 
 
 def test_missing_and_damaged_files_are_named(tiny_cifar, tmp_path, monkeypatch):
