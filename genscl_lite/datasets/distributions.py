@@ -66,8 +66,8 @@ def read_distributions(
     if not good.all():
         line = good.idxmin()
         got = ", ".join(text.loc[line, list(class_names)])
-        raise ValueError(f"{where}, line {line}, {text.path[line]}: expected {len(class_names)} finite numbers "
-                         f"of at least 0 with sum 1, got {got} (sum {sums[line]:.6g})")
+        raise ValueError(f"{where}, line {line}, {text.path[line]}: expected {len(class_names)} finite "
+                         f"numbers of at least 0 with sum 1, got {got} (sum {sums[line]:.6g})")
     shares = numbers.div(sums, axis=0).set_index(text.path).reindex(files)
     missing = shares.index[shares.isna().any(axis=1)].tolist()
     if missing:

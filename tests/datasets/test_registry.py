@@ -49,7 +49,7 @@ def test_it_is_loaded_and_trained_on(name, quick):
 
 
 @pytest.mark.parametrize("wrong, message", [
-    ("digit", "dataset: 'digit' is unknown .did you mean 'digits'.; expected one of digits, cifar10, cifar100, folder"),
+    ("digit", "dataset: 'digit' is unknown .did you mean 'digits'..; expected one of digits, cifar10, cifar100, folder"),
     ("no_such_module:load", "dataset: 'no_such_module:load' names the module 'no_such_module', which cannot be imported"),
     ("json:load_images", "dataset: 'json:load_images' names 'load_images', which json does not have"),
 ])
