@@ -8,9 +8,8 @@ import torch
 
 from genscl_lite._checks import require_choice, require_positive, require_whole
 
-__all__ = [
-    "UNSOLVED", "ParameterError", "check", "checked_parameters", "require_choice", "require_positive", "require_whole",
-]
+__all__ = ["UNSOLVED", "ParameterError", "check", "checked_parameters",
+           "require_choice", "require_positive", "require_whole"]
 
 UNSOLVED = "not solved yet"
 

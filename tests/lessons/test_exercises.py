@@ -11,8 +11,8 @@ from genscl_lite.lessons.exercises import ParameterError, check, checked_paramet
     (np.ones(3), "correct on 1 case"),
     (torch.ones(3, requires_grad=True), "correct on 1 case"),
     ([1, 1, 1], "correct on 1 case"),
-    (np.ones(4), r"not yet. Case 1 of 1 gives values of shape \(4,\), first 1, expected values of shape \(3,\)"
-                 ", first 1"),
+    (np.ones(4), r"not yet. Case 1 of 1 gives values of shape \(4,\), first 1, "
+                 r"expected values of shape \(3,\), first 1"),
     (np.zeros(0), "gives values of shape"),
     (None, "gives None"),
     ("x", "gives 'x'"),
