@@ -6,6 +6,11 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from genscl_lite._checks import require_choice, require_positive, require_whole
+
+__all__ = ["UNSOLVED", "ParameterError", "check", "checked_parameters",
+           "require_choice", "require_positive", "require_whole"]
+
 UNSOLVED = "not solved yet"
 
 
@@ -18,9 +23,8 @@ class ParameterError(ValueError):
 
 @contextmanager
 def checked_parameters():
-    """Turn what the checks inside raise (a wrong value, a missing file) into a ``ParameterError``, one line in Jupyter.
+    """Turn what the checks inside raise (a wrong value, a missing file) into a ``ParameterError``.
 
-    >>> from genscl_lite._checks import require_positive
     >>> with checked_parameters():
     ...     require_positive("temperature", -1)
     Traceback (most recent call last):
@@ -32,11 +36,13 @@ def checked_parameters():
         raise ParameterError(str(error)) from None
 
 
-def check(solution: Callable, cases: Iterable[tuple], expected: Callable, why: str, tolerance: float = 1e-5) -> None:
+def check(
+    solution: Callable, cases: Iterable[tuple], expected: Callable, why: str, tolerance: float = 1e-5
+) -> None:
     """Print whether a learner's function does what it must, and why it must. Never stops the notebook.
 
     Args:
-        solution: the learner's function; as long as it raises NotImplementedError, the exercise is not solved.
+        solution: the learner's function. While it raises NotImplementedError, the exercise is not solved.
         cases: arguments to try, a tuple for each call.
         expected: takes the same arguments and returns what must come out: a number, a tensor or an array.
         why: the reason, one sentence, printed with the verdict.
@@ -54,31 +60,32 @@ def check(solution: Callable, cases: Iterable[tuple], expected: Callable, why: s
     cases = list(cases)
     name = solution.__name__
     for number, case in enumerate(cases, 1):
+        not_yet = f"{name}: not yet. Case {number} of {len(cases)}"
         try:
             answer = solution(*case)
         except NotImplementedError:
             print(f"{name}: {UNSOLVED}")
             return
         except Exception as error:  # whatever a learner's code does, the notebook goes on
-            print(f"{name}: not yet. Case {number} of {len(cases)} raises {type(error).__name__}: {error}. Why: {why}")
+            print(f"{not_yet} raises {type(error).__name__}: {error}. Why: {why}")
             return
-        must = expected(*case)
-        if not _equal(answer, must, tolerance):
-            print(f"{name}: not yet. Case {number} of {len(cases)} gives {_short(answer)}, expected {_short(must)}. Why: {why}")
+        solved = expected(*case)
+        if not _equal(answer, solved, tolerance):
+            print(f"{not_yet} gives {_short(answer)}, expected {_short(solved)}. Why: {why}")
             return
     print(f"{name}: correct on {len(cases)} case{'s' if len(cases) > 1 else ''}. Why: {why}")
 
 
-def _equal(answer: object, must: object, tolerance: float) -> bool:
+def _equal(answer: object, expected: object, tolerance: float) -> bool:
     try:
-        answer, must = _array(answer), _array(must)
+        answer, expected = _array(answer), _array(expected)
     except (TypeError, ValueError):
         return False
-    return answer.shape == must.shape and np.allclose(answer, must, rtol=0, atol=tolerance)
+    return answer.shape == expected.shape and np.allclose(answer, expected, rtol=0, atol=tolerance)
 
 
 def _array(value: object) -> np.ndarray:
-    if value is None:  # which NumPy takes for NaN
+    if value is None:  # NumPy would take it for NaN
         raise TypeError("no answer")
     return np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value, dtype=np.float64)
 

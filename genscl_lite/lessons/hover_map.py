@@ -16,10 +16,13 @@ TILE, LARGEST = 72, 16
 """Width in pixels of the image shown at a point, and the most that is stored of it."""
 
 
-def interactive_embedding(points: np.ndarray, images: np.ndarray, labels: np.ndarray, names: list[str]) -> HTML:
+def interactive_embedding(
+    points: np.ndarray, images: np.ndarray, labels: np.ndarray, names: list[str]
+) -> HTML:
     """Show points on a map; the one under the mouse shows its image and its label.
 
-    A viewer that removes styles (GitHub, Jupyter before a notebook is trusted) shows nothing: all text is in the style.
+    All text is in the style, so a viewer that removes styles (GitHub, Jupyter before a notebook is trusted)
+    shows nothing.
 
     Args:
         points: (N, 2).
@@ -40,28 +43,33 @@ def interactive_embedding(points: np.ndarray, images: np.ndarray, labels: np.nda
         x, y = np.round(1000 * (point - low) / np.where(high > low, high - low, 1)).astype(int)
         return f"--x:{x};--y:{1000 - y}"
 
-    dots = [f'<i style="{place(point)};--c:{n % columns};--r:{n // columns};--k:{to_hex(colour)}" '
-            f'data-t="{escape(label_caption(label, names))}"></i>'
-            for n, (point, colour, label) in enumerate(zip(points, label_colours(labels), labels, strict=True))]  # fmt: skip
-    titles = [f'<b style="{place(point)}" data-t="{escape(title)}"></b>'
-              for title, point in zip(names, class_points(points, labels), strict=True)]  # fmt: skip
-    style = STYLE % {"name": name, "tile": TILE, "sheet": TILE * columns, "png": base64.b64encode(sheet).decode()}
-    return HTML(f'<style>{style}</style><div class="{name}">{"".join(dots + titles)}</div>')
+    marks = []
+    for n, (point, colour, label) in enumerate(zip(points, label_colours(labels), labels, strict=True)):
+        tile = f"--c:{n % columns};--r:{n // columns};--k:{to_hex(colour)}"
+        caption = escape(label_caption(label, names))
+        marks.append(f'<i style="{place(point)};{tile}" data-t="{caption}"></i>')
+    for point, title in zip(class_points(points, labels), names, strict=True):
+        marks.append(f'<b style="{place(point)}" data-t="{escape(title)}"></b>')
+    png = base64.b64encode(sheet).decode()
+    style = STYLE % {"name": name, "tile": TILE, "sheet": TILE * columns, "png": png}
+    return HTML(f'<style>{style}</style><div class="{name}">{"".join(marks)}</div>')
 
 
 STYLE = """
 .%(name)s{position:relative;width:760px;height:560px;background:#fff;color:#000;border:1px solid #ccc;
 font:bold 13px/20px sans-serif}
-.%(name)s:before{content:"hover over a point";position:absolute;left:12px;top:6px;font-weight:normal;color:#777}
+.%(name)s:before{content:"hover over a point";position:absolute;left:12px;top:6px;
+font-weight:normal;color:#777}
 .%(name)s>*{position:absolute;left:calc(60px + var(--x)*.64px);top:calc(115px + var(--y)*.425px)}
 .%(name)s i{width:10px;height:10px;margin:-5px;border-radius:50%%;background:var(--k)}
 .%(name)s b{pointer-events:none}
-.%(name)s b:before{content:attr(data-t);position:absolute;transform:translate(-50%%,-50%%);padding:0 4px;border-radius:4px;
-background:#fffc}
+.%(name)s b:before{content:attr(data-t);position:absolute;transform:translate(-50%%,-50%%);padding:0 4px;
+border-radius:4px;background:#fffc}
 .%(name)s i:hover{z-index:1;box-shadow:0 0 0 2px #fff,0 0 0 4px #000}
-.%(name)s i:hover:before,.%(name)s i:hover:after{position:absolute;left:50%%;transform:translateX(-50%%);pointer-events:none;
-background:#fff;border:2px solid var(--k);font-style:normal}
-.%(name)s i:hover:before{content:attr(data-t);bottom:%(tile)spx;margin-bottom:15px;padding:0 5px;white-space:nowrap}
+.%(name)s i:hover:before,.%(name)s i:hover:after{position:absolute;left:50%%;transform:translateX(-50%%);
+pointer-events:none;background:#fff;border:2px solid var(--k);font-style:normal}
+.%(name)s i:hover:before{content:attr(data-t);bottom:%(tile)spx;margin-bottom:15px;padding:0 5px;
+white-space:nowrap}
 .%(name)s i:hover:after{content:"";bottom:15px;width:%(tile)spx;height:%(tile)spx;image-rendering:pixelated;
 background-image:url(data:image/png;base64,%(png)s);background-size:%(sheet)spx auto;
 background-position:calc(var(--c)*-%(tile)spx) calc(var(--r)*-%(tile)spx)}
@@ -73,7 +81,8 @@ def _sprite_sheet(images: np.ndarray, columns: int) -> bytes:
     count, channels, height, width = images.shape
     pixels = np.round(255 * np.clip(1 - images if channels == 1 else images, 0, 1)).astype(np.uint8)
     width, height = min(width, LARGEST), min(height, LARGEST)
-    sheet = Image.new("L" if channels == 1 else "RGB", (columns * width, -(-count // columns) * height), "white")
+    size = columns * width, -(-count // columns) * height
+    sheet = Image.new("L" if channels == 1 else "RGB", size, "white")
     for n, image in enumerate(np.moveaxis(pixels, 1, -1)):
         small = Image.fromarray(image.squeeze()).resize((width, height), Image.Resampling.BOX)
         sheet.paste(small, (n % columns * width, n // columns * height))

@@ -15,8 +15,9 @@ from genscl_lite.train.state import Run
 def live_curve(every: float = 10.0) -> Callable[[Run], None]:
     """Show an empty figure now and return the function to call after each epoch.
 
-    It prints a line with loss, speed and time left, and redraws the figure, at most once in ``every`` seconds and after
-    the last epoch of each run. Made for ``pretrain(..., on_epoch=...)`` in Jupyter and under papermill alike.
+    It prints a line with loss, speed and time left, and redraws the figure, at most once in ``every`` seconds
+    and after the last epoch of each run. Made for ``on_epoch=`` of ``pretrain`` and ``run_seeds``, in Jupyter
+    and under papermill alike.
     """
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.2))
     screen = display(figure, display_id=True)

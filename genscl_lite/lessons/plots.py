@@ -26,6 +26,8 @@ SIMILARITY_MAP = "magma"
 """Colour map of similarities: black is 0."""
 VALUE_MAP = sns.blend_palette(["0.86", "indigo"], as_cmap=True)
 """Colour map of a number for each point, on white: pale is the lowest."""
+MEAN_STYLE = {"fmt": "o", "markersize": 9, "capsize": 4, "linewidth": 2}
+"""Of a mean with its standard error."""
 WRONG_COLOUR = "crimson"
 """Frames what is wrong."""
 FAMILY_COLOURS = {"cross_entropy": CLASS_COLOURS[7], "instance": CLASS_COLOURS[1], "label": CLASS_COLOURS[2]}
@@ -33,7 +35,7 @@ FAMILY_COLOURS = {"cross_entropy": CLASS_COLOURS[7], "instance": CLASS_COLOURS[1
 
 
 def class_colours(classes: int) -> list:
-    """Return a colour for each class: ``CLASS_COLOURS`` as far as they go, hues around the circle for more."""
+    """Return a colour for each class: of ``CLASS_COLOURS`` if they suffice, else hues around the circle."""
     return CLASS_COLOURS[:classes] if classes <= len(CLASS_COLOURS) else sns.color_palette("husl", classes)
 
 
@@ -42,7 +44,7 @@ def set_style() -> None:
     sns.set_theme(context="notebook", style="ticks", rc={
         "figure.dpi": 100, "savefig.dpi": 100, "axes.spines.top": False, "axes.spines.right": False,
         "axes.titlesize": 12, "axes.titleweight": "bold", "figure.constrained_layout.use": True,
-    })  # fmt: skip
+    })
     shell = get_ipython()
     if shell is not None:
         import_module("matplotlib_inline.backend_inline")  # sets its own formatter when it is first imported
@@ -55,7 +57,8 @@ def small_png(figure: Figure) -> bytes | None:
     if png is None:  # a figure without axes
         return None
     file = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+    small = Image.open(io.BytesIO(png)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    small.save(file, "PNG", optimize=True)
     return file.getvalue()
 
 
@@ -68,7 +71,9 @@ def label_caption(label: np.ndarray, names: list[str]) -> str:
     'dog'
     """
     classes = [int(c) for c in np.argsort(-np.asarray(label), kind="stable") if label[c] > 0.005]
-    return names[classes[0]] if len(classes) == 1 else " + ".join(f"{100 * label[c]:.0f}% {names[c]}" for c in classes)
+    if len(classes) == 1:
+        return names[classes[0]]
+    return " + ".join(f"{100 * label[c]:.0f}% {names[c]}" for c in classes)
 
 
 def show_images(images: np.ndarray, titles: list[str], columns: int = 8) -> Figure:
@@ -85,16 +90,17 @@ def show_images(images: np.ndarray, titles: list[str], columns: int = 8) -> Figu
 
 
 def class_ticks(axis: Axes, classes: np.ndarray) -> None:
-    """Name, along both sides of a matrix, the classes of its (M,) sorted rows, each at the middle of its block."""
+    """Name the classes of a matrix's (M,) sorted rows along two sides, each at the middle of its block."""
     borders = np.flatnonzero(np.diff(classes)) + 0.5
     starts, ends = np.r_[-0.5, borders], np.r_[borders, len(classes) - 0.5]
-    axis.set_xticks((starts + ends) / 2, classes[(ends - 0.5).astype(int)])
-    axis.set_yticks((starts + ends) / 2, classes[(ends - 0.5).astype(int)])
+    for set_ticks in (axis.set_xticks, axis.set_yticks):
+        set_ticks((starts + ends) / 2, classes[(ends - 0.5).astype(int)])
     axis.tick_params(length=0)
 
 
 def plot_similarities(
-    matrices: dict[str, np.ndarray], classes: np.ndarray, rows: int = 80, top: float = 1.0, scale: str = "similarity"
+    matrices: dict[str, np.ndarray], classes: np.ndarray, rows: int = 80, top: float = 1.0,
+    scale: str = "similarity",
 ) -> np.ndarray:
     """Show (M, M) similarities side by side, with the same ``rows`` rows in the same order and colours.
 
@@ -112,7 +118,8 @@ def plot_similarities(
     order = order[np.linspace(0, len(order) - 1, min(rows, len(order))).astype(int)]
     figure, axes = plt.subplots(1, len(matrices), figsize=(3.4 * len(matrices) + 0.7, 3.65), squeeze=False)
     for axis, (title, matrix) in zip(axes.flat, matrices.items(), strict=True):
-        picture = axis.imshow(matrix[np.ix_(order, order)], cmap=SIMILARITY_MAP, vmin=0, vmax=top, interpolation="nearest")
+        shown = matrix[np.ix_(order, order)]
+        picture = axis.imshow(shown, cmap=SIMILARITY_MAP, vmin=0, vmax=top, interpolation="nearest")
         axis.set_title(title)
         class_ticks(axis, classes[order])
         sns.despine(ax=axis, left=True, bottom=True)
@@ -121,7 +128,7 @@ def plot_similarities(
 
 
 def label_colours(labels: np.ndarray) -> np.ndarray:
-    """Return (N, 3) colours: those of (N,) class numbers, or for (N, C) distributions the classes' in the label's shares."""
+    """Return (N, 3) colours of (N,) class numbers, or of (N, C) distributions: the classes' colours mixed."""
     labels = np.asarray(labels)
     if labels.ndim == 1:
         return np.array(class_colours(int(labels.max()) + 1))[labels]
@@ -129,14 +136,15 @@ def label_colours(labels: np.ndarray) -> np.ndarray:
 
 
 def class_points(points: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the median point of each class, (C, 2): of the points whose (N, C) label is that class alone, or nearly."""
+    """Return the (C, 2) median point of each class: of points whose (N, C) label is that class alone."""
     return np.array([np.median(points[share >= min(0.99, share.max())], axis=0) for share in labels.T])
 
 
 def plot_embedding(
-    points: np.ndarray, labels: np.ndarray, names: list[str], title: str, axis: Axes, values: np.ndarray | None = None
+    points: np.ndarray, labels: np.ndarray, names: list[str], title: str, axis: Axes,
+    values: np.ndarray | None = None,
 ) -> PathCollection:
-    """Scatter (N, 2) points in their labels' colours, each class named at the median of its own points; or by ``values``.
+    """Scatter points in their labels' colours, each class named at its median point; or by ``values``.
 
     Args:
         points: (N, 2).
@@ -144,7 +152,7 @@ def plot_embedding(
         names: of the C classes.
         title: of the axis.
         axis: to draw on.
-        values: (N,), to colour by instead, from pale (lowest) to dark, the dark ones on top and no class named.
+        values: (N,) to colour by instead, from pale (lowest) to dark, dark ones on top and no class named.
 
     Returns:
         The scattered points, for a colour bar.
@@ -156,7 +164,7 @@ def plot_embedding(
     named = zip(class_points(points, labels), names, class_colours(len(names)), strict=True)
     for point, name, colour in named if values is None else ():
         axis.text(*point, name, ha="center", va="center", fontsize=9, fontweight="bold",
-                  bbox={"facecolor": "white", "edgecolor": colour, "alpha": 0.8, "boxstyle": "round,pad=0.15"})
+                  bbox={"fc": "white", "ec": colour, "alpha": 0.8, "boxstyle": "round,pad=0.15"})
     axis.set(title=title, xticks=[], yticks=[])
     sns.despine(ax=axis, left=True, bottom=True)
     return scattered
@@ -165,19 +173,22 @@ def plot_embedding(
 def plot_curves(log: pd.DataFrame, axes: np.ndarray) -> np.ndarray:
     """Draw a run's log on two axes: the loss as KL upon its floor, and the accuracies measured on the way."""
     loss, accuracy = axes
-    cross_entropy = log.label_entropy + log.kl  # the loss, without a temperature / base_temperature factor
-    loss.fill_between(log.epoch, log.label_entropy, cross_entropy, color=LATENT_COLOUR, alpha=0.4, linewidth=0,
+    floor = log.label_entropy
+    cross_entropy = floor + log.kl  # the loss, without a temperature / base_temperature factor
+    loss.fill_between(log.epoch, floor, cross_entropy, color=LATENT_COLOUR, alpha=0.4, linewidth=0,
                       label="KL: what training can change")
-    loss.fill_between(log.epoch, 0, log.label_entropy, color=LABEL_COLOUR, alpha=0.25, linewidth=0,
+    loss.fill_between(log.epoch, 0, floor, color=LABEL_COLOUR, alpha=0.25, linewidth=0,
                       label="label entropy: the floor")
     loss.plot(log.epoch, cross_entropy, color=LATENT_COLOUR)
-    loss.plot(log.epoch, log.label_entropy, color=LABEL_COLOUR)
-    loss.set(xlabel="epoch", ylabel="nats", title="Loss", ylim=(0, 1.05 * cross_entropy.max()), xlim=(0, log.epoch.max()))
+    loss.plot(log.epoch, floor, color=LABEL_COLOUR)
+    loss.set(xlabel="epoch", ylabel="nats", title="Loss")
+    loss.set(ylim=(0, 1.05 * cross_entropy.max()), xlim=(0, log.epoch.max()))
     loss.legend(frameon=False, fontsize=10)
-    for name, label, colour in (("knn_accuracy", "kNN on features", "0.25"), ("accuracy", "classifier", "0.6")):
+    measured = {"knn_accuracy": ("kNN on features", "0.25"), "accuracy": ("classifier", "0.6")}
+    for name, (label, colour) in measured.items():
         known = log[["epoch", name]].dropna()
         if len(known):
-            accuracy.plot(known.epoch, 100 * known[name], marker="o", color=colour, label=label, clip_on=False)
+            accuracy.plot(known.epoch, 100 * known[name], "-o", color=colour, label=label, clip_on=False)
     accuracy.set(xlabel="epoch", ylabel="test accuracy, %", title="Accuracy on the way", xlim=loss.get_xlim())
     accuracy.grid(axis="y", alpha=0.4)
     if accuracy.get_legend_handles_labels()[0]:  # none is measured before the first ``eval_every`` epochs
@@ -186,7 +197,7 @@ def plot_curves(log: pd.DataFrame, axes: np.ndarray) -> np.ndarray:
 
 
 def plot_table(runs: pd.DataFrame, table: pd.DataFrame, axis: Axes) -> Axes:
-    """Draw each method's runs as dots, their mean with its standard error, and the published number as a diamond.
+    """Draw each method's runs as dots, their mean with its standard error, the published number as a diamond.
 
     On the axis halving the error is always the same step, so that rows near 100 % are told apart.
     """
@@ -195,14 +206,14 @@ def plot_table(runs: pd.DataFrame, table: pd.DataFrame, axis: Axes) -> Axes:
         colour = FAMILY_COLOURS[METHODS[row.method].objective]
         axis.plot(error, np.full(len(error), y), "o", color=colour, alpha=0.35, markersize=6, markeredgewidth=0)
         spread = 0 if pd.isna(row.accuracy_sd) else 100 * row.accuracy_sd / row.seeds**0.5
-        axis.errorbar(_percent_wrong(row.accuracy_mean), y, xerr=spread, fmt="o", color=colour, markersize=9, capsize=4,
-                      linewidth=2)
+        axis.errorbar(_percent_wrong(row.accuracy_mean), y, xerr=spread, color=colour, **MEAN_STYLE)
         if not pd.isna(row.published):
             axis.plot(_percent_wrong(row.published), y, "D", color="black", fillstyle="none", markersize=8)
     axis.set_xscale("log")
     axis.invert_xaxis()
     left, right = axis.get_xlim()
-    ticks = [tick for tick in (90, 70, 50, 30, 20, 15, 10, 7, 5, 4, 3, 2, 1.5, 1, 0.5, 0.2, 0.1) if right <= tick <= left]
+    ticks = np.array([90, 70, 50, 30, 20, 15, 10, 7, 5, 4, 3, 2, 1.5, 1, 0.5, 0.2, 0.1])
+    ticks = ticks[(right <= ticks) & (ticks <= left)]
     axis.set_xticks(ticks, [f"{100 - tick:g}" for tick in ticks])
     axis.minorticks_off()
     _rows_of_methods(table, axis)
@@ -226,8 +237,9 @@ def plot_costs(table: pd.DataFrame, axis: Axes) -> Axes:
             axis.barh(y, teacher.iloc[0] / unit, left=row.seconds / unit, color=colour, alpha=0.4, height=0.5)
     _rows_of_methods(table, axis)
     axis.set(xlabel=f"{name} a run", xlim=(0, None))
-    legend = [Patch(color="black", label="its own"), Patch(color="black", alpha=0.4, label="its teacher's")]
-    axis.legend(handles=legend, frameon=False, fontsize=10, loc="upper left", bbox_to_anchor=(-0.05, -0.14), ncols=2)
+    patches = [Patch(color="black", label="its own"), Patch(color="black", alpha=0.4, label="its teacher's")]
+    axis.legend(handles=patches, frameon=False, fontsize=10, loc="upper left", ncols=2,
+                bbox_to_anchor=(-0.05, -0.14))
     return axis
 
 
@@ -253,81 +265,16 @@ def plot_gains(gains: dict[str, np.ndarray], axis: Axes) -> Axes:
     for y, gain in enumerate(gains.values()):
         error = np.std(gain, ddof=1) / len(gain) ** 0.5 if len(gain) > 1 else 0
         axis.plot(gain, np.full(len(gain), y), "o", color="0.7", markersize=7, markeredgewidth=0)
-        axis.errorbar(np.mean(gain), y, xerr=error, fmt="o", color="black", markersize=9, capsize=4, linewidth=2)
-        axis.text(1.02, y, f"{np.mean(gain):+.1f} ± {error:.1f}", transform=axis.get_yaxis_transform(), va="center", fontsize=11)
+        axis.errorbar(np.mean(gain), y, xerr=error, color="black", **MEAN_STYLE)
+        axis.text(1.02, y, f"{np.mean(gain):+.1f} ± {error:.1f}", va="center", fontsize=11,
+                  transform=axis.get_yaxis_transform())
     axis.axvline(0, color="black", linewidth=1)
     axis.set_yticks(range(len(gains)), gains)
-    axis.set(ylim=(len(gains) - 0.5, -0.5), xlabel="difference in accuracy, percentage points: a gray dot is a seed")
+    axis.set_ylim(len(gains) - 0.5, -0.5)
+    axis.set_xlabel("difference in accuracy, percentage points: a gray dot is a seed")
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="x", alpha=0.4)
     sns.despine(ax=axis, left=True)
-    return axis
-
-
-def plot_shares(label_shares: np.ndarray, latent_shares: dict[str, np.ndarray]) -> np.ndarray:
-    """Plot what part of a blend's similarity goes to one of its two classes, a: by its label, and by its latent.
-
-    Args:
-        label_shares: (N,) in [0, 1].
-        latent_shares: title -> (N,) in [0, 1].
-
-    Returns:
-        The axes, one for each title.
-    """
-    figure, axes = plt.subplots(1, len(latent_shares), figsize=(4.6 * len(latent_shares), 4.3), sharey=True, squeeze=False)
-    bins = np.clip((label_shares * 10).astype(int), 0, 9)
-    for axis, (title, shares) in zip(axes[0], latent_shares.items(), strict=True):
-        axis.plot([0, 1], [0, 1], color=LABEL_COLOUR, linewidth=3, label="what the label says")
-        axis.scatter(label_shares, shares, s=22, color=LATENT_COLOUR, alpha=0.45, linewidths=0, label="the latent of one blend")
-        known = [b for b in range(10) if (bins == b).any()]
-        axis.plot([np.mean(label_shares[bins == b]) for b in known], [np.mean(shares[bins == b]) for b in known],
-                  color=LATENT_COLOUR, linewidth=3, label="their mean")
-        axis.set(title=title, xlabel="share of class $a$ in the label", xlim=(0, 1), ylim=(-0.02, 1.02))
-        axis.set_aspect("equal")
-    axes[0, 0].set_ylabel("share of class $a$ in the latent similarity")
-    axes[0, -1].legend(frameon=False, fontsize=10, loc="upper left", bbox_to_anchor=(1, 1))
-    return axes[0]
-
-
-def show_neighbours(
-    images: np.ndarray, queries: np.ndarray, neighbours: dict[str, np.ndarray], classes: np.ndarray, names: list[str]
-) -> Axes:
-    """Show query images and, in the same row, the nearest images of each space; those of another class are framed.
-
-    Args:
-        images: (N, channels, H, W) in [0, 1].
-        queries: (Q,) indices.
-        neighbours: title of the space -> (Q, k) indices.
-        classes: (N,) class numbers.
-        names: of the classes.
-    """
-    tall = images.shape[2] / images.shape[3]
-    step, left = 1.25, 2.1
-    columns = left + sum(step * found.shape[1] + 0.5 for found in neighbours.values()) - 0.5
-    rows = (step * len(queries) + 0.6) * tall
-    _, axis = plt.subplots(figsize=(0.6 * columns, 0.6 * rows))
-
-    def tile(image: int, x: float, row: int, wrong: bool = False) -> None:
-        top = step * row * tall
-        picture = np.moveaxis(images[image], 0, -1).squeeze()
-        axis.imshow(picture, cmap="gray_r", vmin=0, vmax=1, extent=(x, x + 1, top + tall, top))
-        edge = {"edgecolor": WRONG_COLOUR, "linewidth": 2.5} if wrong else {"edgecolor": "0.8", "linewidth": 0.8}
-        axis.add_patch(plt.Rectangle((x, top), 1, tall, fill=False, **edge))
-        if wrong:
-            axis.text(x + 1.04, top, names[classes[image]], color=WRONG_COLOUR, fontsize=9, va="top")
-
-    for row, query in enumerate(queries):
-        tile(query, 0, row)
-        axis.text(1.1, (step * row + 0.5) * tall, names[classes[query]], color=class_colours(len(names))[classes[query]],
-                  fontweight="bold", va="center")
-    axis.text(0, -0.25, "query", fontsize=11)
-    for title, found in neighbours.items():
-        axis.text(left, -0.25, title, fontsize=11, fontweight="bold")
-        for (row, k), image in np.ndenumerate(found):
-            tile(image, left + step * k, row, classes[image] != classes[queries[row]])
-        left += step * found.shape[1] + 0.5
-    axis.set(xlim=(-0.1, columns), ylim=(rows - 0.6 * tall, -0.6 * tall))
-    axis.axis("off")
     return axis
 
 
@@ -347,8 +294,9 @@ def plot_alignment_uniformity(measures: pd.DataFrame, axis: Axes) -> Axes:
     for row, down in zip(measures.itertuples(), np.subtract(names_at, heights), strict=True):
         colour = FAMILY_COLOURS[METHODS[row.method].objective]
         axis.plot(row.uniformity, row.alignment, "o", color=colour, markersize=11)
-        axis.annotate(f"{METHODS[row.method].title}: {100 * row.accuracy:.1f} %", (row.uniformity, row.alignment),
-                      (10, -down), textcoords="offset points", va="center", fontsize=10)  # fmt: skip
+        name = f"{METHODS[row.method].title}: {100 * row.accuracy:.1f} %"
+        axis.annotate(name, (row.uniformity, row.alignment), (10, -down), textcoords="offset points",
+                      va="center", fontsize=10)
     low, high = measures.uniformity.min(), measures.uniformity.max()
     axis.set(yscale="log", xlim=(high + 0.08 * (high - low), low - 0.35 * (high - low)),
              xlabel="uniformity: evenly spread →", ylabel="alignment: classes close together →")

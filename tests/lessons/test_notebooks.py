@@ -1,10 +1,12 @@
-"""What the committed notebooks promise: clean outputs, exercises that can be solved, parameters that are checked."""
+"""What the committed notebooks promise: clean outputs, exercises with answers, checked parameters."""
 
 import ast
 import contextlib
+import importlib.util
 import io
 import json
 import re
+import symtable
 
 import matplotlib
 import pytest
@@ -12,12 +14,12 @@ import torch
 from matplotlib import pyplot as plt
 
 from genscl_lite.lessons.exercises import ParameterError
-from genscl_lite.lessons.thumbnails import thumbnail
 from genscl_lite.runs.paths import NOTEBOOKS, PROJECT
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 NAMES = [path.stem for path in PATHS]
-WRONG = {"int": -1, "float": -1.0, "bool": "no such thing", "str": "no such thing", "list": [-1], "dict": {"no such": 0}}
+WRONG = {"int": -1, "float": -1.0, "bool": "no such thing", "str": "no such thing", "list": [-1],
+         "dict": {"no such": 0}}
 ANY_NAME = ("out", "table", "figure")
 """Where a notebook writes: any file or folder will do."""
 
@@ -43,7 +45,7 @@ def prose_of(name):
 
 
 def run(cells, monkeypatch):
-    """Execute cells one after another, as a kernel started in the notebook's folder does; return what they print."""
+    """Execute cells in turn, as a kernel started in the notebook's folder does; return what they print."""
     monkeypatch.chdir(NOTEBOOKS)
     matplotlib.use("agg")
     printed, names = io.StringIO(), {"__name__": "__main__"}
@@ -53,6 +55,34 @@ def run(cells, monkeypatch):
     plt.close("all")
     torch.set_num_threads(1)  # as tests/conftest.py has it; UMAP sets another number
     return printed.getvalue()
+
+
+def global_names(text):
+    """Return the global names that code assigns, and those that it reads, inside functions too."""
+    module = symtable.symtable(text, "cell", "exec")
+    assigned = {name.get_name() for name in module.get_symbols() if name.is_assigned() or name.is_imported()}
+    scopes, read = [module], set()
+    for scope in scopes:  # the list grows on the way: functions in functions
+        scopes += scope.get_children()
+        names = [name for name in scope.get_symbols() if scope is module or name.is_global()]
+        read |= {name.get_name() for name in names if name.is_referenced()}
+    return assigned, read
+
+
+def needed_cells(texts, last):
+    """Return the ``last`` cells, given by index, and the cells before them that define what they need."""
+    wanted, chosen = set(), []
+    for k, text in reversed(list(enumerate(texts))):
+        assigned, read = global_names(text)
+        if k in last or assigned & wanted:
+            wanted = wanted - assigned | read
+            chosen.append(text)
+    return chosen[::-1]
+
+
+def test_only_needed_cells_are_chosen():
+    cells = ["import a, b", "x, y = a.f(), 1", "z = b.g()", "def f(x): return y", "[y for y in z]", "f(x)"]
+    assert needed_cells(cells, last=[5]) == [cells[k] for k in (0, 1, 3, 5)]
 
 
 def test_there_are_nine_in_order():
@@ -65,28 +95,38 @@ def test_outputs_are_those_of_one_run_and_plain(name):
     cells = code_of(name)
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     outputs = [output for cell in cells for output in cell["outputs"]]
-    assert not [output for output in outputs if output.get("name") == "stderr" or output["output_type"] == "error"]
+    assert "stderr" not in {output.get("name") for output in outputs}
+    assert "error" not in {output["output_type"] for output in outputs}
     kinds = {kind for output in outputs for kind in output.get("data", {})}
     assert "image/png" in kinds and kinds <= {"image/png", "text/plain", "text/html", "text/markdown"}
     assert "/tmp/" not in json.dumps([cell["outputs"] for cell in cells]).replace("/tmp/genscl", "")
 
 
+@pytest.fixture(scope="module")
+def make_thumbnails():
+    spec = importlib.util.spec_from_file_location("make_thumbnails", NOTEBOOKS / "thumbnails" / "make.py")
+    spec.loader.exec_module(module := importlib.util.module_from_spec(spec))
+    return module
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_its_anatomy(name):
+def test_its_anatomy(name, make_thumbnails):
     prose = prose_of(name)
     assert re.match(rf"# {name[:2]} · .+\n\n\*\*.+\?\*\*\n", prose)  # a title and one question
     for heading in ("You will be able to", "## Parameters", "## Exercise", "## Take away"):
         assert heading in prose
     for target in re.findall(r"\]\(([^)#]+)\)", prose):
         assert target.startswith("https://") or (NOTEBOOKS / target).exists(), target
-    assert thumbnail(NOTEBOOKS / f"{name}.ipynb").width == 320 and (NOTEBOOKS / "thumbnails" / f"{name}.png").exists()
+    assert make_thumbnails.thumbnail(NOTEBOOKS / f"{name}.ipynb").width == 320
+    assert (NOTEBOOKS / "thumbnails" / f"{name}.png").exists()
     assert f"]({name}.ipynb)" in (NOTEBOOKS / "README.md").read_text()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_exercises_have_an_answer_that_its_check_accepts(name, monkeypatch):
     cells = code_of(name)
-    answers = re.findall(r"<summary>Answer</summary>\n\n```python\n(.*?)```\n.*?</details>", prose_of(name), re.DOTALL)
+    folded = r"<summary>Answer</summary>\n\n```python\n(.*?)```\n.*?</details>"
+    answers = re.findall(folded, prose_of(name), re.DOTALL)
     exercises = [k for k, cell in enumerate(cells) if "exercise" in tags(cell)]
     assert len(answers) == len(exercises) >= 1
     for k in exercises:
@@ -97,7 +137,8 @@ def test_exercises_have_an_answer_that_its_check_accepts(name, monkeypatch):
     texts = [source(cell) for cell in cells]
     for k, answer in zip(exercises, answers, strict=True):
         texts[k] = answer
-    printed = run(texts[: exercises[-1] + 2], monkeypatch)
+    checks = [k + 1 for k in exercises]
+    printed = run(needed_cells(texts, last=exercises + checks), monkeypatch)
     assert printed.count(": correct on ") == len(exercises) and "not yet" not in printed, printed
 
 
@@ -106,7 +147,10 @@ def parameters_of(name):
     return {line.target.id: line.annotation.id for line in ast.parse(source(cell)).body}
 
 
-@pytest.mark.parametrize("name, parameter", [(n, p) for n in NAMES for p in parameters_of(n) if p not in ANY_NAME])
+CHECKED = [(name, p) for name in NAMES for p in parameters_of(name) if p not in ANY_NAME]
+
+
+@pytest.mark.parametrize("name, parameter", CHECKED)
 def test_a_wrong_parameter_stops_the_notebook_with_one_line(name, parameter, monkeypatch):
     cells = code_of(name)
     [at] = [k for k, cell in enumerate(cells) if "parameters" in tags(cell)]

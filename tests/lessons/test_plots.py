@@ -9,8 +9,8 @@ from genscl_lite.lessons.plots import CLASS_COLOURS, class_colours, plot_curves
 
 @pytest.mark.parametrize("knn", [[None, None], [None, 0.8]])
 def test_curves_warn_of_nothing_before_the_first_accuracy(knn):
-    log = pd.DataFrame({"epoch": [1, 2], "label_entropy": [3.0, 3.0], "kl": [1.0, 0.5], "knn_accuracy": knn,
-                        "accuracy": [None, None]})  # fmt: skip
+    losses = {"epoch": [1, 2], "label_entropy": [3.0, 3.0], "kl": [1.0, 0.5]}
+    log = pd.DataFrame(losses | {"knn_accuracy": knn, "accuracy": [None, None]})
     _, axes = plt.subplots(1, 2)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

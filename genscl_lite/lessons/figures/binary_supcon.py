@@ -9,9 +9,10 @@ from genscl_lite.lessons.plots import LABEL_COLOUR, LATENT_COLOUR, SIMILARITY_MA
 
 
 def draw_circle(
-    axis: Axes, points: np.ndarray, classes: np.ndarray, images: np.ndarray, size: float = 18, gap: float = 0.34
+    axis: Axes, points: np.ndarray, classes: np.ndarray, images: np.ndarray, size: float = 18,
+    gap: float = 0.34,
 ) -> Axes:
-    """Draw (N, 2) points on the unit circle, each with its (8, 8) image beside it; images keep ``gap`` radians apart."""
+    """Draw (N, 2) points on the unit circle, each with its (8, 8) image; these keep ``gap`` radians apart."""
     points = np.asarray(points)
     turn = np.linspace(0, 2 * np.pi, 200)
     axis.plot(np.cos(turn), np.sin(turn), color="0.8", linewidth=1, zorder=0)
@@ -30,8 +31,9 @@ def _spread(angles: np.ndarray, gap: float) -> np.ndarray:
     """Move angles as little as it takes for neighbours on the circle to be ``gap`` apart."""
     order = np.argsort(angles, kind="stable")
     spread = angles[order].copy()
+    full_turn = 2 * np.pi * (np.arange(len(spread)) == len(spread) - 1)  # after the last comes the first
     for _ in range(500):
-        missing = np.clip(gap - (np.roll(spread, -1) - spread + 2 * np.pi * (np.arange(len(spread)) == len(spread) - 1)), 0, None)
+        missing = np.clip(gap - (np.roll(spread, -1) - spread + full_turn), 0, None)
         spread += (np.roll(missing, 1) - missing) / 2
     return spread[np.argsort(order)]
 
@@ -39,7 +41,7 @@ def _spread(angles: np.ndarray, gap: float) -> np.ndarray:
 def plot_learning_circle(
     frames: dict[int, np.ndarray], classes: np.ndarray, images: np.ndarray, losses: list[float], floor: float
 ) -> Axes:
-    """Draw the circle at some steps, step -> (N, 2) points, and under them the loss of all steps above its floor.
+    """Draw the circle at some steps, step -> (N, 2) points, and under them the loss over all steps.
 
     Returns:
         The axis of the loss.
@@ -61,11 +63,14 @@ def plot_learning_circle(
     return axis
 
 
-def draw_forces(axis: Axes, points: np.ndarray, anchor: int, w: np.ndarray, p: np.ndarray, scale: float = 2.0) -> Axes:
-    """Draw what each contrast does to the anchor: arrows that cover ``scale`` * |w - p| of the way between the two.
+def draw_forces(
+    axis: Axes, points: np.ndarray, anchor: int, w: np.ndarray, p: np.ndarray, scale: float = 2.0
+) -> Axes:
+    """Draw what each contrast does to the anchor: arrows over ``scale`` * |w - p| of the way between the two.
 
     Args:
-        points: (N, 2) on the unit circle; w, p: (N,) shares of the anchor's contrasts, 0 at the anchor itself.
+        points: (N, 2) on the unit circle.
+        w, p: (N,) shares of the anchor's contrasts, 0 at the anchor itself.
     """
     points, w, p = np.asarray(points), np.asarray(w), np.asarray(p)
     here = points[anchor]
@@ -79,18 +84,22 @@ def draw_forces(axis: Axes, points: np.ndarray, anchor: int, w: np.ndarray, p: n
     axis.plot(np.cos(turn), np.sin(turn), color="black", linewidth=4, solid_capstyle="butt", zorder=2)
     draw_arrow(axis, *np.stack([np.cos(turn), np.sin(turn)], axis=1)[[-8, -1]], "black", 4)
     axis.plot(*here, "o", color="black", markersize=12, fillstyle="none", markeredgewidth=2, zorder=4)
-    for name, colour in {"pull": LABEL_COLOUR, "push": LATENT_COLOUR, "sum, along the circle": "black"}.items():
+    legend = {"pull": LABEL_COLOUR, "push": LATENT_COLOUR, "sum, along the circle": "black"}
+    for name, colour in legend.items():
         axis.plot([], [], color=colour, linewidth=3, label=name)
     return axis
 
 
 def draw_arrow(axis: Axes, start: np.ndarray, end: np.ndarray, colour, width: float = 2) -> None:
-    arrow = {"arrowstyle": "-|>,head_width=0.3,head_length=0.5", "shrinkA": 0, "shrinkB": 6 if colour is LATENT_COLOUR else 0}
+    short = 6 if colour is LATENT_COLOUR else 0  # where a push ends, the anchor is
+    arrow = {"arrowstyle": "-|>,head_width=0.3,head_length=0.5", "shrinkA": 0, "shrinkB": short}
     axis.annotate("", end, start, arrowprops=arrow | {"color": colour, "linewidth": width}, zorder=2)
 
 
-def draw_shares(axis: Axes, w: np.ndarray, p: np.ndarray, classes: np.ndarray, images: np.ndarray, size: float = 16) -> Axes:
-    """Draw an anchor's shares of (K,) contrasts side by side: w, what labels ask, and p, what latents give."""
+def draw_shares(
+    axis: Axes, w: np.ndarray, p: np.ndarray, classes: np.ndarray, images: np.ndarray, size: float = 16
+) -> Axes:
+    """Draw an anchor's shares of (K,) contrasts side by side: w, what labels ask, p, what latents give."""
     places, w, p = np.arange(len(w)), np.asarray(w), np.asarray(p)
     axis.bar(places - 0.2, w, 0.4, color=LABEL_COLOUR, label="$w_{ij}$: labels ask")
     axis.bar(places + 0.2, p, 0.4, color=LATENT_COLOUR, label="$p_{ij}$: latents give")
@@ -99,22 +108,23 @@ def draw_shares(axis: Axes, w: np.ndarray, p: np.ndarray, classes: np.ndarray, i
 
 
 def draw_shares_matrix(
-    axis: Axes, matrix: np.ndarray, classes: np.ndarray, images: np.ndarray, title: str, top: float = 1.0, size: float = 16
+    axis: Axes, matrix: np.ndarray, classes: np.ndarray, images: np.ndarray, title: str, top: float = 1.0,
+    size: float = 16,
 ) -> Axes:
-    """Show an (N, N) matrix between 0 and ``top`` with its images along both sides. The diagonal, left out, is gray."""
+    """Show an (N, N) matrix between 0 and ``top``, its images along two sides. The diagonal is gray."""
     matrix = np.where(np.eye(len(matrix), dtype=bool), np.nan, np.asarray(matrix))
     axis.imshow(matrix, cmap=SIMILARITY_MAP, vmin=0, vmax=top)
     axis.set_facecolor("0.8")
     axis.set_title(title, fontsize=11)
-    for side in axis.spines.values():
-        side.set_visible(False)
+    axis.spines[:].set_visible(False)
     return image_ticks(image_ticks(axis, images, classes, "x", size), images, classes, "y", size)
 
 
 def plot_pushes(
-    points: np.ndarray, classes: np.ndarray, images: np.ndarray, anchor: int, w: np.ndarray, shares: dict[float, np.ndarray]
+    points: np.ndarray, classes: np.ndarray, images: np.ndarray, anchor: int, w: np.ndarray,
+    shares: dict[float, np.ndarray],
 ) -> np.ndarray:
-    """Draw, for temperature -> (N,) shares p of one anchor, whom it is pushed away from, and the shares themselves.
+    """Draw, for temperature -> (N,) shares p of one anchor, whom it is pushed away from, and the shares.
 
     Above, each negative's line is as thick as its share; below, bars of the contrasts, nearest first.
     """
@@ -124,8 +134,10 @@ def plot_pushes(
     for (upper, lower), (temperature, p) in zip(axes.T, shares.items(), strict=True):
         draw_circle(upper, points, classes, images, size=17).set_title(rf"$\tau$ = {temperature:g}")
         for j in np.flatnonzero(classes != classes[anchor]):
-            upper.plot(*points[[j, anchor]].T, color=LATENT_COLOUR, linewidth=22 * p[j], alpha=0.75, solid_capstyle="butt")
-        upper.plot(*points[anchor], "o", color="white", markersize=13, markeredgecolor="black", markeredgewidth=2, zorder=4)
+            upper.plot(*points[[j, anchor]].T, color=LATENT_COLOUR, linewidth=22 * p[j], alpha=0.75,
+                       solid_capstyle="butt")
+        upper.plot(*points[anchor], "o", color="white", markersize=13, markeredgecolor="black",
+                   markeredgewidth=2, zorder=4)
         draw_shares(lower, w[order], p[order], classes[order], images[order])
         lower.set_xlabel("contrasts, nearest first", labelpad=27)
     axes[1, 0].set_ylabel("share")
@@ -140,7 +152,8 @@ def draw_likeness(
     width = 0.8 / len(likeness)
     for k, ((name, values), colour) in enumerate(zip(likeness.items(), colours, strict=True)):
         places = np.arange(len(values)) + (k - (len(likeness) - 1) / 2) * width
-        axis.bar(places, np.asarray(values), width, color=colour, label=name, edgecolor=colour, linewidth=2)  # a 0 is a line
+        look = {"color": colour, "edgecolor": colour, "linewidth": 2}  # so that a 0 is a line
+        axis.bar(places, np.asarray(values), width, label=name, **look)
     axis.spines["bottom"].set_visible(False)
     axis.set(xlim=(-0.6, len(images) - 0.4))
     return image_ticks(axis, images, classes, size=26)

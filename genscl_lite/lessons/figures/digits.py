@@ -14,7 +14,8 @@ DIFFERENCE_MAP = LinearSegmentedColormap.from_list("difference", [LABEL_COLOUR, 
 
 
 def show_label_bars(
-    images: np.ndarray, rows: dict[str, np.ndarray], titles: list[str], figure: Figure | None = None, named: float = 0.15
+    images: np.ndarray, rows: dict[str, np.ndarray], titles: list[str], figure: Figure | None = None,
+    named: float = 0.15,
 ) -> np.ndarray:
     """Show images and, under each, its label distributions as bars in the classes' colours.
 
@@ -29,7 +30,8 @@ def show_label_bars(
         The axes, (1 + len(rows), N).
     """
     figure = figure or plt.figure(figsize=(1.3 * len(images) + 0.4, 1.5 + 1.15 * len(rows)))
-    axes = figure.subplots(1 + len(rows), len(images), squeeze=False, gridspec_kw={"height_ratios": [1.3] + [1] * len(rows)})
+    heights = [1.3] + [1] * len(rows)
+    axes = figure.subplots(1 + len(rows), len(images), squeeze=False, height_ratios=heights)
     for axis, image, title in zip(axes[0], images, titles, strict=True):
         axis.imshow(np.moveaxis(image, 0, -1).squeeze(), cmap="gray_r", vmin=0, vmax=1)
         axis.set_title(title, fontsize=10, fontweight="normal")
@@ -47,22 +49,34 @@ def show_label_bars(
     return axes
 
 
-def stamp(axis: Axes, image: np.ndarray, xy: tuple, colour, size: float = 18, width: float = 1.5, **where) -> None:
-    """Draw one (8, 8) image ``size`` points large at ``xy``, framed by its class colour; ``where`` as for AnnotationBbox."""
-    picture = OffsetImage(np.asarray(image), zoom=size / len(image), cmap="gray_r", clim=(0, 1), interpolation="nearest")
+def stamp(
+    axis: Axes, image: np.ndarray, xy: tuple, colour, size: float = 18, width: float = 1.5, **where
+) -> None:
+    """Draw an (8, 8) image ``size`` points large at ``xy`` in a frame; ``where`` as for AnnotationBbox."""
+    picture = OffsetImage(np.asarray(image), zoom=size / len(image), cmap="gray_r", clim=(0, 1),
+                          interpolation="nearest")
     frame = {"edgecolor": colour, "linewidth": width, "facecolor": "white", "boxstyle": "square,pad=0.02"}
     axis.add_artist(AnnotationBbox(picture, xy, pad=0, bboxprops=frame, annotation_clip=False, **where))
 
 
-def image_ticks(axis: Axes, images: np.ndarray, classes: np.ndarray, along: str = "x", size: float = 16) -> Axes:
-    """Put (N, 8, 8) images in place of the tick labels 0 to N - 1 of the "x" or the "y" axis, framed by label colour."""
+def stamp_below(
+    axis: Axes, image: np.ndarray, x: float, colour, size: float, width: float = 1.5, drop: float = 5
+) -> None:
+    """Draw an (8, 8) image as ``stamp`` does, ``drop`` points below the x axis."""
+    stamp(axis, image, (x, 0), colour, size, width, xycoords=("data", "axes fraction"),
+          box_alignment=(0.5, 1), xybox=(0, -drop), boxcoords="offset points")
+
+
+def image_ticks(
+    axis: Axes, images: np.ndarray, classes: np.ndarray, along: str = "x", size: float = 16
+) -> Axes:
+    """Put (N, 8, 8) images, framed by label colour, in place of the tick labels of the "x" or "y" axis."""
     for k, (image, colour) in enumerate(zip(images, label_colours(classes), strict=True)):
         if along == "x":
-            stamp(axis, image, (k, 0), colour, size, xycoords=("data", "axes fraction"), box_alignment=(0.5, 1),
-                  xybox=(0, -5), boxcoords="offset points")  # fmt: skip
+            stamp_below(axis, image, k, colour, size)
         else:
-            stamp(axis, image, (0, k), colour, size, xycoords=("axes fraction", "data"), box_alignment=(1, 0.5),
-                  xybox=(-5, 0), boxcoords="offset points")  # fmt: skip
+            stamp(axis, image, (0, k), colour, size, xycoords=("axes fraction", "data"),
+                  box_alignment=(1, 0.5), xybox=(-5, 0), boxcoords="offset points")
     axis.set(**{f"{along}ticks": []})
     return axis
 
@@ -70,9 +84,8 @@ def image_ticks(axis: Axes, images: np.ndarray, classes: np.ndarray, along: str 
 def group_ticks(axis: Axes, centres: np.ndarray, names: list[str], colours: list, images: np.ndarray) -> Axes:
     """Put an (8, 8) image and a name under each group of bars."""
     for x, name, colour, image in zip(centres, names, colours, images, strict=True):
-        stamp(axis, image, (x, 0), colour, 24, xycoords=("data", "axes fraction"), box_alignment=(0.5, 1),
-              xybox=(0, -5), boxcoords="offset points")  # fmt: skip
+        stamp_below(axis, image, x, colour, 24)
         axis.annotate(name, (x, 0), (0, -36), xycoords=("data", "axes fraction"), textcoords="offset points",
-                      ha="center", va="top", fontsize=10, annotation_clip=False)  # fmt: skip
+                      ha="center", va="top", fontsize=10, annotation_clip=False)
     axis.set(xticks=[])
     return axis

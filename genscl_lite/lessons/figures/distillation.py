@@ -13,7 +13,7 @@ from genscl_lite.lessons.plots import LABEL_COLOUR, LATENT_COLOUR, SIMILARITY_MA
 def plot_class_matrices(
     matrices: dict[str, np.ndarray], scale: str, top: float | None = None, figure: Figure | None = None
 ) -> np.ndarray:
-    """Show (C, C) class-to-class means side by side on one scale. The diagonal, far above all others, is left blank.
+    """Show (C, C) class-to-class means side by side on one scale. The diagonal, far above all, is left blank.
 
     Args:
         matrices: title -> means; row: the class of the image, column: the class it is compared with.
@@ -27,17 +27,16 @@ def plot_class_matrices(
     side = min(3.2, 10.2 / len(matrices))
     figure = figure or plt.figure(figsize=(side * len(matrices) + 0.8, side + 0.3))
     axes = figure.subplots(1, len(matrices), squeeze=False)[0]
-    off = {title: np.where(np.eye(len(matrix), dtype=bool), np.nan, matrix) for title, matrix in matrices.items()}
-    top = top or max(np.nanmax(matrix) for matrix in off.values())
-    for axis, (title, matrix) in zip(axes, off.items(), strict=True):
+    shown = {name: np.where(np.eye(len(mean), dtype=bool), np.nan, mean) for name, mean in matrices.items()}
+    top = top or max(np.nanmax(matrix) for matrix in shown.values())
+    for axis, (title, matrix) in zip(axes, shown.items(), strict=True):
         axis.set_facecolor("0.8")
         picture = axis.imshow(matrix, cmap=SIMILARITY_MAP, vmin=0, vmax=top)
         axis.set_title(title, fontsize=11)
         ticks = np.arange(len(matrix))
         axis.set(xticks=ticks, yticks=ticks if axis is axes[0] else [])
         axis.tick_params(length=0, labelsize=10, pad=2)
-        for side in axis.spines.values():
-            side.set_visible(False)
+        axis.spines[:].set_visible(False)
         for labels in (axis.get_xticklabels(), axis.get_yticklabels()):
             for label, colour in zip(labels, class_colours(len(ticks)), strict=False):
                 label.set(color=colour, fontweight="bold")
@@ -45,22 +44,27 @@ def plot_class_matrices(
     return axes
 
 
-def plot_entropies(temperatures: np.ndarray, entropies: np.ndarray, marked: dict[float, str], classes: int, axis: Axes) -> Axes:
-    """Draw the mean entropy of a teacher's labels against its temperature, (T,) each, with some temperatures named."""
+def plot_entropies(
+    temperatures: np.ndarray, entropies: np.ndarray, marked: dict[float, str], classes: int, axis: Axes
+) -> Axes:
+    """Draw the mean entropy of a teacher's labels against its temperature, (T,) each; some are named."""
+    most = np.log(classes)
     axis.semilogx(temperatures, entropies, color=LABEL_COLOUR, linewidth=3)
-    axis.axhline(np.log(classes), color="0.4", linestyle=":")
-    axis.text(temperatures[0], np.log(classes) + 0.04, f"log {classes}: no idea", color="0.4", va="bottom", fontsize=10)
+    axis.axhline(most, color="0.4", linestyle=":")
+    axis.text(temperatures[0], most + 0.04, f"log {classes}: no idea", color="0.4", va="bottom", fontsize=10)
     for temperature, name in marked.items():
         y = np.interp(np.log(temperature), np.log(temperatures), entropies)
         axis.plot(temperature, y, "o", color=LABEL_COLOUR, markersize=10)
         axis.annotate(name, (temperature, y), (-9, 5), textcoords="offset points", ha="right", fontsize=11)
     axis.xaxis.set_major_formatter("{x:g}")
-    axis.set(xlabel="teacher temperature", ylabel="mean entropy of its labels, nats", ylim=(0, 1.12 * np.log(classes)))
+    axis.set(xlabel="teacher temperature", ylabel="mean entropy of its labels, nats", ylim=(0, 1.12 * most))
     return axis
 
 
-def plot_inheritance(similarity: np.ndarray, cosines: dict[str, np.ndarray], temperature: float) -> np.ndarray:
-    """Scatter a student's latent cosines over its teacher's label similarities, a dot for each pair of classes.
+def plot_inheritance(
+    similarity: np.ndarray, cosines: dict[str, np.ndarray], temperature: float
+) -> np.ndarray:
+    """Scatter a student's latent cosines over its teacher's label similarities, a dot for a pair of classes.
 
     Args:
         similarity: (C, C) symmetric label similarities above 0; its diagonal is not shown.
@@ -81,8 +85,9 @@ def plot_inheritance(similarity: np.ndarray, cosines: dict[str, np.ndarray], tem
         axis.plot(x, perfect, color=LABEL_COLOUR, linewidth=6, alpha=0.35, label="p = w")
         axis.plot(x, y, "o", color=LATENT_COLOUR, alpha=0.8, markersize=6, markeredgewidth=0)
         for k, side in ((0, "left"), (-1, "right")):  # away from the line
-            axis.annotate(f"{i[k]} and {j[k]}", (x[k], y[k]), (0, 9 if y[k] > perfect[k] else -9), textcoords="offset points",
-                          ha=side, va="bottom" if y[k] > perfect[k] else "top", fontsize=10,
+            up, vertical = (9, "bottom") if y[k] > perfect[k] else (-9, "top")
+            axis.annotate(f"{i[k]} and {j[k]}", (x[k], y[k]), (0, up), textcoords="offset points",
+                          ha=side, va=vertical, fontsize=10,
                           path_effects=[withStroke(linewidth=3, foreground="white")])
         axis.set(xscale="log", title=title, xlim=(0.8 * x[0], 1.25 * x[-1]))
         axis.set_xlabel("label similarity of the pair, by the teacher", fontsize=11)

@@ -9,11 +9,14 @@ from genscl_lite.lessons.figures.digits import DIFFERENCE_MAP, group_ticks, imag
 from genscl_lite.lessons.plots import LABEL_COLOUR, LATENT_COLOUR, label_colours
 
 
-def plot_floor_and_distance(axis: Axes, entropy: np.ndarray, kl: np.ndarray, labels: np.ndarray, images: np.ndarray) -> Axes:
-    """Stack the two parts of each anchor's loss, (M,) each, over its (8, 8) image: what labels fix, what is left to learn."""
+def plot_floor_and_distance(
+    axis: Axes, entropy: np.ndarray, kl: np.ndarray, labels: np.ndarray, images: np.ndarray
+) -> Axes:
+    """Stack the two parts of each anchor's loss, (M,) each, over its (8, 8) image."""
     places = np.arange(len(kl))
     axis.bar(places, entropy, 0.7, color=LABEL_COLOUR, label="$H(w_i)$: the floor")
-    axis.bar(places, kl, 0.7, bottom=entropy, color=LATENT_COLOUR, label="$\\mathrm{KL}(w_i \\| p_i)$: left to learn")
+    axis.bar(places, kl, 0.7, bottom=entropy, color=LATENT_COLOUR,
+             label=r"$\mathrm{KL}(w_i \| p_i)$: left to learn")
     axis.set(xlim=(-0.6, len(kl) - 0.4), ylabel="loss of the anchor, nats")
     axis.legend(frameon=False, loc="upper left")
     return image_ticks(axis, images, labels, size=26)
@@ -22,7 +25,7 @@ def plot_floor_and_distance(axis: Axes, entropy: np.ndarray, kl: np.ndarray, lab
 def plot_differences(
     frames: dict[str, tuple[np.ndarray, np.ndarray]], labels: np.ndarray, images: np.ndarray, top: float = 0.5
 ) -> np.ndarray:
-    """Show latents on the circle and, beside each circle, p - w: red pairs are too close, blue ones too far apart.
+    """Show latents on the circle and, beside each, p - w: red pairs are too close, blue ones too far apart.
 
     Args:
         frames: title -> (M, 2) unit latents and (M, M) differences p - w.
@@ -33,8 +36,10 @@ def plot_differences(
     Returns:
         The axes, circle and map for each frame.
     """
-    figure, axes = plt.subplots(1, 2 * len(frames), figsize=(5.5 * len(frames), 3), width_ratios=(1, 0.9) * len(frames))
-    for (title, (points, difference)), circle, picture in zip(frames.items(), axes[::2], axes[1::2], strict=True):
+    count = len(frames)
+    figure, axes = plt.subplots(1, 2 * count, figsize=(5.5 * count, 3), width_ratios=(1, 0.9) * count)
+    for (title, frame), circle, picture in zip(frames.items(), axes[::2], axes[1::2], strict=True):
+        points, difference = frame
         draw_circle(circle, points, labels, images, size=18)
         circle.text(0, 0, title, ha="center", va="center", fontsize=11, fontweight="bold")
         shown = np.ma.masked_where(np.eye(len(difference), dtype=bool), difference)
@@ -42,8 +47,7 @@ def plot_differences(
         picture.set_facecolor("0.85")
         for along in ("x", "y"):
             image_ticks(picture, images, labels, along, size=16)
-        for side in picture.spines.values():
-            side.set_visible(False)
+        picture.spines[:].set_visible(False)
     bar = figure.colorbar(mappable, ax=axes[-1], shrink=0.75, aspect=15, ticks=(-top, 0, top))
     bar.ax.set_yticklabels(["too\nfar", "$p = w$", "too\nclose"], fontsize=10)
     bar.ax.tick_params(length=0)
@@ -51,7 +55,7 @@ def plot_differences(
 
 
 def plot_descents(axis: Axes, losses: dict[str, list[float]], floor: float, title: str) -> Axes:
-    """Draw two falling losses over steps, the second filled down to the labels' floor and its last height over it named."""
+    """Draw two falling losses over steps, the second filled down to the floor and its last gap written."""
     steps = 1 + np.arange(len(next(iter(losses.values()))))
     for (name, values), style in zip(losses.items(), (":", "-"), strict=True):
         axis.semilogx(steps, values, color=LATENT_COLOUR, linewidth=2.5, linestyle=style, label=name)
@@ -72,7 +76,7 @@ def plot_cosines(
     labels: np.ndarray,
     images: np.ndarray,
 ) -> Axes:
-    """Scatter the cosines of all pairs of latents over the logarithm of their labels' similarity, with some pairs shown.
+    """Scatter the cosines of all pairs of latents over the logarithm of their labels' similarity; show three.
 
     Args:
         log_similarities, cosines: (M, M).
@@ -84,15 +88,17 @@ def plot_cosines(
     x, y = log_similarities[one, other], cosines[one, other]
     slope, offset = line
     ends = np.array([x.min() - 0.15, 0.15])
-    axis.plot(ends, offset + slope * ends, color=LABEL_COLOUR, linewidth=2.5, label=f"slope {slope:.3g}", zorder=0)
+    axis.plot(ends, offset + slope * ends, color=LABEL_COLOUR, linewidth=2.5, zorder=0,
+              label=f"slope {slope:.3g}")
     axis.plot(x, y, "o", color=LATENT_COLOUR, markersize=8, markeredgecolor="white", label="a pair of images")
     colours = label_colours(labels)
     for k in (x.argmin(), np.abs(x - x.min() / 3).argmin(), x.argmax()):
         for image, away in ((one[k], 56), (other[k], 84)):
-            stamp(axis, images[image], (x[k], y[k]), colours[image], 24, xybox=(away, -14), boxcoords="offset points",
-                  arrowprops={"arrowstyle": "-", "color": "0.6"} if away == 56 else None)  # fmt: skip
-    axis.set(xlabel="log of label similarity, $\\log s_{ij}$", ylabel="latent similarity, $z_i \\cdot z_j$", xlim=(None, 1.05))
-    axis.set(ylim=(y.min() - 0.15, None))
+            line_to_pair = {"arrowstyle": "-", "color": "0.6"} if away == 56 else None
+            stamp(axis, images[image], (x[k], y[k]), colours[image], 24, xybox=(away, -14),
+                  boxcoords="offset points", arrowprops=line_to_pair)
+    axis.set(xlabel=r"log of label similarity, $\log s_{ij}$", ylabel=r"latent similarity, $z_i \cdot z_j$")
+    axis.set(xlim=(None, 1.05), ylim=(y.min() - 0.15, None))
     axis.legend(frameon=False, loc="upper left")
     return axis
 
@@ -100,17 +106,20 @@ def plot_cosines(
 def plot_anchor_weights(
     axis: Axes, weights: np.ndarray, sizes: list[int], names: list[str], colours: list, images: np.ndarray
 ) -> Axes:
-    """Draw each anchor's weight in "eq2", (M,), against 1 in "normalized", group by group, a name and an image for each."""
+    """Draw each anchor's weight in "eq2", (M,), against 1 in "normalized"; groups are named."""
     groups = np.split(np.arange(len(weights)), np.cumsum(sizes)[:-1])
     for places, colour in zip(groups, colours, strict=True):
         axis.bar(places, weights[places], 0.85, color=colour)
     axis.axhline(1, color=LABEL_COLOUR, linewidth=2.5)
-    axis.text(len(weights) - 0.4, 1.02, "all anchors in normalized", color=LABEL_COLOUR, ha="right", va="bottom", fontsize=11)
+    axis.text(len(weights) - 0.4, 1.02, "all anchors in normalized", color=LABEL_COLOUR,
+              ha="right", va="bottom", fontsize=11)
     axis.set(xlim=(-0.8, len(weights) - 0.2), ylabel="weight", title="weight of each anchor in eq2")
     return group_ticks(axis, np.array([places.mean() for places in groups]), names, colours, images)
 
 
-def plot_left_over(axis: Axes, left_over: dict[str, np.ndarray], names: list[str], colours: list, images: np.ndarray) -> Axes:
+def plot_left_over(
+    axis: Axes, left_over: dict[str, np.ndarray], names: list[str], colours: list, images: np.ndarray
+) -> Axes:
     """Draw what each group has left to learn, (G,), under two weightings: plain bars and hatched ones."""
     places = np.arange(len(names))
     for (weighting, values), hatch, shift in zip(left_over.items(), ("", "///"), (-0.2, 0.2), strict=True):
@@ -122,7 +131,7 @@ def plot_left_over(axis: Axes, left_over: dict[str, np.ndarray], names: list[str
 
 
 def draw_to_scale(shapes: dict[str, tuple[int, int]], colours: list) -> Axes:
-    """Draw matrices as rectangles, rows down and columns to the right, all on one scale, each named beneath."""
+    """Draw matrices as rectangles, rows down and columns to the right, on one scale, each named beneath."""
     gap = max(columns for _, columns in shapes.values()) / 3.3
     width = sum(columns for _, columns in shapes.values()) + gap * len(shapes)
     tall = max(rows for rows, _ in shapes.values())
@@ -130,7 +139,8 @@ def draw_to_scale(shapes: dict[str, tuple[int, int]], colours: list) -> Axes:
     left = gap / 2
     for (name, (rows, columns)), colour in zip(shapes.items(), colours, strict=True):
         axis.add_patch(plt.Rectangle((left, -rows), columns, rows, color=colour, linewidth=0))
-        axis.text(left + columns / 2, -tall - 0.04 * tall, f"{name}\n{rows:,} x {columns:,}", ha="center", va="top", fontsize=11)
+        text = f"{name}\n{rows:,} x {columns:,}"
+        axis.text(left + columns / 2, -tall - 0.04 * tall, text, ha="center", va="top", fontsize=11)
         left += columns + gap
     axis.set(xlim=(0, width), ylim=(-1.2 * tall, 0), aspect="equal")
     axis.axis("off")

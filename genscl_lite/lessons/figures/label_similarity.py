@@ -5,12 +5,12 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from genscl_lite.lessons.figures.binary_supcon import draw_arrow
-from genscl_lite.lessons.figures.digits import image_ticks, stamp
+from genscl_lite.lessons.figures.digits import image_ticks, stamp, stamp_below
 from genscl_lite.lessons.plots import CLASS_COLOURS, LABEL_COLOUR, SIMILARITY_MAP, class_colours
 
 
 def plot_label_columns(labels: dict[str, np.ndarray], images: dict[str, np.ndarray]) -> np.ndarray:
-    """Draw title -> (N, C) label distributions as columns stacked of class colours, over title -> (N, 8, 8) images.
+    """Draw title -> (N, C) label distributions as stacked columns, over title -> (N, 8, 8) images.
 
     Images are framed in the colour of the label's largest class.
 
@@ -25,17 +25,19 @@ def plot_label_columns(labels: dict[str, np.ndarray], images: dict[str, np.ndarr
         axis.set(ylim=(0, 1), yticks=[0, 1], xlim=(-0.6, len(y) - 0.4))
         axis.set_ylabel(title, fontsize=11)
         image_ticks(axis, images[title], y.argmax(axis=1), size=26)
-        for side in axis.spines.values():
-            side.set_visible(False)
+        axis.spines[:].set_visible(False)
         axis.tick_params(length=0)
     for c, colour in enumerate(class_colours(y.shape[1])):
         axes[0].plot([], [], "s", color=colour, markersize=10, label=str(c))
-    axes[0].legend(frameon=False, ncols=y.shape[1], loc="lower left", bbox_to_anchor=(0, 1), columnspacing=1.2, handletextpad=0.1)
+    axes[0].legend(frameon=False, ncols=y.shape[1], loc="lower left", bbox_to_anchor=(0, 1),
+                   columnspacing=1.2, handletextpad=0.1)
     return axes
 
 
-def plot_label_matrices(matrices: dict[str, np.ndarray], labels: dict[str, np.ndarray], names: np.ndarray) -> np.ndarray:
-    """Show title -> (N, N) label similarities side by side, with the (N, C) labels as bars along the left of each.
+def plot_label_matrices(
+    matrices: dict[str, np.ndarray], labels: dict[str, np.ndarray], names: np.ndarray
+) -> np.ndarray:
+    """Show title -> (N, N) label similarities side by side, the (N, C) labels as bars along the left of each.
 
     Args:
         names: (N,) class numbers, written once for each run of equal ones.
@@ -51,14 +53,14 @@ def plot_label_matrices(matrices: dict[str, np.ndarray], labels: dict[str, np.nd
         picture = axis.imshow(np.asarray(matrix), cmap=SIMILARITY_MAP, vmin=0, vmax=1)
         y = np.asarray(labels[title])
         bar, left = rows / 4, -0.5 - rows / 4 - rows / 40
+        colours = class_colours(y.shape[1])
         for c, before in enumerate((y.cumsum(axis=1) - y).T):
-            axis.barh(np.arange(rows), bar * y[:, c], 0.8, left + bar * before, color=class_colours(y.shape[1])[c], linewidth=0)
+            axis.barh(np.arange(rows), bar * y[:, c], 0.8, left + bar * before, color=colours[c], linewidth=0)
         axis.set(title=title, xlim=(left, rows - 0.5), ylim=(rows - 0.5, -0.5))
         axis.set_xticks(centres, names[first])
         axis.set_yticks(centres, names[first])
         axis.tick_params(length=0)
-        for side in axis.spines.values():
-            side.set_visible(False)
+        axis.spines[:].set_visible(False)
     figure.colorbar(picture, ax=axes[-1], shrink=0.8, label="similarity")
     return axes
 
@@ -68,14 +70,14 @@ def plot_written_matrix(matrix: np.ndarray, images: np.ndarray, labels: np.ndarr
     matrix = np.asarray(matrix)
     axis.imshow(matrix, cmap=SIMILARITY_MAP, vmin=0, vmax=1)
     for (row, column), value in np.ndenumerate(matrix):
-        axis.text(column, row, f"{value:.2f}", ha="center", va="center", color="white" if value < 0.6 else "black")
-    for side in axis.spines.values():
-        side.set_visible(False)
+        colour = "white" if value < 0.6 else "black"
+        axis.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour)
+    axis.spines[:].set_visible(False)
     return image_ticks(image_ticks(axis, images, labels, "x", 34), images, labels, "y", 34)
 
 
 def plot_label_arrows(labels: np.ndarray, images: np.ndarray, names: tuple[str, str], axis: Axes) -> Axes:
-    """Draw (N, 2) labels over two classes as arrows from the origin, with the (N, 8, 8) images and the cosine to the first."""
+    """Draw (N, 2) labels over two classes as arrows, with (N, 8, 8) images and the cosine to the first."""
     labels = np.asarray(labels)
     unit = labels / np.linalg.norm(labels, axis=1, keepdims=True)
     axis.plot([0, 1], [1, 0], color="0.7", linestyle=":", zorder=0)
@@ -85,40 +87,44 @@ def plot_label_arrows(labels: np.ndarray, images: np.ndarray, names: tuple[str, 
         stamp(axis, image, tuple(label + 0.11 * way), colour, size=26)
         axis.text(*(label + 0.11 * way + (0.09, 0)), f"cos {way @ unit[0]:.2f}", va="center", fontsize=11)
     axis.set(xlim=(-0.06, 1.42), ylim=(-0.08, 1.2), aspect="equal", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1],
-             xlabel=f"share of {names[0]}", ylabel=f"share of {names[1]}")  # fmt: skip
+             xlabel=f"share of {names[0]}", ylabel=f"share of {names[1]}")
     axis.spines["left"].set_bounds(0, 1)
     axis.spines["bottom"].set_bounds(0, 1)
     return axis
 
 
 def plot_measures(
-    share: np.ndarray, curves: dict[str, np.ndarray], pictures: dict[float, np.ndarray], axis: Axes, marked: float | None = None
+    share: np.ndarray, curves: dict[str, np.ndarray], pictures: dict[float, np.ndarray], axis: Axes,
+    marked: float | None = None,
 ) -> Axes:
-    """Draw name -> (S,) similarities over the (S,) share of one class in a blend, with the blends' images below the axis.
+    """Draw name -> (S,) similarities over the (S,) share of one class in a blend, blends below the axis.
 
     Args:
         pictures: share -> (8, 8) image, in place of tick labels.
         marked: a share to mark by a vertical line.
     """
-    looks = [{"color": LABEL_COLOUR, "linewidth": 3.5}, {"color": "0.45", "linestyle": "--"}, {"color": CLASS_COLOURS[2]}]
+    looks = ({"color": LABEL_COLOUR, "linewidth": 3.5}, {"color": "0.45", "linestyle": "--"},
+             {"color": CLASS_COLOURS[2]})
     for (name, values), look in zip(curves.items(), looks, strict=True):
         axis.plot(np.asarray(share), np.asarray(values), label=name, **{"linewidth": 2.5} | look)
     if marked is not None:
         axis.axvline(marked, color="0.85", linewidth=7, zorder=0)
     for x, image in pictures.items():
-        stamp(axis, image, (x, 0), "0.6", 24, 1, xycoords=("data", "axes fraction"), box_alignment=(0.5, 1), xybox=(0, -22),
-              boxcoords="offset points")  # fmt: skip
+        stamp_below(axis, image, x, "0.6", 24, width=1, drop=22)
     axis.set_xticks(list(pictures), [f"{x:g}" for x in pictures])
     axis.set(xlim=(-0.03, 1.03), ylim=(0, 1.05), ylabel="similarity")
     return axis
 
 
-def plot_resemblance(counts: dict[str, np.ndarray], images: np.ndarray, classes: np.ndarray, most: int, axis: Axes) -> Axes:
+def plot_resemblance(
+    counts: dict[str, np.ndarray], images: np.ndarray, classes: np.ndarray, most: int, axis: Axes
+) -> Axes:
     """Draw title -> (N,) effective numbers of contrasts over the images, and the most there can be."""
     looks = [("s", "0.3"), ("D", CLASS_COLOURS[4]), ("o", CLASS_COLOURS[2]), ("*", LABEL_COLOUR)]
     for (title, values), (marker, colour) in zip(counts.items(), looks, strict=True):
         size = 13 if marker == "*" else 8
-        axis.plot(np.asarray(values), marker, color=colour, markersize=size, linestyle=":", linewidth=1, label=title)
+        axis.plot(np.asarray(values), marker, color=colour, markersize=size, label=title,
+                  linestyle=":", linewidth=1)
     axis.axhline(most, color="0.7", linewidth=1)
     axis.text(len(images) - 0.4, most + 0.2, "all contrasts", ha="right", color="0.5", fontsize=10)
     axis.set(xlim=(-0.6, len(images) - 0.4), ylim=(0, most + 1.5), ylabel="contrasts resembled")
@@ -128,19 +134,21 @@ def plot_resemblance(counts: dict[str, np.ndarray], images: np.ndarray, classes:
 def plot_asked_shares(
     w: dict[str, np.ndarray], anchor: int, images: dict[str, np.ndarray], labels: dict[str, np.ndarray]
 ) -> np.ndarray:
-    """Draw title -> (N, N) shares of one anchor as bars, a row for each title, with how many contrasts it resembles.
+    """Draw title -> (N, N) shares of one anchor as bars, a row for each title.
 
-    Images: title -> (N, 8, 8), framed in the colour of the largest class of labels: title -> (N, C). Returns the axes.
+    Images: title -> (N, 8, 8), framed in the colour of the largest class of labels: title -> (N, C).
     """
     _, axes = plt.subplots(len(w), 1, figsize=(11, 1.45 * len(w)), sharex=True, sharey=True)
     for axis, (title, shares) in zip(axes, w.items(), strict=True):
         share = np.asarray(shares[anchor])
         many = np.exp(-(share[share > 0] * np.log(share[share > 0])).sum())
         axis.bar(np.arange(len(share)), share, color=LABEL_COLOUR)
-        axis.text(0.995, 0.95, f"resembles {many:.1f} contrasts", ha="right", va="top", transform=axis.transAxes, fontsize=11)
+        axis.text(0.995, 0.95, f"resembles {many:.1f} contrasts", ha="right", va="top", fontsize=11,
+                  transform=axis.transAxes)
         axis.set_ylabel(title, fontsize=11)
         image_ticks(axis, images[title], np.asarray(labels[title]).argmax(axis=1), size=22)
         axis.axvspan(anchor - 0.5, anchor + 0.5, color="0.9", zorder=0)
-        axis.text(anchor, 0.5, "the\nanchor", ha="center", va="center", transform=axis.get_xaxis_transform(), fontsize=10)
+        axis.text(anchor, 0.5, "the\nanchor", ha="center", va="center", fontsize=10,
+                  transform=axis.get_xaxis_transform())
     axes[0].set(xlim=(-0.6, len(share) - 0.4), ylim=(0, None))
     return axes

@@ -5,12 +5,19 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from genscl_lite.lessons.figures.digits import DIFFERENCE_MAP, stamp
-from genscl_lite.lessons.plots import CLASS_COLOURS, LABEL_COLOUR, LATENT_COLOUR, SIMILARITY_MAP, class_ticks, label_colours
+from genscl_lite.lessons.figures.digits import DIFFERENCE_MAP, stamp_below
+from genscl_lite.lessons.plots import (
+    CLASS_COLOURS,
+    LABEL_COLOUR,
+    LATENT_COLOUR,
+    SIMILARITY_MAP,
+    class_ticks,
+    label_colours,
+)
 
 
 def draw_boxes(axes: np.ndarray, boxes: list[tuple[int, int, int]], pixels: int) -> np.ndarray:
-    """Outline CutMix's boxes as they were drawn, (row, column, half a side) each, also where they leave the image."""
+    """Outline CutMix's boxes as drawn, (row, column, half a side) each, also where they leave the image."""
     for axis, (row, column, half) in zip(axes, boxes, strict=True):
         corner = column - half - 0.5, row - half - 0.5
         axis.add_patch(plt.Rectangle((-0.5, -0.5), pixels, pixels, fill=False, edgecolor="0.7", linewidth=1))
@@ -25,18 +32,20 @@ def plot_kept(axis: Axes, drawn: np.ndarray, kept: np.ndarray, title: str) -> Ax
     axis.plot([0, 1], [0, 1], color="0.6", linewidth=1.5, zorder=0)
     axis.scatter(drawn, kept, s=9, color=LABEL_COLOUR, alpha=0.5, linewidths=0)
     gap = (kept - drawn).mean()
-    axis.text(0.97, 0.06, f"{100 * gap:.0f} points more\nthan drawn, on average", ha="right", va="bottom", fontsize=11)
-    axis.set(xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal", xlabel="drawn $\\lambda$", ylabel="pixels really kept", title=title)
+    text = f"{100 * gap:.0f} points more\nthan drawn, on average"
+    axis.text(0.97, 0.06, text, ha="right", va="bottom", fontsize=11)
+    axis.set(xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal", title=title)
+    axis.set(xlabel="drawn $\\lambda$", ylabel="pixels really kept")
     return axis
 
 
 def owner_picture(owners: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Colour each pixel of N mixed images by whom it comes from: (N, K, H, W) shares of K images -> (N, H, W, 3)."""
+    """Colour each pixel of N mixed images by its origin: (N, K, H, W) shares of K images -> (N, H, W, 3)."""
     return np.einsum("nkhw,kc->nhwc", owners, label_colours(classes))
 
 
 def show_owners(images: np.ndarray, owners: np.ndarray, classes: np.ndarray, labels: np.ndarray) -> Figure:
-    """Show mixed images, under each whose pixels they are, and under that the mixed label as one bar of the same colours.
+    """Show mixed images, under each whose pixels they are, and under that the mixed label as one bar.
 
     Args:
         images: (N, channels, H, W) mixed.
@@ -44,21 +53,22 @@ def show_owners(images: np.ndarray, owners: np.ndarray, classes: np.ndarray, lab
         classes: (N,) of the images before mixing.
         labels: (N, C) mixed.
     """
-    figure, axes = plt.subplots(3, len(images), figsize=(1.3 * len(images) + 0.4, 3.3), height_ratios=(1, 1, 0.3))
-    for column, image, picture, label in zip(axes.T, images, owner_picture(owners, classes), labels, strict=True):
+    size, pictures = (1.3 * len(images) + 0.4, 3.3), owner_picture(owners, classes)
+    figure, axes = plt.subplots(3, len(images), figsize=size, height_ratios=(1, 1, 0.3))
+    for column, image, picture, label in zip(axes.T, images, pictures, labels, strict=True):
         column[0].imshow(np.moveaxis(image, 0, -1).squeeze(), cmap="gray_r", vmin=0, vmax=1)
         column[1].imshow(picture)
         left = 0.0
         for c in np.flatnonzero(label > 0):
             column[2].barh(0, label[c], left=left, color=CLASS_COLOURS[c], height=1)
             if label[c] > 0.12:
-                column[2].text(left + label[c] / 2, 0, c, ha="center", va="center", fontsize=12, fontweight="bold")
+                column[2].text(left + label[c] / 2, 0, c, ha="center", va="center", fontsize=12,
+                               fontweight="bold")
             left += label[c]
         column[2].set(xlim=(0, 1), ylim=(-0.5, 0.5))
         for axis in column:
             axis.set(xticks=[], yticks=[])
-            for side in axis.spines.values():
-                side.set_visible(False)
+            axis.spines[:].set_visible(False)
     for axis, name in zip(axes[:, 0], ("image", "whose pixels", "label"), strict=True):
         axis.set_ylabel(name, fontsize=11)
     return figure
@@ -67,7 +77,7 @@ def show_owners(images: np.ndarray, owners: np.ndarray, classes: np.ndarray, lab
 def plot_sweep(
     axis: Axes, shares: np.ndarray, curves: dict[int, tuple[np.ndarray, np.ndarray]], images: np.ndarray
 ) -> Axes:
-    """Draw how similar a blend is to its two parents while its share grows: by distributions (lines), by argmax (dashes).
+    """Draw how similar a blend is to its two parents, by distributions (lines) and by argmax (dashes).
 
     Args:
         shares: (S,) of the first parent.
@@ -75,15 +85,15 @@ def plot_sweep(
         images: (B, H, W), blends at B even shares from 0 to 1, drawn under the axis.
     """
     for c, (soft, hard) in curves.items():
-        axis.plot(shares, hard, color=CLASS_COLOURS[c], linewidth=2, linestyle=(0, (4, 2)), drawstyle="steps-mid")
+        axis.plot(shares, hard, color=CLASS_COLOURS[c], linewidth=2, linestyle=(0, (4, 2)),
+                  drawstyle="steps-mid")
         axis.plot(shares, soft, color=CLASS_COLOURS[c], linewidth=3.5, label=f"similarity to a {c}")
     axis.plot([], [], color="0.4", linewidth=3.5, label="by distributions")
     axis.plot([], [], color="0.4", linewidth=2, linestyle=(0, (4, 2)), label="by argmax")
     first, second = (np.array(CLASS_COLOURS[c]) for c in curves)
     places = np.linspace(0, 1, len(images))
     for x, image in zip(places, images, strict=True):
-        stamp(axis, image, (x, 0), x * first + (1 - x) * second, 26, xycoords=("data", "axes fraction"),
-              box_alignment=(0.5, 1), xybox=(0, -22), boxcoords="offset points")  # fmt: skip
+        stamp_below(axis, image, x, x * first + (1 - x) * second, 26, drop=22)
     axis.set(xlim=(-0.02, 1.02), ylim=(-0.03, 1.05), ylabel="similarity")
     axis.set_xticks(places, [f"{x:.2f}" for x in places])
     axis.set_xlabel(f"share of the {next(iter(curves))}", labelpad=34)
@@ -92,17 +102,17 @@ def plot_sweep(
 
 
 def plot_label_kinds(hard: np.ndarray, soft: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Show (M, M) similarities by argmax and by distributions, and their difference, rows sorted by (M,) ``classes``."""
+    """Show (M, M) similarities by argmax, by distributions, and their difference; rows sorted by class."""
     order = np.argsort(classes, kind="stable")
     figure, axes = plt.subplots(1, 3, figsize=(10.8, 3.5))
     shown = {"argmax": hard, "distributions": soft, "argmax minus distributions": hard - soft}
     for axis, (title, matrix) in zip(axes, shown.items(), strict=True):
         colours, least = (DIFFERENCE_MAP, -1) if axis is axes[2] else (SIMILARITY_MAP, 0)
-        picture = axis.imshow(matrix[np.ix_(order, order)], cmap=colours, vmin=least, vmax=1, interpolation="nearest")
+        matrix = matrix[np.ix_(order, order)]
+        picture = axis.imshow(matrix, cmap=colours, vmin=least, vmax=1, interpolation="nearest")
         axis.set_title(title)
         class_ticks(axis, classes[order])
-        for side in axis.spines.values():
-            side.set_visible(False)
+        axis.spines[:].set_visible(False)
         if axis is not axes[0]:
             bar = figure.colorbar(picture, ax=axis, shrink=0.8, aspect=15, ticks=(least, 0, 1))
     bar.ax.set_yticklabels(["denied", "agree", "invented"])
@@ -110,16 +120,17 @@ def plot_label_kinds(hard: np.ndarray, soft: np.ndarray, classes: np.ndarray) ->
 
 
 def plot_beta_draws(draws: dict[float, np.ndarray], one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Draw a histogram of lam for each alpha, alpha -> (draws,), and beneath it blends of two (H, W) images at its deciles."""
+    """Draw a histogram of lam for alpha -> (draws,), beneath it blends of two (H, W) images at deciles."""
     figure, axes = plt.subplots(2, len(draws), figsize=(3.5 * len(draws), 3.3), height_ratios=(3, 1))
     for (top, strip), (alpha, lam) in zip(axes.T, draws.items(), strict=True):
-        top.hist(lam, bins=20, range=(0, 1), density=True, color=LABEL_COLOUR, edgecolor="white", linewidth=0.5)
+        top.hist(lam, bins=20, range=(0, 1), density=True, color=LABEL_COLOUR, ec="white", linewidth=0.5)
         top.set(title=f"$\\alpha$ = {alpha:g}", xlabel="$\\lambda$", yticks=[], xlim=(0, 1))
         top.spines["left"].set_visible(False)
         shares = np.quantile(lam, (0.1, 0.3, 0.5, 0.7, 0.9))
         blends = [share * one + (1 - share) * other for share in shares]
         gap = np.zeros((len(one), 3))
-        strip.imshow(np.hstack([part for blend in blends for part in (blend, gap)][:-1]), cmap="gray_r", vmin=0, vmax=1)
+        parts = [part for blend in blends for part in (blend, gap)][:-1]
+        strip.imshow(np.hstack(parts), cmap="gray_r", vmin=0, vmax=1)
         strip.axis("off")
     axes[0, 0].set_ylabel("how often")
     return axes
@@ -133,7 +144,6 @@ def show_owner_rows(rows: dict[str, np.ndarray], classes: np.ndarray) -> Figure:
         for axis, picture in zip(line, owner_picture(owners, classes), strict=True):
             axis.imshow(picture)
             axis.set(xticks=[], yticks=[])
-            for side in axis.spines.values():
-                side.set_visible(False)
+            axis.spines[:].set_visible(False)
         line[0].set_ylabel(name, fontsize=11, rotation=0, ha="right", va="center")
     return figure

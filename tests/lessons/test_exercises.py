@@ -8,10 +8,16 @@ from genscl_lite.lessons.exercises import ParameterError, check, checked_paramet
 
 
 @pytest.mark.parametrize("answer, verdict", [
-    (np.ones(3), "correct on 1 case"), (torch.ones(3, requires_grad=True), "correct on 1 case"), ([1, 1, 1], "correct on 1 case"),
-    (np.ones(4), r"not yet. Case 1 of 1 gives values of shape \(4,\), first 1, expected values of shape \(3,\), first 1"),
-    (np.zeros(0), "gives values of shape"), (None, "gives None"), ("x", "gives 'x'"), (2 * np.ones(3), "first 2, expected"),
-])  # fmt: skip
+    (np.ones(3), "correct on 1 case"),
+    (torch.ones(3, requires_grad=True), "correct on 1 case"),
+    ([1, 1, 1], "correct on 1 case"),
+    (np.ones(4), r"not yet. Case 1 of 1 gives values of shape \(4,\), first 1, "
+                 r"expected values of shape \(3,\), first 1"),
+    (np.zeros(0), "gives values of shape"),
+    (None, "gives None"),
+    ("x", "gives 'x'"),
+    (2 * np.ones(3), "first 2, expected"),
+])
 def test_answers_of_any_kind_get_a_verdict(answer, verdict, capsys):
     must = np.ones(3)
     must.flags.writeable = False
