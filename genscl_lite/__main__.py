@@ -1,5 +1,8 @@
+"""``python -m genscl_lite COMMAND`` is ``genscl COMMAND``."""
+
 import sys
 
 from genscl_lite.tools.cli import main
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

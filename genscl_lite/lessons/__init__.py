@@ -1,0 +1,5 @@
+"""What the notebooks show with: exercises that check themselves, pictures, a live curve."""
+
+from genscl_lite._checks import require_packages
+
+require_packages(__name__, "notebooks", "matplotlib", "seaborn", "IPython")

@@ -1,20 +1,24 @@
-"""The one way in: ``genscl COMMAND``, or ``python -m genscl_lite COMMAND``."""
+"""The one way in: ``genscl COMMAND``, or ``python -m genscl_lite COMMAND``.
 
+Nothing beyond Python's own library is loaded before a command needs it, so that ``genscl check`` works where
+torch does not.
+"""
+
+import difflib
+import importlib.metadata
 import sys
 from importlib import import_module
 
-from genscl_lite._checks import nearest
-
 COMMANDS = {
-    "reproduce": ("rebuild a table: all rows of a preset, through the notebooks", "genscl_lite.runs.launch:command"),
-    "train": ("train rows of a preset without notebooks; what torchrun starts", "genscl_lite.runs.rows:main"),
-    "data": ("download a data set", "genscl_lite.datasets.builtin:main"),
-    "check": ("say whether this machine is ready: versions, GPU, data", "genscl_lite.tools.doctor:main"),
-    "benchmark": ("measure time and memory against peers: loss, step", "genscl_lite.tools.benchmark.timing:main"),
-    "predict": ("name the classes of images by a finished run", "genscl_lite.runs.trained:predict"),
-    "features": ("write the features of images to a file", "genscl_lite.runs.trained:features"),
-    "export": ("write the encoder of a finished run for other programs", "genscl_lite.runs.trained:export"),
-    "keep": ("copy the small files of finished runs, as in data/results", "genscl_lite.runs.tables:main"),
+    "reproduce": ("rebuild a table: train all rows of a preset through the notebooks", "runs.launch:command"),
+    "train": ("train rows of a preset without notebooks; what torchrun starts", "runs.seeds:main"),
+    "data": ("download a data set", "datasets.builtin:main"),
+    "check": ("say whether this machine is ready: packages, GPU, data", "tools.doctor:main"),
+    "benchmark": ("measure time and memory against peers: the loss, a training step", "tools.benchmark:main"),
+    "predict": ("name the classes of images by a finished run", "runs.trained:predict"),
+    "features": ("write the features of images to a file", "runs.trained:features"),
+    "export": ("write the encoder of a finished run for other programs", "runs.trained:export"),
+    "keep": ("copy the small files of finished runs, as data/results holds them", "runs.tables:main"),
 }
 """Command -> what it does, and the function that takes its words and returns the exit status."""
 
@@ -25,13 +29,18 @@ def main(arguments: list[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(contents())
         return 0
+    if words[0] == "--version":
+        print(importlib.metadata.version("genscl-lite"))
+        return 0
     command, *rest = words
     if command not in COMMANDS:
-        print(f"error: command: {command!r} is unknown{nearest(command, COMMANDS)}; `genscl --help` lists all", file=sys.stderr)
+        close = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        print(f"error: command: {command!r} is unknown{hint}; `genscl --help` lists all", file=sys.stderr)
         return 2
     module, function = COMMANDS[command][1].split(":")
     try:
-        run = getattr(import_module(module), function)
+        run = getattr(import_module(f"genscl_lite.{module}"), function)
     except ImportError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -41,4 +50,6 @@ def main(arguments: list[str] | None = None) -> int:
 def contents() -> str:
     """Return the table of contents that ``genscl --help`` prints."""
     lines = [f"  {command:<10} {what}" for command, (what, _) in COMMANDS.items()]
-    return "\n".join(["usage: genscl COMMAND ...", "", *lines, "", "`genscl COMMAND --help` says more about each."])
+    return "\n".join(
+        ["usage: genscl COMMAND ...", "", *lines, "", "`genscl COMMAND --help` says more about each."]
+    )

@@ -1,8 +1,11 @@
-"""Is this machine ready? ``genscl check`` reports versions, GPU and data, with the fix for each problem.
+"""Is this machine ready? ``genscl check`` reports packages, GPU and data, with the command that mends each
+problem.
 
-Nothing beyond Python's own library is imported before it is looked at, so that a broken torch is a line of the report.
+Nothing beyond Python's own library is imported before it is looked at, so that a broken torch is a line of
+the report.
 """
 
+import argparse
 import importlib
 import importlib.metadata
 import os
@@ -11,12 +14,8 @@ import sys
 from dataclasses import dataclass
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
-
-REQUIRED = ("torch>=2.11", "torchvision>=0.26", "scikit-learn", "pandas", "matplotlib", "seaborn", "umap-learn",
-            "papermill>=2.7", "ipykernel", "filelock", "pyyaml", "safetensors")  # fmt: skip
-"""The packages that ``pyproject.toml`` requires."""
-OPTIONAL = {"nbval": "only the tests of the notebooks need it", "timm": "only arch timm/NAME needs it"}
 BOTH_TORCHES = "pip install --upgrade torch torchvision"
+PACKAGE = "genscl-lite"
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,8 @@ def check_python(version: tuple = tuple(sys.version_info)) -> Finding:
     """Look at the version of Python.
 
     >>> print(check_python((3, 9, 1)))
-    problem  Python: 3.9.1, and 3.11 or newer is needed; fix: make an environment with it: conda env create -f environment.yml
+    problem  Python: 3.9.1, and 3.11 or newer is needed; fix: make an environment with it: conda env create -f
+    environment.yml
     """
     number = ".".join(str(part) for part in version[:3])
     if version >= (3, 11):
@@ -45,13 +45,26 @@ def check_python(version: tuple = tuple(sys.version_info)) -> Finding:
     return Finding("Python", PROBLEM, f"{number}, and 3.11 or newer is needed", fix)
 
 
-def check_package(wanted: str) -> Finding:
-    """Look whether a package is installed, in a version that ``wanted`` (as "torch>=2.11") allows; it is not imported."""
-    name = wanted.partition(">=")[0]
+def required() -> list[tuple[str, str]]:
+    """Return (requirement, extra) of each package that this one asks for; the extra is "" for what the loss
+    needs."""
+    found = []
+    for text in importlib.metadata.requires(PACKAGE) or []:
+        wanted, _, marker = text.partition(";")
+        extra = re.search(r"extra == ['\"](\w+)['\"]", marker)
+        if not wanted.startswith(PACKAGE):
+            found.append((wanted.strip(), extra.group(1) if extra else ""))
+    return found
+
+
+def check_package(wanted: str, extra: str = "") -> Finding:
+    """Look whether a package is installed, in a version that ``wanted`` ("torch>=2.11") allows; it is not
+    imported."""
+    name = re.match(r"[\w.-]+", wanted).group()
     fix = BOTH_TORCHES if name in ("torch", "torchvision") else f"pip install --upgrade {name}"
     version = installed(name)
-    if version is None and name in OPTIONAL:
-        return Finding(name, NOTE, f"not installed; {OPTIONAL[name]}", fix)
+    if version is None and extra == "test":
+        return Finding(name, NOTE, "not installed; only the tests need it", fix)
     if version is None:
         return Finding(name, PROBLEM, "not installed", fix)
     if not allows(wanted, version):
@@ -67,7 +80,8 @@ def check_torch_pair() -> Finding:
         return Finding(name, PROBLEM, "not both installed", BOTH_TORCHES)
     for text in importlib.metadata.requires("torchvision") or []:
         if re.match(r"torch(?![\w.-])", text) and not allows(text, torch):
-            return Finding(name, PROBLEM, f"torchvision {torchvision} is made for {text}, and torch is {torch}", BOTH_TORCHES)
+            text = f"torchvision {torchvision} is made for {text}, and torch is {torch}"
+            return Finding(name, PROBLEM, text, BOTH_TORCHES)
     for module in ("torch", "torchvision"):
         if error := import_error(module):
             return Finding(name, PROBLEM, f"import {module} fails ({error})", BOTH_TORCHES)
@@ -87,8 +101,9 @@ def check_device() -> Finding:
         gpu = torch.cuda.get_device_properties(0)
     except Exception as error:  # no driver, an old one, no GPU: torch has several kinds of errors for them
         why = first_line(error).partition(". ")[0]
-        text = f"none, though this torch is built for CUDA {torch.version.cuda} ({why}): CPU, fine for the notebooks"
-        return Finding("GPU", NOTE, text, "if there is a GPU, install or update NVIDIA's driver until nvidia-smi shows it")
+        built = f"none, though this torch is built for CUDA {torch.version.cuda} ({why})"
+        fix = "if there is a GPU, install or update NVIDIA's driver until nvidia-smi shows it"
+        return Finding("GPU", NOTE, f"{built}: CPU, fine for the notebooks", fix)
     half = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no bfloat16"
     more = f", the first of {torch.cuda.device_count()}" if torch.cuda.device_count() > 1 else ""
     return Finding("GPU", OK, f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, {half}{more}")
@@ -101,14 +116,20 @@ def check_cores() -> Finding:
 
 
 def check_data() -> list[Finding]:
-    """Look for the data sets: digits come with scikit-learn, CIFAR is downloaded; the md5 of its files is checked."""
-    if error := import_error("genscl_lite.data"):
-        return [Finding("data", PROBLEM, f"import genscl_lite.data fails ({error})", "mend the problems above")]
+    """Look for the data sets: digits come with scikit-learn, CIFAR is downloaded; the md5 of its files is
+    checked."""
+    if error := import_error("genscl_lite.datasets"):
+        return [
+            Finding(
+                "data", PROBLEM, f"import genscl_lite.datasets fails ({error})", "mend the problems above"
+            )
+        ]
     from genscl_lite.datasets import load_dataset
     from genscl_lite.datasets.builtin import ARCHIVES, check_cifar
 
     digits = load_dataset("digits")
-    findings = [Finding("digits", OK, f"{len(digits.train_labels)} images to train, {len(digits.test_labels)} to test")]
+    text = f"{len(digits.train_labels)} images to train, {len(digits.test_labels)} to test"
+    findings = [Finding("digits", OK, text)]
     for name in ARCHIVES:
         try:
             findings.append(Finding(name, OK, f"{check_cifar(name)}, md5 right"))
@@ -120,7 +141,10 @@ def check_data() -> list[Finding]:
 
 def check_all() -> list[Finding]:
     """Make all findings, in the order of the report."""
-    packages = [check_package(wanted) for wanted in (*REQUIRED, *OPTIONAL)]
+    try:
+        packages = [check_package(wanted, extra) for wanted, extra in required()]
+    except importlib.metadata.PackageNotFoundError:
+        packages = [Finding(PACKAGE, PROBLEM, "not installed", "pip install -r requirements.txt")]
     return [check_python(), *packages, check_torch_pair(), check_device(), check_cores(), *check_data()]
 
 
@@ -144,7 +168,7 @@ def allows(text: str, version: str) -> bool:
     """
     try:
         from packaging.requirements import Requirement
-    except ImportError:  # it comes with matplotlib, whose absence is a line of its own
+    except ImportError:  # its absence is a line of its own
         return True
     return Requirement(text).specifier.contains(version, prereleases=True)
 
@@ -157,7 +181,9 @@ def import_error(module: str) -> str:
     """
     try:
         importlib.import_module(module)
-    except Exception as error:  # a wrong pair of torch and torchvision raises RuntimeError, a broken library OSError
+    except (
+        Exception
+    ) as error:  # a wrong pair of torch and torchvision raises RuntimeError, a broken library OSError
         return first_line(error)
     return ""
 
@@ -167,7 +193,10 @@ def first_line(error: Exception) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the report; return 0 if nothing that is required is missing, else 1."""
+    """Be ``genscl check``: print the report; return 0 if nothing that is required is missing, else 1."""
+    argparse.ArgumentParser(prog="genscl check", description="Say whether this machine is ready.").parse_args(
+        arguments
+    )
     findings = check_all()
     for finding in findings:
         print(finding)

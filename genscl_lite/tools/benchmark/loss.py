@@ -1,4 +1,5 @@
-"""Time and peak memory of the loss, forward and backward, against its peers and against the matrix products alone."""
+"""Time and peak memory of the loss, forward and backward, against its peers and against the matrix products
+alone."""
 
 import os
 import statistics
@@ -10,11 +11,9 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from matplotlib import pyplot as plt
 from torch import Tensor
 
 from genscl_lite.datasets import files
-from genscl_lite.lessons.plots import CLASS_COLOURS, set_style
 from genscl_lite.losses import gen_supcon_loss
 from genscl_lite.runs.machine import machine
 from genscl_lite.tools.benchmark.timing import add_device, peak_bytes, seconds_in_turns
@@ -32,8 +31,8 @@ PLAIN = "plain dense soft-label loss"
 PEER = "pytorch-metric-learning SupConLoss"
 MATRICES = {OURS: 0, FUSED: 0, FLOOR: 0, DENSE: 5, PLAIN: 7, PEER: 12}
 """About how many (M, M) float32 matrices each holds at once, to tell what does not fit before it is tried."""
-COLOURS = {OURS: CLASS_COLOURS[2], FUSED: CLASS_COLOURS[0], DENSE: CLASS_COLOURS[9], PLAIN: CLASS_COLOURS[1],
-           PEER: CLASS_COLOURS[3], FLOOR: CLASS_COLOURS[7]}  # fmt: skip
+COLOURS = {OURS: 2, FUSED: 0, DENSE: 9, PLAIN: 1, PEER: 3, FLOOR: 7}
+"""Place in seaborn's palette for colour-blind readers, in the order of the table's columns."""
 
 
 def plain_soft_label_loss(latents: Tensor, labels: Tensor, temperature: float = TEMPERATURE) -> Tensor:
@@ -71,7 +70,8 @@ def sample(rows: int, classes: int, device: torch.device) -> tuple[Tensor, Tenso
 
 
 def three_products(z: Tensor, block: int) -> None:
-    """Do what no gradient of the loss can do without, if it uses no symmetry: scores, and their product with both sides."""
+    """Do what no gradient of the loss can do without, if it uses no symmetry: scores, and their product with
+    both sides."""
     scores, left, right = z.new_empty(min(block, len(z)), len(z)), torch.empty_like(z), torch.zeros_like(z)
     for start in range(0, len(z), block):
         rows = slice(start, start + block)
@@ -89,7 +89,8 @@ def step_of(loss: Callable, latents: Tensor, labels: Tensor) -> Callable[[], Non
 
 
 def check_agreement(losses: dict, device: torch.device, classes: int) -> None:
-    """Raise ValueError unless all of ours give the float64 loss and gradient, and the peer its own on hard labels."""
+    """Raise ValueError unless all of ours give the float64 loss and gradient, and the peer its own on hard
+    labels."""
     latents, labels = sample(512, classes, device)
     exact = latents.detach().double().requires_grad_()
     expected = gen_supcon_loss(exact, labels.double(), temperature=TEMPERATURE, backend="dense")
@@ -101,7 +102,9 @@ def check_agreement(losses: dict, device: torch.device, classes: int) -> None:
         else:
             value = loss(latents, labels)
             [gradient] = torch.autograd.grad(value, latents)
-            error = max(abs(value / expected - 1).item(), ((gradient - exact.grad).norm() / exact.grad.norm()).item())
+            error = max(
+                abs(value / expected - 1).item(), ((gradient - exact.grad).norm() / exact.grad.norm()).item()
+            )
         allowed = 1e-2 if name == FUSED else 1e-5
         print(f"{name}, C = {classes}: relative error {error:.1e} (allowed {allowed:.0e})")
         if not error < allowed:
@@ -112,11 +115,17 @@ def measure(rows: int, classes: int, losses: dict, device: torch.device) -> list
     """Return a record for each contender that fits into memory: seconds (median), runs and peak bytes."""
     latents, labels = sample(rows, classes, device)
     block = 512 if device.type == "cpu" else 8192
-    steps = {name: step_of(loss, latents, labels) for name, loss in losses.items() if fits(name, rows, device)}
+    steps = {
+        name: step_of(loss, latents, labels) for name, loss in losses.items() if fits(name, rows, device)
+    }
     steps[FLOOR] = lambda: three_products(latents.detach(), block)
     seconds = seconds_in_turns(steps, device)
-    return [{"contender": name, "rows": rows, "classes": classes, "seconds": statistics.median(seconds[name]),
-             "runs": len(seconds[name]), "peak_bytes": peak_bytes(step, device)} for name, step in steps.items()]  # fmt: skip
+    about = {"rows": rows, "classes": classes}
+    return [
+        {"contender": name, **about, "seconds": statistics.median(seconds[name]), "runs": len(seconds[name]),
+         "peak_bytes": peak_bytes(step, device)}
+        for name, step in steps.items()
+    ]
 
 
 def fits(name: str, rows: int, device: torch.device) -> bool:
@@ -130,57 +139,76 @@ def fits(name: str, rows: int, device: torch.device) -> bool:
 
 def render(records: pd.DataFrame, classes: int) -> str:
     """Render times and memory for one number of classes as Markdown, a row for each M."""
-    some = records[records.classes == classes]
-    names = [name for name in COLOURS if name in set(some.contender)]
+    shown = records[records.classes == classes]
+    names = [name for name in COLOURS if name in set(shown.contender)]
     lines = [f"| M | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    for rows, group in some.groupby("rows"):
+    for rows, group in shown.groupby("rows"):
         group = group.set_index("contender")
-        cells = [f"{_time(group.seconds[n])}, {_size(group.peak_bytes[n])}" if n in group.index else "" for n in names]
+        cells = [
+            f"{_time(group.seconds[n])}, {_size(group.peak_bytes[n])}" if n in group.index else ""
+            for n in names
+        ]
         lines.append(f"| {rows} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def claims(records: pd.DataFrame) -> list[str]:
     """Say in a line each what the records show: ratios at one size, and how memory grows."""
-    some = records[records.classes == records.classes.min()]
-    some = some.pivot(index="rows", columns="contender", values=["seconds", "peak_bytes"])
+    shown = records[records.classes == records.classes.min()]
+    shown = shown.pivot(index="rows", columns="contender", values=["seconds", "peak_bytes"])
     lines = []
     for rows in (8192, 16384):
-        if rows in some.index:
-            seconds, memory = some.loc[rows, "seconds"], some.loc[rows, "peak_bytes"]
+        if rows in shown.index:
+            seconds, memory = shown.loc[rows, "seconds"], shown.loc[rows, "peak_bytes"]
             for ours in (OURS, FUSED):
                 for name in (PEER, PLAIN, FLOOR):
                     if ours in seconds and np.isfinite(seconds.get(name, np.nan)):
-                        lines.append(f"M = {rows}: {name}: {seconds[name] / seconds[ours]:.1f} times the time of {ours}")
+                        times = seconds[name] / seconds[ours]
+                        lines.append(f"M = {rows}: {name}: {times:.1f} times the time of {ours}")
             if np.isfinite(memory.get(PLAIN, np.nan)):
-                lines.append(f"M = {rows}: {PLAIN}: {memory[PLAIN] / memory[OURS]:.0f} times the memory of {OURS}")
-    memory = some["peak_bytes"][OURS]
+                lines.append(
+                    f"M = {rows}: {PLAIN}: {memory[PLAIN] / memory[OURS]:.0f} times the memory of {OURS}"
+                )
+    memory = shown["peak_bytes"][OURS]
     memory = memory[(memory.index >= 4096) & (memory.index <= 32768)]
     if len(memory) > 1:
         exponent = np.polyfit(np.log(memory.index.to_numpy(float)), np.log(memory.to_numpy(float)), 1)[0]
-        lines.append(f"memory of {OURS} grows as M^{exponent:.2f} from M = {memory.index[0]} to {memory.index[-1]}")
+        lines.append(
+            f"memory of {OURS} grows as M^{exponent:.2f} from M = {memory.index[0]} to {memory.index[-1]}"
+        )
     return lines
 
 
-def draw(records: pd.DataFrame, where: str) -> plt.Figure:
+def draw(records: pd.DataFrame, where: str, path: Path) -> None:
     """Draw time and memory against M, both axes logarithmic, for the smallest number of classes."""
-    set_style()
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.6))
-    some = records[records.classes == records.classes.min()]
-    for axis, column, scale, label in zip(axes, ("seconds", "peak_bytes"), (1, 2**20), ("seconds", "MiB"), strict=True):
-        for name, group in some.groupby("contender"):
-            if column == "seconds" or name != FLOOR:
-                axis.plot(group.rows, group[column] / scale, marker="" if name == FLOOR else "o", color=COLOURS[name], label=name,
-                          linestyle="--" if name == FLOOR else "-", linewidth=3 if name in (OURS, FUSED) else 1.5)
+    import seaborn as sns
+    from matplotlib import pyplot as plt
+
+    sns.set_theme(context="notebook", style="ticks", palette="colorblind")
+    colours = sns.color_palette("colorblind", 10)
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
+    shown = records[records.classes == records.classes.min()]
+    for axis, column, scale, label in zip(
+        axes, ("seconds", "peak_bytes"), (1, 2**20), ("seconds", "MiB"), strict=True
+    ):
+        for name, group in shown.groupby("contender"):
+            if column == "peak_bytes" and name == FLOOR:
+                continue
+            line = {"marker": "o", "linewidth": 3 if name in (OURS, FUSED) else 1.5}
+            if name == FLOOR:
+                line = {"linestyle": "--", "linewidth": 1.5}
+            axis.plot(group.rows, group[column] / scale, color=colours[COLOURS[name]], label=name, **line)
         axis.set(xscale="log", yscale="log", xlabel="rows M of the batch", ylabel=label)
-        axis.set_xticks(sorted(some.rows.unique()), sorted(some.rows.unique()), rotation=45)
+        axis.set_xticks(sorted(shown.rows.unique()), sorted(shown.rows.unique()), rotation=45)
         axis.minorticks_off()
         axis.grid(alpha=0.4)
-    axes[0].set_title("Time, forward and backward")
-    axes[1].set_title("Memory beyond the inputs")
+        sns.despine(ax=axis)
+    axes[0].set_title("Time, forward and backward", fontweight="bold")
+    axes[1].set_title("Memory beyond the inputs", fontweight="bold")
     axes[0].legend(frameon=False, fontsize=9)
-    figure.suptitle(f"{where}; D = {LATENT_DIM}, C = {some.classes.min()}", fontsize=10)
-    return figure
+    figure.suptitle(f"{where}; D = {LATENT_DIM}, C = {shown.classes.min()}", fontsize=10)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -197,13 +225,22 @@ def main(out: Path, device: torch.device, rows: list[int], classes: list[int]) -
     for m in rows:
         for c in classes if m <= MANY_ROWS else classes[:1]:
             records += measure(m, c, losses, device)
-            print("; ".join(f"{r['contender']} {_time(r['seconds'])}" for r in records if (r["rows"], r["classes"]) == (m, c)),
-                  f"(M = {m}, C = {c})", flush=True)
+            print(
+                "; ".join(
+                    f"{r['contender']} {_time(r['seconds'])}"
+                    for r in records
+                    if (r["rows"], r["classes"]) == (m, c)
+                ),
+                f"(M = {m}, C = {c})",
+                flush=True,
+            )
     out.mkdir(parents=True, exist_ok=True)
     where = machine(device)
-    files.write_json(out / "loss.json", {**where, "latent_dim": LATENT_DIM, "temperature": TEMPERATURE, "records": records})
+    files.write_json(
+        out / "loss.json", {**where, "latent_dim": LATENT_DIM, "temperature": TEMPERATURE, "records": records}
+    )
     table = pd.DataFrame(records)
-    draw(table, where["device"]).savefig(out / "loss.png")
+    draw(table, where["device"], out / "loss.png")
     for c in classes:
         print(f"\nC = {c}: median seconds and peak memory, forward and backward\n\n{render(table, c)}")
     print("\n" + "\n".join(claims(table)) + f"\n\nwritten: {out / 'loss.json'}, {out / 'loss.png'}")

@@ -1,4 +1,5 @@
-"""Images a second of a whole training step, against its parts and against a pipeline of DataLoader workers."""
+"""Images a second of a whole training step, against its parts and against a pipeline of DataLoader
+workers."""
 
 import os
 import statistics
@@ -31,10 +32,12 @@ from genscl_lite.train.state import new_model, new_run
 
 STEPS = ("supcon", "genscl_mix", "genscl_mix_kd")
 """Methods whose whole step is measured; the last one has all parts."""
-MODEL, VIEWS, TEACHER, LOSS, OPTIMIZER, DRAWS = (
-    "model alone, forward and backward", "augmentation and mixing", "teacher, forward", "loss, forward and backward",
-    "optimizer", "random numbers, on the CPU",
-)  # fmt: skip
+MODEL = "model alone, forward and backward"
+VIEWS = "augmentation and mixing"
+TEACHER = "teacher, forward"
+LOSS = "loss, forward and backward"
+OPTIMIZER = "optimizer"
+DRAWS = "random numbers, on the CPU"
 PIPELINE = "DataLoader pipeline, SupCon"
 
 
@@ -51,9 +54,13 @@ def photographs(images: int) -> Dataset:
     return Dataset("custom", pixels, labels, pixels[:10], labels[:10], names, (0.5,) * 3, (0.25,) * 3)
 
 
-def config_of(method: str, arch: str, batch: int, precision: str = "auto", compile: str = "auto") -> TrainConfig:
-    return TrainConfig(method=method, dataset="custom", labels_per_class=0, arch=arch, batch_size=batch, latent_dim=128,
-                       augmentation="crop_jitter", mix_per_image=False, precision=precision, compile=compile)  # fmt: skip
+def config_of(
+    method: str, arch: str, batch: int, precision: str = "auto", compile: str = "auto"
+) -> TrainConfig:
+    return TrainConfig(
+        method=method, dataset="custom", labels_per_class=0, arch=arch, batch_size=batch, latent_dim=128,
+        augmentation="crop_jitter", mix_per_image=False, precision=precision, compile=compile,
+    )
 
 
 def step_of(config: TrainConfig, dataset: Dataset, teacher: Teacher | None, device: torch.device):
@@ -67,9 +74,15 @@ def step_of(config: TrainConfig, dataset: Dataset, teacher: Teacher | None, devi
     return run, pieces, draws, lambda: train_step(run, dataset.train_images[draws.index], pieces, draws, 0.01)
 
 
-def steps_and_parts(arch: str, teacher_arch: str, batch: int, dataset: Dataset, device: torch.device) -> dict[str, Callable]:
+def steps_and_parts(
+    arch: str, teacher_arch: str, batch: int, dataset: Dataset, device: torch.device
+) -> dict[str, Callable]:
     """Return name -> one step, or one part of the last method's step."""
-    teacher = Teacher(new_model(config_of("teacher", teacher_arch, batch), dataset).to(device, memory_format=torch.channels_last))
+    teacher = Teacher(
+        new_model(config_of("teacher", teacher_arch, batch), dataset).to(
+            device, memory_format=torch.channels_last
+        )
+    )
     steps = {}
     for method in STEPS:
         config = config_of(method, arch, batch)
@@ -105,7 +118,9 @@ def steps_and_parts(arch: str, teacher_arch: str, batch: int, dataset: Dataset, 
         TEACHER: lambda: through(pieces.teacher),
         LOSS: loss_alone,
         OPTIMIZER: optimizer_alone,
-        DRAWS: lambda: draw_epoch(config, torch.zeros(batch, dtype=torch.long), (32, 32), Generator().manual_seed(0)),
+        DRAWS: lambda: draw_epoch(
+            config, torch.zeros(batch, dtype=torch.long), (32, 32), Generator().manual_seed(0)
+        ),
     }
 
 
@@ -113,7 +128,10 @@ class _TwoViews(torch.utils.data.Dataset):
     """Images as PIL, two views each by torchvision's transforms, as SupContrast has them."""
 
     def __init__(self, dataset: Dataset):
-        self.arrays, self.labels = dataset.train_images.permute(0, 2, 3, 1).cpu().numpy(), dataset.train_labels.cpu()
+        self.arrays, self.labels = (
+            dataset.train_images.permute(0, 2, 3, 1).cpu().numpy(),
+            dataset.train_labels.cpu(),
+        )
         recipe = AUGMENTATIONS["crop_jitter"]
         self.transform = transforms.Compose([
             transforms.RandomResizedCrop(32, scale=recipe.crop_scale),
@@ -132,11 +150,16 @@ class _TwoViews(torch.utils.data.Dataset):
         return self.transform(image), self.transform(image), self.labels[i]
 
 
-def pipeline_seconds(arch: str, batch: int, dataset: Dataset, device: torch.device, batches: int) -> list[float]:
-    """Train SupCon as one would without this kit, in float32; return the seconds of each batch after the first."""
+def pipeline_seconds(
+    arch: str, batch: int, dataset: Dataset, device: torch.device, batches: int
+) -> list[float]:
+    """Train SupCon as one would without this kit, in float32; return the seconds of each batch after the
+    first."""
     workers = os.cpu_count() or 1
-    loader = DataLoader(_TwoViews(dataset), batch, shuffle=True, num_workers=workers, pin_memory=device.type == "cuda",
-                        drop_last=True, persistent_workers=True)  # fmt: skip
+    loader = DataLoader(
+        _TwoViews(dataset), batch, shuffle=True, num_workers=workers, pin_memory=device.type == "cuda",
+        drop_last=True, persistent_workers=True,
+    )
     model = new_model(config_of("supcon", arch, batch), dataset).to(device).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
     forever = (views for _ in range(batches + 1) for views in loader)
@@ -155,10 +178,13 @@ def pipeline_seconds(arch: str, batch: int, dataset: Dataset, device: torch.devi
 
 
 def check_step(arch: str, batch: int, dataset: Dataset, device: torch.device) -> None:
-    """Raise unless compiled pieces in low precision give the plain float32 loss, and no step makes the host wait (CUDA)."""
+    """Raise unless compiled pieces in low precision give the plain float32 loss, and no step makes the host
+    wait (CUDA)."""
     losses = []
     for precision, compile in (("auto", "auto"), ("float32", "never")):
-        run, _, _, step = step_of(config_of("genscl_mix", arch, batch, precision, compile), dataset, None, device)
+        run, _, _, step = step_of(
+            config_of("genscl_mix", arch, batch, precision, compile), dataset, None, device
+        )
         step()
         losses.append(float(run.sums[0]))
         if device.type == "cuda":
@@ -169,35 +195,49 @@ def check_step(arch: str, batch: int, dataset: Dataset, device: torch.device) ->
             finally:
                 torch.cuda.set_sync_debug_mode("default")
     error = abs(losses[0] / losses[1] - 1)
-    print(f"{arch}: first loss {losses[0]:.4f}, plain in float32 {losses[1]:.4f}: relative error {error:.1e} (allowed 1e-02)")
+    both = f"first loss {losses[0]:.4f}, plain in float32 {losses[1]:.4f}"
+    print(f"{arch}: {both}: relative error {error:.1e} (allowed 1e-02)")
     if not error < 1e-2:
-        raise ValueError(f"{arch}: the first loss differs by {error:.1e} from the plain one in float32, allowed 1e-02")
+        raise ValueError(
+            f"{arch}: the first loss differs by {error:.1e} from the plain one in float32, allowed 1e-02"
+        )
 
 
-def measure(arch: str, teacher_arch: str, batch: int, device: torch.device, seconds: float, batches: int) -> list[dict]:
-    """Return a record for each step and part: median seconds for one batch of N images, and peak bytes of whole steps."""
+def measure(
+    arch: str, teacher_arch: str, batch: int, device: torch.device, seconds: float, batches: int
+) -> list[dict]:
+    """Return a record for each step and part: median seconds for one batch of N images, and peak bytes of
+    whole steps."""
     dataset = photographs(4 * batch).to(device)
     check_step(arch, batch, dataset, device)
     parts = steps_and_parts(arch, teacher_arch, batch, dataset, device)
     timed = seconds_in_turns(parts, device, seconds)
-    peaks = {name: peak_bytes(parts[name], device) for name in map(whole, STEPS)} if device.type == "cuda" else {}
+    peaks = (
+        {name: peak_bytes(parts[name], device) for name in map(whole, STEPS)} if device.type == "cuda" else {}
+    )
     timed[PIPELINE] = pipeline_seconds(arch, batch, dataset, device, batches)
-    return [{"arch": arch, "teacher": teacher_arch, "batch": batch, "part": name, "seconds": statistics.median(runs),
-             "runs": len(runs), "images_per_second": batch / statistics.median(runs), "peak_bytes": peaks.get(name)}
-            for name, runs in timed.items()]  # fmt: skip
+    about = {"arch": arch, "teacher": teacher_arch, "batch": batch}
+    medians = {name: statistics.median(runs) for name, runs in timed.items()}
+    return [
+        {**about, "part": name, "seconds": seconds, "runs": len(timed[name]),
+         "images_per_second": batch / seconds, "peak_bytes": peaks.get(name)}
+        for name, seconds in medians.items()
+    ]
 
 
 def render(records: pd.DataFrame) -> str:
     """Render steps and parts as Markdown, for each encoder; shares are of the last method's whole step."""
     archs = list(records.arch.unique())
     lines = ["| step or part | " + " | ".join(f"{arch}, ms | images/s | share" for arch in archs) + " |",
-             "|---" * (1 + 3 * len(archs)) + "|"]  # fmt: skip
+             "|---" * (1 + 3 * len(archs)) + "|"]
     table = records.set_index(["part", "arch"])
     for part in records.part.unique():
         cells = []
         for arch in archs:
             row, step = table.loc[part, arch], table.loc[whole(STEPS[-1]), arch]
-            share = "" if part in (PIPELINE, *map(whole, STEPS)) else f"{100 * row.seconds / step.seconds:.1f} %"
+            share = (
+                "" if part in (PIPELINE, *map(whole, STEPS)) else f"{100 * row.seconds / step.seconds:.1f} %"
+            )
             cells += [_digits(1000 * row.seconds), _digits(row.images_per_second), share]
         lines.append(f"| {part} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -217,35 +257,44 @@ def claims(records: pd.DataFrame) -> list[str]:
     lines = []
     for arch, rows in records.groupby("arch", sort=False):
         seconds = rows.set_index("part").seconds
-        plain, full = seconds[whole("genscl_mix")], seconds[whole("genscl_mix_kd")]
+        mix, kd, supcon = (whole(method) for method in ("genscl_mix", "genscl_mix_kd", "supcon"))
+        of_model = 100 * seconds[MODEL] / seconds[mix]
+        of_both = 100 * (seconds[MODEL] + seconds[TEACHER]) / seconds[kd]
+        of_views = 100 * seconds[VIEWS] / seconds[mix]
+        times = seconds[PIPELINE] / seconds[supcon]
         lines += [
-            f"{arch}: {whole('genscl_mix')} reaches {100 * seconds[MODEL] / plain:.0f} % of the speed of the model alone",
-            f"{arch}: {whole('genscl_mix_kd')} reaches {100 * (seconds[MODEL] + seconds[TEACHER]) / full:.0f} % of the speed "
-            "of model and teacher alone",
-            f"{arch}: augmentation and mixing take {100 * seconds[VIEWS] / plain:.1f} % of {whole('genscl_mix')}",
-            f"{arch}: {whole('supcon')} does {seconds[PIPELINE] / seconds[whole('supcon')]:.1f} times the images/s of the "
-            "DataLoader pipeline",
+            f"{arch}: {mix} reaches {of_model:.0f} % of the speed of the model alone",
+            f"{arch}: {kd} reaches {of_both:.0f} % of the speed of model and teacher alone",
+            f"{arch}: augmentation and mixing take {of_views:.1f} % of {mix}",
+            f"{arch}: {supcon} does {times:.1f} times the images/s of the DataLoader pipeline",
         ]
         peak = rows.set_index("part").peak_bytes.get(whole("genscl_mix_kd"))
         if pd.notna(peak):
-            lines.append(f"{arch}: {whole('genscl_mix_kd')} needs {peak / 2**30:.1f} GiB beyond weights and data")
+            lines.append(
+                f"{arch}: {whole('genscl_mix_kd')} needs {peak / 2**30:.1f} GiB beyond weights and data"
+            )
     return lines
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_device(parser)
     cuda = torch.cuda.is_available()
-    parser.add_argument("--arch", nargs="+", choices=ENCODERS, default=["resnet18", "resnet50"] if cuda else ["resnet_small"],
-                        help="encoders (default here: %(default)s)")  # fmt: skip
-    parser.add_argument("--teacher", choices=ENCODERS, default="resnet50" if cuda else "resnet_small",
-                        help="(default here: %(default)s)")  # fmt: skip
-    parser.add_argument("--batch", type=int, default=1024 if cuda else 64, metavar="N",
-                        help="images of a batch, two views each (default here: %(default)s)")  # fmt: skip
-    parser.add_argument("--seconds", type=float, default=10.0, help="to measure steps and parts for (default: %(default)s)")
-    parser.add_argument("--batches", type=int, default=8, help="to measure the DataLoader pipeline with (default: %(default)s)")
+    archs, teacher, batch = ["resnet_small"], "resnet_small", 64
+    if cuda:
+        archs, teacher, batch = ["resnet18", "resnet50"], "resnet50", 1024
+    here = "(default here: %(default)s)"
+    parser.add_argument("--arch", nargs="+", choices=ENCODERS, default=archs, help=f"encoders {here}")
+    parser.add_argument("--teacher", choices=ENCODERS, default=teacher, help=here)
+    parser.add_argument(
+        "--batch", type=int, default=batch, metavar="N", help=f"images, two views each {here}"
+    )
+    parser.add_argument("--seconds", type=float, default=10.0, help=f"to measure steps and parts for {here}")
+    parser.add_argument("--batches", type=int, default=8, help=f"to measure the pipeline with {here}")
 
 
-def main(out: Path, device: torch.device, arch: list[str], teacher: str, batch: int, seconds: float, batches: int) -> int:
+def main(
+    out: Path, device: torch.device, arch: list[str], teacher: str, batch: int, seconds: float, batches: int
+) -> int:
     """Check, measure, print, and write step.json into ``out``."""
     records = []
     for name in arch:
@@ -254,6 +303,7 @@ def main(out: Path, device: torch.device, arch: list[str], teacher: str, batch: 
     table = pd.DataFrame(records)
     where = {**machine(device), "cores": os.cpu_count()}
     files.write_json(out / "step.json", where | {"records": records})
-    print(f"\n{where['device']}, {where['cores']} cores; batch {batch}, two views, teacher {teacher}\n\n{render(table)}\n")
+    machine_line = f"{where['device']}, {where['cores']} cores"
+    print(f"\n{machine_line}; batch {batch}, two views, teacher {teacher}\n\n{render(table)}\n")
     print("\n".join(claims(table)) + f"\n\nwritten: {out / 'step.json'}")
     return 0

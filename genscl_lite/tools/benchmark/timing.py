@@ -1,25 +1,22 @@
-"""Time and memory against peers, in one run on one machine: ``genscl benchmark loss`` (or step, or folder).
-
-``loss``: the loss alone. ``step``: a whole training step, its parts, and a pipeline of DataLoader workers. ``folder``: images
-decoded and cropped from files.
-"""
+"""How long a step takes and how much memory it needs, several steps in turns."""
 
 import argparse
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler, which counts memory here, is silent
 import torch  # noqa: E402
 from torch.profiler import ProfilerActivity, profile  # noqa: E402
 
 
-def seconds_in_turns(steps: dict[str, Callable[[], None]], device: torch.device, seconds: float = 3.0) -> dict[str, list[float]]:
+def seconds_in_turns(
+    steps: dict[str, Callable[[], None]], device: torch.device, seconds: float = 3.0
+) -> dict[str, list[float]]:
     """Time each step several times, in turns, so that all meet the same state of the machine.
 
-    One round warms up. Then rounds go on until they have taken ``seconds`` and there are three; a step whose first
-    round took longer than ten times ``seconds`` keeps that one.
+    One round warms up. Then rounds go on until they have taken ``seconds`` and there are three; a step whose
+    first round took longer than ten times ``seconds`` keeps that one.
 
     Returns:
         For each step the seconds of its rounds.
@@ -47,7 +44,8 @@ def wait(device: torch.device) -> None:
 
 
 def peak_bytes(step: Callable[[], None], device: torch.device) -> int:
-    """Return the most memory that torch held at once for the step, beyond what it held before, as its allocator tells."""
+    """Return the most memory that torch held at once for the step, beyond what it held before, as its
+    allocator tells."""
     if device.type == "cuda":
         wait(device)
         before = torch.cuda.memory_allocated(device)
@@ -67,20 +65,4 @@ def peak_bytes(step: Callable[[], None], device: torch.device) -> int:
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu",
-                        help="(default here: %(default)s)")  # fmt: skip
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run a benchmark, print its table, write its results; return the exit status."""
-    from genscl_lite.tools.benchmark import folder, loss, step
-
-    parser = argparse.ArgumentParser(prog="genscl benchmark", description=__doc__.splitlines()[0])
-    benchmarks = parser.add_subparsers(dest="what", required=True)
-    for name, benchmark in {"loss": loss, "step": step, "folder": folder}.items():
-        own = benchmarks.add_parser(name, help=benchmark.__doc__.splitlines()[0])
-        own.add_argument("--out", type=Path, default=Path("runs/benchmark"), help="folder of the results (default: %(default)s)")
-        benchmark.add_arguments(own)
-        own.set_defaults(run=benchmark.main)
-    given = vars(parser.parse_args(arguments))
-    del given["what"]
-    return given.pop("run")(**given)
+                        help="(default here: %(default)s)")

@@ -1,0 +1,94 @@
+"""The house: which room may import which, without circles, and how large the core may be."""
+
+import ast
+import sys
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import genscl_lite
+
+PACKAGE = Path(genscl_lite.__file__).parent
+ROOMS = ("core", "datasets", "train", "runs", "tools", "lessons")
+"""From below to above: a room imports from those before it. Nothing imports lessons."""
+CORE = ("__init__", "losses", "streaming", "gather", "_checks", "mixing", "distillation", "momentum")
+EVENING = ("losses", "mixing", "distillation", "momentum")
+DOORS = ("__main__", "reproduce")
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in FILES}
+
+
+def room_of(module: str) -> str:
+    parts = module.split(".")
+    if len(parts) == 1 or parts[1] in CORE:
+        return "core"
+    return "tools" if parts[1] in DOORS else parts[1]
+
+
+def imported_by(path: Path) -> set[str]:
+    """Names of all modules that a file imports, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found.add(inner if inner in MODULES else node.module)
+    return found
+
+
+def lines_of(*modules: str) -> int:
+    return sum(len((PACKAGE / f"{module}.py").read_text().splitlines()) for module in modules)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_one_way(module):
+    room = room_of(module)
+    if module == "genscl_lite":  # its names are loaded when they are used
+        return
+    for other in imported_by(MODULES[module]) & MODULES.keys():
+        assert ROOMS.index(room_of(other)) <= ROOMS.index(room), f"{module} ({room}) imports {other}"
+        assert room_of(other) != "lessons" or room == "lessons", f"{module} imports {other}"
+
+
+def test_there_are_no_circles():
+    graph = {module: imported_by(path) & MODULES.keys() - {module} for module, path in MODULES.items()}
+    graph["genscl_lite"] = set()
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as circle:
+        pytest.fail(" -> ".join(circle.args[1]))
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_the_core_imports_torch_alone(module):
+    allowed = {"torch", "genscl_lite", *sys.stdlib_module_names}
+    if module == "mixing":
+        allowed.add("numpy")  # inside the function that draws from Beta
+    tops = {name.partition(".")[0] for name in imported_by(PACKAGE / f"{module}.py")}
+    assert tops <= allowed, tops - allowed
+
+
+def test_the_top_of_the_package_is_the_core_and_its_doors():
+    assert {path.stem for path in PACKAGE.glob("*.py")} == {*CORE, *DOORS}
+    assert {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()} == {*ROOMS[1:]}
+
+
+def test_the_core_is_small():
+    assert len(CORE) <= 8 and lines_of(*CORE) <= 1400 and lines_of(*EVENING) < 700
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_files_are_small_and_lines_short(path):
+    lines = path.read_text().splitlines()
+    assert len(lines) <= 360
+    assert max(map(len, lines), default=0) <= 110
