@@ -1,7 +1,4 @@
 import dataclasses
-import os
-
-os.environ["CUDA_VISIBLE_DEVICES"] = ""  # tests compare bit for bit, on CPUs; kernels of notebooks inherit this
 
 import pytest
 import torch

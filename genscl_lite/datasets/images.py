@@ -71,6 +71,17 @@ def centre_crop(image: Tensor, size: int) -> Tensor:
     return F.center_crop(F.resize(image, [size], antialias=True), [size, size])
 
 
+def to_gray(image: Tensor) -> Tensor:
+    """Turn uint8 RGB (3, H, W) into gray (1, H, W), with PIL's weights and rounding; gray pixels keep their
+    value.
+
+    >>> to_gray(torch.tensor([[[255, 7]], [[0, 7]], [[0, 7]]], dtype=torch.uint8))
+    tensor([[[76,  7]]], dtype=torch.uint8)
+    """
+    weights = torch.tensor([19595, 38470, 7471], dtype=torch.int32).reshape(3, 1, 1)  # of 65536
+    return ((image * weights).sum(dim=0, keepdim=True) + 32768 >> 16).to(torch.uint8)
+
+
 def default_workers() -> int:
     """Return how many processes decode where nothing else is said: one for each core that may be used, at
     most 16."""

@@ -4,13 +4,13 @@ import torch
 
 from genscl_lite.datasets import files
 from genscl_lite.losses import gen_supcon_loss
-from genscl_lite.tools.benchmark import loss, step, timing
+from genscl_lite.tools.benchmark import loss, main, step, timing
 
 CPU = torch.device("cpu")
 
 
 def test_the_loss_benchmark_runs_and_leaves_its_files(tmp_path, capsys):
-    assert timing.main(["loss", "--device", "cpu", "--rows", "64", "128", "--classes", "3", "--out", str(tmp_path)]) == 0
+    assert main(["loss", "--device", "cpu", "--rows", "64", "128", "--classes", "3", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     written, records = loss.load(tmp_path)
     assert set(records.contender) == {*loss.contenders(CPU), loss.FLOOR}
@@ -60,7 +60,7 @@ def test_claims_are_ratios_of_the_records():
 def steps(tmp_path_factory):
     out = tmp_path_factory.mktemp("step")
     words = ["step", "--device", "cpu", "--arch", "resnet_small", "--batch", "4", "--seconds", "0.1", "--batches", "1"]
-    assert timing.main([*words, "--out", str(out)]) == 0
+    assert main([*words, "--out", str(out)]) == 0
     return files.read_json(out / "step.json")
 
 

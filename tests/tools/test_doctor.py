@@ -1,5 +1,6 @@
 import importlib
 import importlib.metadata
+import re
 import subprocess
 import sys
 import tomllib
@@ -11,7 +12,7 @@ import torch
 from genscl_lite.datasets import builtin
 from genscl_lite.runs.paths import PROJECT
 from genscl_lite.tools import doctor
-from genscl_lite.tools.doctor import NOTE, OK, OPTIONAL, PROBLEM, REQUIRED, Finding
+from genscl_lite.tools.doctor import NOTE, OK, PROBLEM, Finding
 
 VERSIONS = {"torch": "2.12.0", "torchvision": "0.27.0", "papermill": "2.7.0", "pandas": "3.0"}
 
@@ -46,30 +47,34 @@ def test_python_has_a_least_version():
         "make an environment with it: conda env create -f environment.yml")  # fmt: skip
 
 
-@pytest.mark.parametrize("wanted, version, status, text, fix", [
-    ("pandas", "3.0", OK, "3.0", ""),
-    ("pandas", None, PROBLEM, "not installed", "pip install --upgrade pandas"),
-    ("papermill>=2.7", "2.7.0", OK, "2.7.0", ""),
-    ("papermill>=2.7", "2.6.1", PROBLEM, "2.6.1, and papermill>=2.7 is needed", "pip install --upgrade papermill"),
-    ("torch>=2.11", "2.11.0.dev20260101+cu130", PROBLEM, "2.11.0.dev20260101+cu130, and torch>=2.11 is needed",
+@pytest.mark.parametrize("wanted, extra, version, status, text, fix", [
+    ("pandas", "train", "3.0", OK, "3.0", ""),
+    ("pandas", "train", None, PROBLEM, "not installed", "pip install --upgrade pandas"),
+    ("papermill<3,>=2.7", "notebooks", "2.7.0", OK, "2.7.0", ""),
+    ("papermill<3,>=2.7", "notebooks", "2.6.1", PROBLEM, "2.6.1, and papermill<3,>=2.7 is needed",
+     "pip install --upgrade papermill"),
+    ("papermill<3,>=2.7", "notebooks", "3.0", PROBLEM, "3.0, and papermill<3,>=2.7 is needed",
+     "pip install --upgrade papermill"),
+    ("torch>=2.11", "", "2.11.0.dev20260101+cu130", PROBLEM, "2.11.0.dev20260101+cu130, and torch>=2.11 is needed",
      "pip install --upgrade torch torchvision"),
-    ("torch>=2.11", "2.12.0.dev20260101+cu130", OK, "2.12.0.dev20260101+cu130", ""),
-    ("torchvision>=0.26", None, PROBLEM, "not installed", "pip install --upgrade torch torchvision"),
-    ("timm", None, NOTE, "not installed; only arch timm/NAME needs it", "pip install --upgrade timm"),
-    ("nbval", None, NOTE, "not installed; only the tests of the notebooks need it", "pip install --upgrade nbval"),
-])  # fmt: skip
-def test_packages(machine, wanted, version, status, text, fix):
-    name = wanted.split(">=")[0]
+    ("torch>=2.11", "", "2.12.0.dev20260101+cu130", OK, "2.12.0.dev20260101+cu130", ""),
+    ("torchvision>=0.26", "train", None, PROBLEM, "not installed", "pip install --upgrade torch torchvision"),
+    ("nbval", "test", None, NOTE, "not installed; only the tests need it", "pip install --upgrade nbval"),
+])
+def test_packages(machine, wanted, extra, version, status, text, fix):
+    name = re.match("[a-z]+", wanted).group()
     machine.versions.pop(name, None)
     if version:
         machine.versions[name] = version
-    assert doctor.check_package(wanted) == Finding(name, status, text, fix)
+    assert doctor.check_package(wanted, extra) == Finding(name, status, text, fix)
 
 
 def test_the_packages_are_those_of_the_project():
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    assert list(REQUIRED) and set(REQUIRED) == set(project["dependencies"])
-    assert "nbval" in project["optional-dependencies"]["test"] and set(OPTIONAL) == {"nbval", "timm"}
+    asked = {("", text) for text in project["dependencies"]}
+    asked |= {(extra, text) for extra, texts in project["optional-dependencies"].items() for text in texts}
+    names = {(extra, re.match(r"[\w.-]+", text).group()) for extra, text in asked if not text.startswith("genscl-lite")}
+    assert {(extra, re.match(r"[\w.-]+", text).group()) for text, extra in doctor.required()} == names
 
 
 def test_torch_and_torchvision_that_fit(machine):
@@ -179,7 +184,7 @@ def test_data_that_cannot_be_looked_at(machine):
 @pytest.mark.parametrize("status, code", [(OK, 0), (NOTE, 0), (PROBLEM, 1)])
 def test_only_problems_fail(monkeypatch, capsys, status, code):
     monkeypatch.setattr(doctor, "check_all", lambda: [Finding("a", OK, "1.0"), Finding("b", status, "2.0", "pip install b")])
-    assert doctor.main() == code
+    assert doctor.main([]) == code
     first, second, last = capsys.readouterr().out.splitlines()
     assert second == f"{status:<8} b: 2.0; fix: pip install b"
     assert last == ("not ready: 1 to mend" if code else "ready")
@@ -194,10 +199,9 @@ def test_all_is_looked_at_once(monkeypatch, tmp_path):
 
 
 def test_it_reports_where_nothing_is_installed():
-    """Without site-packages: the module needs nothing beyond Python, and every required package is a problem."""
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(PROJECT)!r})\n"
-                           "from genscl_lite.tools.doctor import main; sys.exit(main())"], capture_output=True, text=True)
-    lines = done.stdout.splitlines()
+    """Without site-packages: the command needs nothing beyond Python, and says what to install."""
+    code = f"import sys; sys.path.insert(0, {str(PROJECT)!r})\nfrom genscl_lite.tools.cli import main; sys.exit(main(['check']))"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True)
     assert done.returncode == 1 and not done.stderr
-    assert sum(line.startswith("problem") for line in lines) == len(REQUIRED) + 2  # and the pair, and the data
-    assert "problem  pandas: not installed; fix: pip install --upgrade pandas" in lines
+    assert re.search("^problem  (genscl-lite|torch): not installed; fix: pip install", done.stdout, re.MULTILINE)
+    assert "problem  torch with torchvision: not both installed" in done.stdout and "not ready" in done.stdout

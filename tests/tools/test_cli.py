@@ -1,0 +1,56 @@
+"""The one way in."""
+
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+import genscl_lite
+from genscl_lite.tools import cli
+from genscl_lite.tools.cli import COMMANDS, main
+
+
+def test_help_is_a_table_of_contents(capsys):
+    assert main(["--help"]) == main([]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("usage: genscl COMMAND") == 2
+    for command, (what, _) in COMMANDS.items():
+        assert f"  {command:<10} {what}\n" in printed
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_is_there_and_explains_itself(command, capsys):
+    module, function = COMMANDS[command][1].split(":")
+    assert callable(getattr(import_module(f"genscl_lite.{module}"), function))
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0 and f"usage: genscl {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("word, hint", [("reprodce", " (did you mean 'reproduce'?)"), ("xyz", "")])
+def test_an_unknown_command_suggests_the_near_one(word, hint, capsys):
+    assert main([word]) == 2
+    assert capsys.readouterr().err == f"error: command: {word!r} is unknown{hint}; `genscl --help` lists all\n"
+
+
+def test_a_missing_package_is_one_line(monkeypatch, capsys):
+    def missing(name):
+        raise ImportError("genscl_lite.datasets needs torchvision: pip install 'genscl-lite[train]'")
+
+    monkeypatch.setattr(cli, "import_module", missing)
+    assert main(["train", "digits"]) == 2
+    assert capsys.readouterr().err == "error: genscl_lite.datasets needs torchvision: pip install 'genscl-lite[train]'\n"
+
+
+@pytest.mark.parametrize("words", [["-m", "genscl_lite", "reproduce"], ["-m", "genscl_lite.reproduce"]])
+def test_python_m_is_the_same(words):
+    done = subprocess.run([sys.executable, *words, "digts"], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("error: preset: 'digts' is unknown (did you mean 'digits'?)")
+
+
+def test_nothing_is_loaded_before_a_command_needs_it():
+    code = "import sys; from genscl_lite.tools.cli import main; main(['--version']); assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip()
+    assert "torch" not in vars(genscl_lite)
