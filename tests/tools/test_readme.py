@@ -10,7 +10,7 @@ from genscl_lite.runs.launch import main
 from genscl_lite.runs.paths import PROJECT, RESULTS
 from genscl_lite.runs.plan import presets
 from genscl_lite.runs.tables import make_cost_table, read_summaries, render_cost_table, render_table
-from genscl_lite.tools.benchmark import folder, loss, step
+from genscl_lite.tools.benchmark import loss, step
 from genscl_lite.train.methods import METHODS
 
 README = (PROJECT / "README.md").read_text()
@@ -53,10 +53,6 @@ def test_what_a_step_costs_is_the_committed_benchmark():
     assert step.render(records) in README
     for line in step.claims(records):
         assert f"- {line}\n" in README
-
-
-def test_how_fast_files_are_decoded_is_the_committed_benchmark():
-    assert folder.render(files.read_json(RESULTS / "folder" / "folder.json")["records"]) in README
 
 
 def test_links_lead_somewhere():
