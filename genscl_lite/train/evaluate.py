@@ -12,7 +12,7 @@ from genscl_lite.datasets.imagefiles import ImageFiles
 from genscl_lite.train.augment import Augment, as_unit_float
 
 FEATURES_HELD = 2**16
-"""Rows of features that the linear probe holds at once."""
+"""Images whose features the linear probe holds at once."""
 
 
 @dataclass(frozen=True)
@@ -29,25 +29,26 @@ class Probe:
 
 @torch.no_grad()
 def extract(
-    module: nn.Module, dataset: Dataset, images: Tensor | ImageFiles, rows: int = 1000, *, dtype: torch.dtype = torch.float32,
-    augment: Augment | None = None, generator: Generator | None = None,
-) -> Tensor:  # fmt: skip
-    """Pass images through a module in evaluation mode, ``rows`` at a time.
+    module: nn.Module, dataset: Dataset, images: Tensor | ImageFiles, chunk: int = 1000, *,
+    dtype: torch.dtype = torch.float32, augment: Augment | None = None, generator: Generator | None = None,
+) -> Tensor:
+    """Pass images through a module in evaluation mode.
 
     Args:
         module: from normalized images to (N, F).
         dataset: knows how to normalize.
         images: (N, channels, H, W) uint8, or floating point in [0, 1]; or images in files.
-        rows: images at a time.
+        chunk: images at a time.
         dtype: bfloat16: autocast to it.
-        augment: passes a random view of each image instead, by numbers from ``generator``.
+        augment: passes a random view of each image instead, drawn from ``generator``.
 
     Returns:
         (N, F) in float32.
     """
     training, outputs = module.training, []
     module.eval()
-    for part in _views(images, rows, augment, generator) if augment else map(as_unit_float, images.split(rows)):
+    views = _views(images, chunk, augment, generator) if augment else map(as_unit_float, images.split(chunk))
+    for part in views:
         part = dataset.normalize(part).contiguous(memory_format=torch.channels_last)
         with torch.autocast(part.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
             outputs.append(module(part).float())
@@ -55,17 +56,19 @@ def extract(
     return torch.cat(outputs)
 
 
-def _views(images: Tensor | ImageFiles, rows: int, augment: Augment, generator: Generator | None) -> Iterator[Tensor]:
-    """Give one random view of each image, (rows, channels, H, W) at a time."""
-    numbers = augment.draw(len(images), generator).to(images.device).split(rows, dim=1)
+def _views(
+    images: Tensor | ImageFiles, chunk: int, augment: Augment, generator: Generator | None
+) -> Iterator[Tensor]:
+    """Give one random view of each image, (chunk, channels, H, W) at a time."""
+    uniforms = augment.draw(len(images), generator).to(images.device).split(chunk, dim=1)
     if isinstance(images, Tensor):
-        parts = images.split(rows)
+        parts = images.split(chunk)
     else:
-        seed = int(torch.randint(2**31, (), generator=generator))
-        order = torch.arange(len(images)).split(rows)
-        crops = images.random_crops(order, seed=seed, epoch=0, views=1, scale=augment.crop_scale, ratio=augment.crop_ratio)
+        seed, order = int(torch.randint(2**31, (), generator=generator)), torch.arange(len(images)).split(chunk)
+        geometry = {"scale": augment.crop_scale, "ratio": augment.crop_ratio}
+        crops = images.random_crops(order, seed=seed, epoch=0, views=1, **geometry)
         parts, augment = (views[0] for views in crops), augment.without_crop()
-    for part, drawn in zip(parts, numbers, strict=True):
+    for part, drawn in zip(parts, uniforms, strict=True):
         yield augment.apply(part, drawn)
 
 
@@ -82,8 +85,8 @@ def linear_probe(
 ) -> Probe:
     """Train a linear classifier on the frozen features of augmented training images, and test it.
 
-    The protocol of SupContrast and GenSCL v1: SGD with momentum 0.9, no weight decay, learning rate times 0.2 after 60,
-    75 and 90 % of the epochs. The features are the encoder's, not the head's.
+    The protocol of SupContrast and GenSCL v1: SGD with momentum 0.9, no weight decay, learning rate times 0.2 after
+    60, 75 and 90 % of the epochs. The features are the encoder's, not the head's.
 
     Differs: the result is the last epoch; the reference code reports the best on the test images.
 
@@ -116,11 +119,13 @@ def linear_probe(
     accuracies = []
     for _ in range(epochs):
         order = torch.randperm(len(dataset.train_labels), generator=generator).to(device)
-        for some in order.split(max(1, FEATURES_HELD // batch_size) * batch_size):
+        for indices in order.split(max(1, FEATURES_HELD // batch_size) * batch_size):
             # the encoder does not change, so the features of many batches can be had at once
-            features = extract(encoder, dataset, dataset.train_images[some], dtype=dtype, augment=augment, generator=generator)
-            for rows, labels in zip(features.split(batch_size), dataset.train_labels[some].split(batch_size), strict=True):
-                loss = F.cross_entropy(classifier(rows), labels)
+            features = extract(encoder, dataset, dataset.train_images[indices], dtype=dtype, augment=augment,
+                               generator=generator)
+            labels = dataset.train_labels[indices]
+            for x, y in zip(features.split(batch_size), labels.split(batch_size), strict=True):
+                loss = F.cross_entropy(classifier(x), y)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -134,11 +139,12 @@ def linear_probe(
 @torch.no_grad()
 def knn_accuracy(
     features: Tensor, labels: Tensor, test_features: Tensor, test_labels: Tensor,
-    neighbours: int = 200, temperature: float = 0.07, rows: int = 1000,
-) -> float:  # fmt: skip
-    """Classify each test row by the weighted vote of its nearest training rows; return the share that is right.
+    neighbours: int = 200, temperature: float = 0.07, chunk: int = 1000,
+) -> float:
+    """Classify each test image by the weighted vote of its nearest training images; return the share that is right.
 
-    Neighbours by cosine; a vote weighs exp(cosine / temperature) (arXiv 1805.01978). ``rows`` test rows at a time.
+    Neighbours by cosine; a vote weighs exp(cosine / temperature) (arXiv 1805.01978). By hand, on the features' device,
+    ``chunk`` test images at a time.
 
     Args:
         features, labels: (N, F) and (N,) class numbers.
@@ -150,8 +156,8 @@ def knn_accuracy(
     """
     features, test_features = F.normalize(features, dim=1), F.normalize(test_features, dim=1)
     classes, right = int(labels.max()) + 1, 0
-    for part, truth in zip(test_features.split(rows), test_labels.split(rows), strict=True):
-        cosine, nearest = (part @ features.T).topk(min(neighbours, len(features)), dim=1)
+    for part, truth in zip(test_features.split(chunk), test_labels.split(chunk), strict=True):
+        cosine, nearest = (part @ features.T).topk(min(neighbours, len(features)), dim=1)  # (chunk, k)
         votes = torch.zeros(len(part), classes, device=part.device)
         votes.scatter_add_(1, labels[nearest], ((cosine - 1) / temperature).exp())
         right += int((votes.argmax(dim=1) == truth).sum())
@@ -159,7 +165,7 @@ def knn_accuracy(
 
 
 def classifier_accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Return the share of rows whose largest of C logits is at the label.
+    """Return the share of images whose largest of C logits is at the label.
 
     >>> classifier_accuracy(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1]))
     0.5

@@ -28,7 +28,7 @@ def write_checkpoint(path: str | Path, state: dict) -> None:
 
 
 def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dict:
-    """Load tensors, numbers, strings and dicts, nothing that could run code.
+    """Read a checkpoint: tensors, numbers, strings and dicts, nothing that could run code.
 
     Raises:
         RunFolderError: the file is cut short or is no checkpoint.
@@ -60,8 +60,9 @@ def check_same(path: Path, config: dict) -> None:
     there = read_json(path)
     different = [name for name in {**there, **config} if there.get(name) != config.get(name)]
     if different:
-        changes = ", ".join(f"{name} {there.get(name)!r} there, {config.get(name)!r} now" for name in different[:3])
-        raise RunFolderError(f"{path.parent}: holds a run with another configuration ({changes}); choose another folder")
+        changes = [f"{name} {there.get(name)!r} there, {config.get(name)!r} now" for name in different[:3]]
+        raise RunFolderError(f"{path.parent}: holds a run with another configuration ({', '.join(changes)}); "
+                             "choose another folder")
 
 
 def is_finished(folder: str | Path, config: dict) -> bool:

@@ -13,6 +13,9 @@ from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.methods import METHODS
 from genscl_lite.train.networks import Model, build_encoder
 
+PARTS = ("model", "optimizer", "key_encoder", "queue", "average")
+PROGRESS = ("epoch", "step", "sums", "seconds", "epoch_seconds", "peak_bytes", "log")
+
 
 @dataclass
 class Run:
@@ -32,9 +35,9 @@ class Run:
     step: int = 0
     """Steps done of the next one."""
     drawn_from: Tensor | None = None
-    """The generator's state before it drew the numbers of the epoch at hand; None between epochs."""
+    """The generator's state before the draws of the epoch at hand; None between epochs."""
     sums: Tensor | None = None
-    """(5,), of the epoch at hand: loss, label entropy, KL; the first step whose loss, and whose labels, were not finite."""
+    """(5,) of the epoch at hand: loss, label entropy, KL; first step whose loss, and whose labels, were not finite."""
     seconds: float = 0.0
     epoch_seconds: float = 0.0
     peak_bytes: int = 0
@@ -50,17 +53,25 @@ class Run:
         """The model that counts: the average over weights where there is one, else the trained model itself."""
         return self.average.encoder if self.average else self.model
 
+    @property
+    def parts(self) -> dict:
+        """What of ``PARTS`` this run has."""
+        return {name: getattr(self, name) for name in PARTS if getattr(self, name) is not None}
+
     def state_dict(self) -> dict:
-        parts = {name: part.state_dict() for name, part in self._parts().items()}
         drawn_from = self.generator.get_state() if self.drawn_from is None else self.drawn_from
         random = {"generator": drawn_from, "torch": torch.get_rng_state()}
         if self.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.device)
-        progress = {name: getattr(self, name) for name in PROGRESS}
-        return {"config": dataclasses.asdict(self.config), "parts": parts, "random": random, "progress": progress}
+        return {
+            "config": dataclasses.asdict(self.config),
+            "parts": {name: part.state_dict() for name, part in self.parts.items()},
+            "random": random,
+            "progress": {name: getattr(self, name) for name in PROGRESS},
+        }
 
     def load_state_dict(self, state: dict) -> None:
-        for name, part in self._parts().items():
+        for name, part in self.parts.items():
             part.load_state_dict(state["parts"][name])
         self.generator.set_state(state["random"]["generator"].cpu())
         torch.set_rng_state(state["random"]["torch"].cpu())
@@ -69,43 +80,41 @@ class Run:
         for name in PROGRESS:
             setattr(self, name, state["progress"][name])
 
-    def _parts(self) -> dict:
-        parts = {"model": self.model, "optimizer": self.optimizer, "key_encoder": self.key_encoder, "queue": self.queue,
-                 "average": self.average}  # fmt: skip
-        return {name: part for name, part in parts.items() if part is not None}
-
-
-PROGRESS = ("epoch", "step", "sums", "seconds", "epoch_seconds", "peak_bytes", "log")
+    @property
+    def so_far(self) -> str:
+        """How far it is: "3 of 200 epochs", with the steps of the next one where there are any."""
+        return f"{self.epoch} of {self.config.epochs} epochs" + (f" and {self.step} steps" if self.step else "")
 
 
 def new_run(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None, device: torch.device) -> Run:
-    """Make model, optimizer and, where the method or the configuration has them, momentum encoder, queue and average."""
+    """Make model and optimizer and, where they are asked for, momentum encoder, queue and average."""
     method = METHODS[config.method]
     model = processes.synchronize_batch_norm(new_model(config, dataset, encoder), device)
     model = model.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=config.learning_rate, momentum=config.sgd_momentum,
-                                weight_decay=config.weight_decay, fused=True)  # fmt: skip
+                                weight_decay=config.weight_decay, fused=True)
     run = Run(config, model, optimizer, Generator().manual_seed(config.seed))
     if method.queues:
         run.key_encoder = MomentumEncoder(model, config.momentum)
-        distributions = 2 if method.distils else 1
-        run.queue = LabelledQueue(config.queue_size, config.latent_dim, (distributions, dataset.num_classes)).to(device)
+        label_shape = (2 if method.distils else 1, dataset.num_classes)  # (T, C)
+        run.queue = LabelledQueue(config.queue_size, config.latent_dim, label_shape).to(device)
     if config.ema:
         run.average = MomentumEncoder(model, config.ema)
     return run
 
 
 def new_model(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None = None) -> Model:
-    """Make the encoder with its head: a classifier's for the rows named CE, the projection head for all others."""
-    encoder = encoder or build_encoder(config.arch, dataset.image_shape[0], dataset.image_shape[-1])
+    """Make the encoder with the head of its method; beside a projection, a classifier where ``ce_weight`` asks."""
+    classes, shape = dataset.num_classes, dataset.image_shape
+    encoder = encoder or build_encoder(config.arch, shape[0], shape[-1])
     if is_classifier(config):
-        return Model(encoder, dataset.num_classes, dataset.image_shape, classifier=True)
-    return Model(encoder, config.latent_dim, dataset.image_shape, joint_classes=dataset.num_classes if config.ce_weight else 0)
+        return Model(encoder, classes, shape, classifier=True)
+    return Model(encoder, config.latent_dim, shape, joint_classes=classes if config.ce_weight else 0)
 
 
 def is_classifier(config: TrainConfig) -> bool:
-    """Tell whether the head gives logits of classes (the rows named CE), not latents."""
-    return METHODS[config.method].objective == "cross_entropy"
+    """Tell whether the method's head gives logits of classes (the rows named CE), not latents."""
+    return METHODS[config.method].head == "classifier"
 
 
 def kept_parts(model: Model, probe: nn.Linear | None = None) -> nn.ModuleDict:

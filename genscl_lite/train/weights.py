@@ -1,4 +1,4 @@
-"""A trained model as one file, ``model.safetensors``: its weights, with the configuration and the numbers that belong to them.
+"""A trained model as one file, ``model.safetensors``: its weights, its configuration and its results.
 
 The format runs no code and is read by many programs. Names of tensors are ``encoder.``, ``head.`` and, beside latents,
 ``probe.`` (the linear classifier of the features), plus the module's own.
@@ -21,7 +21,7 @@ def save_weights(path: str | Path, model: nn.Module, **about: object) -> None:
 
 
 def save_state(path: str | Path, model: nn.Module, **about: object) -> None:
-    """Write weights for ``load_state_dict(safetensors.torch.load_file(path))``: tied ones stand there under each name."""
+    """Write weights for ``load_state_dict(safetensors.torch.load_file(path))``: tied ones under each name."""
     state = {name: tensor.detach().contiguous().clone() for name, tensor in model.state_dict().items()}
     with written_whole(path) as temporary:
         safetensors.torch.save_file(state, str(temporary), metadata={"format": "pt"} | _header(about))
@@ -39,14 +39,14 @@ def read_about(path: str | Path) -> dict[str, object]:
     """
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
-            tied = {"pt", *file.keys()}  # safetensors' own entries: the format, and tied name -> name of the tensor
-            return {name: json.loads(value) for name, value in file.metadata().items() if value not in tied}
+            own = {"pt", *file.keys()}  # safetensors' own entries: the format, and tied name -> name of the tensor
+            return {name: json.loads(value) for name, value in file.metadata().items() if value not in own}
     except (safetensors.SafetensorError, AttributeError, ValueError) as error:
         raise RunFolderError(f"{path}: damaged, or not written by this kit ({type(error).__name__})") from None
 
 
 def load_weights(path: str | Path, model: nn.Module) -> None:
-    """Read weights into a model of the same structure; parts of the file that it has not at all (the probe) are left.
+    """Read weights into a model of the same structure; parts that only the file has (the probe) are passed over.
 
     Raises:
         RunFolderError: names or shapes of the tensors are others, or the file is damaged.
@@ -54,8 +54,10 @@ def load_weights(path: str | Path, model: nn.Module) -> None:
     try:
         missing, unexpected = safetensors.torch.load_model(model, str(path), strict=False)
     except (safetensors.SafetensorError, RuntimeError) as error:
-        raise RunFolderError(f"{path}: damaged, or of another model ({' '.join(str(error).split())[:200]})") from None
+        reason = " ".join(str(error).split())[:200]
+        raise RunFolderError(f"{path}: damaged, or of another model ({reason})") from None
     parts = dict(model.named_children())
     others = sorted(missing) + sorted(name for name in unexpected if name.partition(".")[0] in parts)
     if others:
-        raise RunFolderError(f"{path}: of another model ({others[0]} is on one side only, and {len(others) - 1} more)")
+        raise RunFolderError(f"{path}: of another model ({others[0]} is on one side only, "
+                             f"and {len(others) - 1} more)")

@@ -1,4 +1,4 @@
-"""Run by torchrun in tests/train/test_parallel.py: the runs of a folder, in as many processes as there are."""
+"""Run by torchrun in tests/train/test_processes.py: the runs of a folder, in as many processes as there are."""
 
 import sys
 from pathlib import Path
