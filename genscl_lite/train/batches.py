@@ -5,7 +5,7 @@ are the same on every device, no step waits for the host, and an epoch can be be
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -100,12 +100,13 @@ def image_batches(config: TrainConfig, dataset: Dataset, index: Tensor, epoch: i
         index, seed=config.seed, epoch=epoch, first_step=step, views=config.views, scale=augment.crop_scale,
         ratio=augment.crop_ratio, rows=processes.own_part(index.shape[1]),
     )
-    return (processes.gather_views(part.flatten(0, 1), config.views).unflatten(0, (config.views, -1)) for part in crops)
+    every = (processes.gather_views(part.flatten(0, 1), config.views) for part in crops)
+    return (views.unflatten(0, (config.views, -1)) for views in every)
 
 
 @dataclass(frozen=True)
 class Views:
-    """Makes the views of a batch: augment, normalize, mix. Nothing is drawn, nothing waits; compiled as one piece.
+    """Makes the views of a batch: augment, normalize, mix. Nothing is drawn or waits; compiled as one piece.
 
     >>> from genscl_lite.datasets import load_dataset
     >>> config, digits = TrainConfig(method="genscl_mix"), load_dataset("digits", labels_per_class=10)
@@ -133,20 +134,17 @@ class Views:
         device, augment = dataset.train_images.device, build_augment(config.augmentation)
         if not isinstance(dataset.train_images, Tensor):
             augment = augment.without_crop()
-        mean, std = (torch.tensor(values, device=device).reshape(-1, 1, 1) for values in (dataset.mean, dataset.std))
+        mean, std = (torch.tensor(v, device=device).reshape(-1, 1, 1) for v in (dataset.mean, dataset.std))
         one_hot = torch.eye(dataset.num_classes, device=device)
-        return cls(augment, mean, std, dataset.train_labels, one_hot, dataset.train_distributions, teacher_table)
+        table = None if teacher_table is None else teacher_table.to(device)
+        return cls(augment, mean, std, dataset.train_labels, one_hot, dataset.train_distributions, table)
 
     def __call__(self, images: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-        """Make V views of the batch that ``draws``, of one step, names.
-
-        Args:
-            images: uint8 (N, channels, H, W) of the batch; or (V, N, channels, H, W), cropped for each view already.
-            draws: on the same device.
+        """Make V views of a batch, uint8 (N, channels, H, W), or (V, N, channels, H, W) as cropped from files.
 
         Returns:
-            (V*N, channels, H, W) normalized views, view by view, channels last in memory, and their (V*N, T, C) label
-            distributions, T = 2 with a teacher's table.
+            (V*N, channels, H, W) normalized views, view by view, channels last in memory, and their (V*N, T, C)
+            label distributions, T = 2 with a teacher's table.
         """
         labels = self.labels[draws.index]  # (N,)
         targets = self.one_hot[labels] if self.distributions is None else self.distributions[draws.index]  # (N, C)
@@ -160,9 +158,5 @@ class Views:
                 view, target = blend(view, target, Mixture(*(part[v] for part in draws.mixture)))
             batch.append((view, target))
         views, targets = map(torch.cat, zip(*batch, strict=True))
-        return views.contiguous(memory_format=torch.channels_last), targets.unflatten(1, (-1, len(self.one_hot)))
-
-
-def compiled(function: Callable, wanted: bool) -> Callable:
-    """Compile a function or module for tensors whose shapes stay the same, if that is wanted."""
-    return torch.compile(function, dynamic=False) if wanted else function
+        targets = targets.unflatten(1, (-1, len(self.one_hot)))  # (V*N, T, C)
+        return views.contiguous(memory_format=torch.channels_last), targets

@@ -15,11 +15,11 @@ from genscl_lite.datasets import Dataset, files
 from genscl_lite.distillation import Teacher, add_parts, distilled_cross_entropy
 from genscl_lite.losses import LossParts
 from genscl_lite.train import processes, run_folder
-from genscl_lite.train.batches import Draws, Views, compiled, draw_epoch, image_batches
+from genscl_lite.train.batches import Draws, Views, draw_epoch, image_batches
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.evaluate import classifier_accuracy, extract, knn_accuracy
 from genscl_lite.train.methods import METHODS, LossInputs
-from genscl_lite.train.state import Run, is_classifier, new_run
+from genscl_lite.train.state import Run, autocast, compiled, is_classifier, new_run, precision
 from genscl_lite.train.teachers import load_teacher, read_teacher_table
 
 
@@ -41,19 +41,19 @@ def pretrain(
     deadline: float = math.inf,
     on_epoch: Callable[[Run], None] | None = None,
 ) -> Run:
-    """Train by ``config``; the latents' encoder for contrastive methods, a classifier for the rows named CE.
+    """Train by ``config``: an encoder with a projection head, or a classifier for the rows named CE.
 
-    With a folder, write config.json, log.csv and checkpoint.pt there, go on from the checkpoint it holds, and return
-    at once when that is complete. An interrupted and resumed run equals an uninterrupted one (on a CPU, bit for bit).
-    torch's global random state is left as it was found.
+    With a folder, write config.json, log.csv and checkpoint.pt there, go on from the checkpoint it holds, and
+    return at once when that is complete. An interrupted and resumed run equals an uninterrupted one (on a CPU, bit
+    for bit). torch's global random state is left as it was found.
 
     Args:
         config: what to do.
         dataset: of ``load_dataset``; moved to the device and kept there.
         folder: the run's own folder, or None to write nothing.
         encoder: any module from images to (N, F), instead of ``config.arch`` (then "custom"); trained in place.
-        teacher: instead of the one that ``config.teacher`` names, for methods with KD; of its temperature
-            only, not of its weights, the configuration keeps account.
+        teacher: instead of the one that ``config.teacher`` names, for methods with KD. The configuration keeps
+            account of its temperature only.
         device: default: the GPU if there is one.
         deadline: a time of ``time.monotonic()`` after which no further step begins. Needs a folder.
         on_epoch: called with the run after each epoch.
@@ -72,7 +72,7 @@ def pretrain(
     teacher = teacher or load_teacher(config, dataset)
     if teacher:
         teacher.classifier.to(device, memory_format=torch.channels_last)
-    teacher_table = None if teacher else read_teacher_table(config, dataset)
+    table = None if teacher else read_teacher_table(config, dataset)
     dataset = dataset.to(device)
     writes = folder and processes.rank() == 0  # of several processes, the first one keeps the folder
     with files.locked(folder, wait=5) if writes else nullcontext(), _seeded_torch(config.seed, device):
@@ -85,7 +85,7 @@ def pretrain(
         processes.wait_for_all()
         if processes.rank():  # dropout must not be the same on every process
             torch.manual_seed(hash((config.seed, processes.rank(), run.epoch, run.step)))
-        pieces = Pieces.of(run, dataset, teacher, teacher_table)
+        pieces = Pieces.of(run, dataset, teacher, table)
         while run.epoch < config.epochs:
             with _memory_errors_named(run, folder):
                 complete = train_epoch(run, dataset, pieces, deadline)
@@ -112,19 +112,16 @@ class Pieces:
     teacher: Teacher | None
 
     @classmethod
-    def of(
-        cls, run: Run, dataset: Dataset, teacher: Teacher | None = None, teacher_table: Tensor | None = None
-    ) -> "Pieces":
-        """Take a teacher to ask, or the (all, C) distributions of what one said beforehand."""
-        wanted = compiles(run.config, run.device)
-        table = None if teacher_table is None else teacher_table.to(run.device)
+    def of(cls, run: Run, dataset: Dataset, teacher: Teacher | None = None, table: Tensor | None = None) -> "Pieces":
+        """Take a teacher to ask, or a table of the (all, C) distributions that one gave beforehand."""
+        where = run.config, run.device
         if teacher:
-            teacher = Teacher(compiled(teacher.classifier, wanted), teacher.temperature, validate=False)
+            teacher = Teacher(compiled(teacher.classifier, *where), teacher.temperature, validate=False)
         return cls(
-            views=compiled(Views.of(run.config, dataset, table), wanted),
-            model=compiled(processes.parallel(run.model, run.device), wanted),
-            loss=compiled(batch_loss, wanted and processes.processes() == 1),
-            keys=compiled(run.key_encoder, wanted) if run.key_encoder else None,
+            views=compiled(Views.of(run.config, dataset, table), *where),
+            model=compiled(processes.parallel(run.model, run.device), *where),
+            loss=compiled(batch_loss, *where) if processes.processes() == 1 else batch_loss,
+            keys=compiled(run.key_encoder, *where) if run.key_encoder else None,
             teacher=teacher,
         )
 
@@ -154,15 +151,16 @@ def train_epoch(run: Run, dataset: Dataset, pieces: Pieces, deadline: float = ma
 def train_step(run: Run, images: Tensor, pieces: Pieces, draws: Draws, rate: float) -> None:
     """Learn from one batch at one learning rate. Nothing here waits for a GPU: what is logged is summed there.
 
-    N images (of several processes, this one's), V views, M = V*N rows, T = 2 targets with a teacher, else 1.
+    N images (of several processes, this one's), M = V*N rows, T = 2 targets with a teacher, else 1.
     """
-    config, images_here = run.config, processes.own_part(len(draws.index))
+    config = run.config
     for group in run.optimizer.param_groups:
         group["lr"] = rate
 
-    views, targets = pieces.views(images, draws)  # of the whole batch: (M, channels, H, W) and (M, T, C)
-    views, targets = (processes.keep_own_part(rows, config.views) for rows in (views, targets))
-    index = draws.index[images_here]  # (N,): which image a row of the first views shows
+    whole_batch = pieces.views(images, draws)  # augmented and mixed
+    views, targets = (processes.keep_own_part(rows, config.views) for rows in whole_batch)
+    # views (M, channels, H, W), targets (M, T, C)
+    index = draws.index[processes.own_part(len(draws.index))]  # (N,): which image a row shows
     n = len(index)
 
     with autocast(config, run.device):
@@ -197,27 +195,21 @@ def train_step(run: Run, images: Tensor, pieces: Pieces, draws: Draws, rate: flo
 def batch_loss(
     config: TrainConfig, outputs: Tensor, targets: Tensor, index: Tensor, *contrasts: tuple[Tensor, Tensor]
 ) -> LossParts:
-    """Compute the method's loss; beside a projection head, add that of the joint classifier, if there is one.
+    """Compute the method's loss of (M, D) latents, (M, D + C) latents and joint logits, or (M, C) logits.
 
-    Args:
-        config: of the run.
-        outputs: (M, D) latents, (M, D + C) with a joint classifier's logits behind them, or (M, C) logits.
-        targets: (M, T, C) label distributions.
-        index: (N,) which image a row shows; the rows stand view by view.
-        contrasts: pairs of latents (K, D) and targets (K, T, C); none: the batch is its own contrast.
+    ``targets`` are (M, T, C); ``index`` (N,) says which image a row shows, view by view. ``contrasts`` are pairs of
+    latents (K, D) and targets (K, T, C); where there are none, the batch is its own contrast.
     """
-    method, weights, logits = METHODS[config.method], [config.label_weight, config.kd_weight], None
-    if not method.distils:
-        weights = [1.0]
-    if method.head == "projection":
-        outputs, logits = outputs[:, : config.latent_dim], outputs[:, config.latent_dim :]
-    gather = processes.processes() > 1 and ("anchors" if contrasts else True)
-    contrast_latents, contrast_targets = map(torch.cat, zip(*contrasts, strict=True)) if contrasts else (None, None)
+    method = METHODS[config.method]
+    weights = [config.label_weight, config.kd_weight] if method.distils else [1.0]
+    latents, logits = outputs[:, : config.latent_dim], outputs[:, config.latent_dim :]
     images = index.repeat(len(outputs) // len(index))  # (M,)
+    contrast = map(torch.cat, zip(*contrasts, strict=True)) if contrasts else (None, None)  # (K, D), (K, T, C)
     parts = method.loss(
-        LossInputs(outputs, targets, images, contrast_latents, contrast_targets), weights,
+        LossInputs(outputs if method.head == "classifier" else latents, targets, images, *contrast), weights,
         temperature=config.temperature, similarity=config.similarity, weighting=config.weighting,
-        base_temperature=config.base_temperature or None, gather=gather, validate=False,
+        base_temperature=config.base_temperature or None, validate=False,
+        gather=processes.processes() > 1 and ("anchors" if contrasts else True),  # keys are gathered already
     )
     if config.ce_weight and method.head == "projection":
         parts = add_parts(parts, config.ce_weight, distilled_cross_entropy(logits, targets, weights))
@@ -225,8 +217,7 @@ def batch_loss(
 
 
 def _teacher_labels(teacher: Teacher, images: Tensor, classes: int) -> Tensor:
-    """Return the teacher's (M, C) distributions for the very images the student sees."""
-    labels = teacher(images)
+    labels = teacher(images)  # (M, C)
     if labels.shape[1] != classes:
         raise ValueError(f"teacher: expected {classes} classes as in the data, got {labels.shape[1]}")
     return labels
@@ -238,14 +229,13 @@ def _check_finite(run: Run, steps: int) -> None:
     loss, labels = run.sums[3:].tolist()  # the first steps where they were not
     if math.isinf(min(loss, labels)):
         return
-    epoch = run.epoch + 1
+    where = f"not finite in epoch {run.epoch + 1}, step {int(min(loss, labels)) + 1} of {steps}"
     if labels <= loss:
-        raise ValueError(f"labels: not finite in epoch {epoch}, step {int(labels) + 1} of {steps}; "
-                         "look at the teacher, which gives NaN, or at the label distributions of the data")
+        raise ValueError(f"labels: {where}; look at the teacher, which gives NaN, or at the label distributions of "
+                         "the data")
     rate = learning_rate(run.config, run.epoch + loss / steps)
-    raise ValueError(f"loss: not finite in epoch {epoch}, step {int(loss) + 1} of {steps}, at learning rate {rate:.4g}; "
-                     "look at learning_rate (lower it, warm up for longer), temperature (raise it) "
-                     "and precision (float32)")
+    raise ValueError(f"loss: {where}, at learning rate {rate:.4g}; look at learning_rate (lower it, warm up for "
+                     "longer), temperature (raise it) and precision (float32)")
 
 
 def finish_epoch(run: Run, dataset: Dataset) -> None:
@@ -284,9 +274,9 @@ def save(run: Run, folder: str | Path) -> None:
 
 
 def learning_rate(config: TrainConfig, epoch: float) -> float:
-    """Return the rate at a (fractional) epoch: cosine from the peak to a thousandth of it, warmed up linearly at first.
+    """Return the rate at a (fractional) epoch: cosine from the peak to a thousandth of it, warmed up at first.
 
-    By hand, so that it depends on nothing but the epoch. The warm-up ends on the cosine, as in SupContrast.
+    By hand: it depends on nothing but the epoch. The linear warm-up ends on the cosine, as in SupContrast.
 
     >>> config = TrainConfig(epochs=100, learning_rate=0.5, warmup_epochs=10, warmup_from=0.01)
     >>> [round(learning_rate(config, e), 4) for e in (0, 5, 10, 50, 100)]
@@ -302,29 +292,12 @@ def learning_rate(config: TrainConfig, epoch: float) -> float:
     return config.warmup_from + (cosine(config.warmup_epochs) - config.warmup_from) * epoch / config.warmup_epochs
 
 
-def precision(config: TrainConfig, device: torch.device) -> torch.dtype:
-    """Return the floating point type in which ``config.precision`` lets models compute on this device."""
-    supported = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    half = config.precision == "bfloat16" or (config.precision == "auto" and supported)
-    return torch.bfloat16 if half else torch.float32
-
-
-def autocast(config: TrainConfig, device: torch.device):
-    """Return the context of ``config.precision``; parameters and losses stay float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision(config, device) == torch.bfloat16)
-
-
-def compiles(config: TrainConfig, device: torch.device) -> bool:
-    """Tell whether ``config.compile`` asks for torch.compile on this device."""
-    return config.compile == "always" or (config.compile == "auto" and device.type == "cuda")
-
-
 @contextmanager
 def _seeded_torch(seed: int, device: torch.device):
     """Seed torch for what takes no generator (first weights, dropout) and let cuDNN try its kernels; undo both."""
     cuda, cudnn = device.type == "cuda", torch.backends.cudnn
-    cudnn_autotune = cudnn.flags(enabled=cudnn.enabled, benchmark=True, deterministic=cudnn.deterministic,
-                                 allow_tf32=cudnn.allow_tf32)
+    flags = {name: getattr(cudnn, name) for name in ("enabled", "deterministic", "allow_tf32")}
+    cudnn_autotune = cudnn.flags(benchmark=True, **flags)
     with torch.random.fork_rng(devices=[device] if cuda else []), cudnn_autotune:
         if cuda:
             torch.cuda.reset_peak_memory_stats(device)

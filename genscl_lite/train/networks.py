@@ -154,7 +154,7 @@ def build_network(
     source, name = source_of(arch)
     if source == "timm":
         if weights:
-            raise ValueError(f"weights: {weights!r} are torchvision's, and {arch} is of timm; expected an empty name")
+            raise ValueError(f"weights: {weights!r} are torchvision's, and {arch} is of timm; expected none")
         timm = _timm(arch)
         pretrained = timm.get_pretrained_cfg(name)
         sized = {"img_size": image_size} if image_size and pretrained and pretrained.fixed_input_size else {}
@@ -218,8 +218,7 @@ def weight_classes(arch: str, weights: str = "DEFAULT") -> tuple[str, ...]:
     if source != "torchvision":
         raise ValueError(f"weights: only torchvision/NAME has weights by name, got {weights!r} for {arch!r}")
     check_arch(arch)
-    known = get_model_weights(name).__members__
-    require_choice("weights", weights, known)
+    require_choice("weights", weights, known := get_model_weights(name).__members__)
     return tuple(known[weights].meta["categories"])
 
 
@@ -266,20 +265,18 @@ class Model(nn.Module):
 
 
 class EncoderProbe(NamedTuple):
-    """What one pass of black images shows of an encoder."""
+    """What one pass of black images shows of an encoder: F, and height and width of the last map that was convolved."""
 
     features: int
-    """F."""
     last_map: tuple[int, int] | None
-    """Height and width of the last map of a convolution or max-pool with a window; None without any."""
 
 
 @torch.no_grad()
 def probe_encoder(encoder: nn.Module, image_shape: tuple[int, int, int]) -> EncoderProbe:
     """Pass two black images through the encoder, in evaluation mode so that nothing changes.
 
-    Layers that look at one pixel at a time do not count for the last map: those behind (or, in
-    squeeze-and-excitation, beside) an average pooling see 1 x 1 maps in any network.
+    The last map is that of a convolution or max-pool with a window. Layers that look at one pixel at a time do not
+    count: those behind (or, in squeeze-and-excitation, beside) an average pooling see 1 x 1 maps in any network.
 
     Raises:
         ValueError: the encoder fails on such images, or does not return (N, F) features.
@@ -288,8 +285,10 @@ def probe_encoder(encoder: nn.Module, image_shape: tuple[int, int, int]) -> Enco
     EncoderProbe(features=64, last_map=(2, 2))
     """
     maps = []
+    windows = [layer for layer in encoder.modules()
+               if isinstance(layer, nn.Conv2d | nn.MaxPool2d) and layer.kernel_size not in (1, (1, 1))]
     hooks = [layer.register_forward_hook(lambda layer, inputs, output: maps.append(tuple(output.shape[-2:])))
-             for layer in encoder.modules() if _has_window(layer)]
+             for layer in windows]
     modes = {module: module.training for module in encoder.modules()}
     device = next(encoder.parameters(), torch.empty(0)).device
     try:
@@ -306,10 +305,6 @@ def probe_encoder(encoder: nn.Module, image_shape: tuple[int, int, int]) -> Enco
         raise ValueError(f"encoder: expected features of shape (N, F), got {shape} "
                          f"for 2 images of {tuple(image_shape)}")
     return EncoderProbe(features.shape[1], maps[-1] if maps else None)
-
-
-def _has_window(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.Conv2d | nn.MaxPool2d) and layer.kernel_size not in (1, (1, 1))
 
 
 def warn_of_coarse_maps(probe: EncoderProbe, image_shape: tuple[int, int, int]) -> None:

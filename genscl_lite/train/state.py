@@ -1,6 +1,7 @@
 """A run in memory: its configuration, its model and all that changes from step to step; and how to make one."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -113,8 +114,26 @@ def new_model(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None =
 
 
 def is_classifier(config: TrainConfig) -> bool:
-    """Tell whether the method's head gives logits of classes (the rows named CE), not latents."""
+    """Tell whether the method's head gives logits of classes, not latents."""
     return METHODS[config.method].head == "classifier"
+
+
+def precision(config: TrainConfig, device: torch.device) -> torch.dtype:
+    """Return the floating point type in which ``config.precision`` lets models compute on this device."""
+    supported = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    half = config.precision == "bfloat16" or (config.precision == "auto" and supported)
+    return torch.bfloat16 if half else torch.float32
+
+
+def autocast(config: TrainConfig, device: torch.device):
+    """Return the context of ``config.precision``; parameters and losses stay float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision(config, device) == torch.bfloat16)
+
+
+def compiled(function: Callable, config: TrainConfig, device: torch.device) -> Callable:
+    """Compile, for tensors whose shapes stay the same, where ``config.compile`` asks for it on this device."""
+    wanted = config.compile == "always" or (config.compile == "auto" and device.type == "cuda")
+    return torch.compile(function, dynamic=False) if wanted else function
 
 
 def kept_parts(model: Model, probe: nn.Linear | None = None) -> nn.ModuleDict:

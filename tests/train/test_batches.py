@@ -10,7 +10,7 @@ from genscl_lite.datasets.imagefiles import ImageFiles
 from genscl_lite.mixing import mix
 from genscl_lite.train import batches
 from genscl_lite.train.augment import AUGMENTATIONS, build_augment
-from genscl_lite.train.batches import Views, balanced_order, compiled, draw_epoch
+from genscl_lite.train.batches import Views, balanced_order, draw_epoch
 
 
 def generator():
@@ -142,7 +142,3 @@ def test_without_crop_all_else_stays(name, rgb):
                if getattr(augment, field.name) != getattr(augment.without_crop(), field.name)}  # fmt: skip
     assert changed == ({"crop_scale", "crop_ratio"} if "crop" in name else set())
     assert augment.without_crop().uniforms_per_image == augment.uniforms_per_image
-
-
-def test_nothing_is_compiled_unless_it_is_wanted():
-    assert compiled(torch.sin, wanted=False) is torch.sin and compiled(torch.sin, wanted=True) is not torch.sin

@@ -26,7 +26,7 @@ from genscl_lite.train.evaluate import extract
 from genscl_lite.train.loop import OutOfTime, batch_loss, learning_rate, pretrain
 from genscl_lite.train.methods import METHODS
 from genscl_lite.train.run_folder import is_finished
-from genscl_lite.train.state import new_model, new_run
+from genscl_lite.train.state import compiled, new_model, new_run
 from genscl_lite.train.teachers import load_teacher
 from genscl_lite.train.weights import load_weights
 
@@ -263,6 +263,12 @@ def test_kinds_of_precision(quick, digits):
     losses = [pretrain(quick(precision=p, epochs=2), digits).log[-1]["loss"] for p in ("float32", "bfloat16", "auto")]
     assert losses[0] == losses[2] != losses[1]
     assert abs(losses[0] - losses[1]) < 0.1 * losses[0]
+
+
+def test_nothing_is_compiled_unless_it_is_wanted(quick):
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    for compile, device, wanted in (("never", gpu, False), ("always", cpu, True), ("auto", cpu, False), ("auto", gpu, True)):
+        assert (compiled(torch.sin, quick(compile=compile), device) is not torch.sin) == wanted
 
 
 def test_compiled_model_learns_the_same(quick, digits, monkeypatch):
