@@ -1,8 +1,8 @@
 """Random views of a whole batch at once, on the device that holds it, with parameters drawn for each image.
 
-By hand, as torchvision's transforms draw once for a whole batch. Geometry is one affine map for each image and one
-``grid_sample``; colour follows torchvision's ColorJitter. What is drawn (uniform numbers, on the CPU) is apart from
-what is done with it (a function of tensors, which ``torch.compile`` makes one piece of).
+By hand, as torchvision's transforms draw once for a whole batch. Geometry is one affine map for each image
+and one ``grid_sample``; colour follows torchvision's ColorJitter. What is drawn (uniform numbers, on the CPU)
+is apart from what is done with it (a function of tensors, which ``torch.compile`` makes one piece of).
 """
 
 import math
@@ -14,8 +14,7 @@ from torch import Generator, Tensor
 
 from genscl_lite._checks import require_choice
 
-GRAY = (0.2989, 0.587, 0.114)
-"""Shares of red, green and blue in brightness (ITU-R 601-2), as in torchvision."""
+GRAY = (0.2989, 0.587, 0.114)  # shares of red, green and blue in brightness (ITU-R 601-2), as in torchvision
 
 
 @dataclass(frozen=True)
@@ -24,33 +23,25 @@ class Augment:
 
     ``generator`` is drawn from on its own device; a CPU generator gives the same views on every device.
 
-    Differs from torchvision: a crop taller or wider than the image is cut to it, not drawn again; crops need not
-    start at whole pixels and are interpolated with their real surroundings.
+    Differs from torchvision: a crop taller or wider than the image is cut to it, not drawn again; crops need
+    not start at whole pixels and are interpolated with their real surroundings.
 
     >>> digits = torch.randint(256, (4, 1, 8, 8), dtype=torch.uint8)
     >>> Augment(degrees=15, flip=0.5)(digits).shape
     torch.Size([4, 1, 8, 8])
     """
 
-    crop_scale: tuple[float, float] = (1.0, 1.0)
-    """Smallest and largest area of a random crop, as shares of the image; it is resized to the whole."""
-    crop_ratio: tuple[float, float] = (1.0, 1.0)
-    """Smallest and largest width / height of the crop, drawn evenly in its logarithm."""
-    degrees: float = 0.0
-    """Rotation by up to so many degrees, either way."""
-    translate: float = 0.0
-    """Shift by up to this share of width and of height, either way."""
-    zoom: tuple[float, float] = (1.0, 1.0)
-    """Smallest and largest magnification."""
-    flip: float = 0.0
-    """Probability of a horizontal flip."""
+    crop_scale: tuple[float, float] = (1.0, 1.0)  # smallest and largest area of a crop, shares of the image
+    crop_ratio: tuple[float, float] = (1.0, 1.0)  # the same of its width / height, even in the logarithm
+    degrees: float = 0.0  # rotation by up to so many degrees, either way
+    translate: float = 0.0  # shift by up to this share of width and of height, either way
+    zoom: tuple[float, float] = (1.0, 1.0)  # smallest and largest magnification
+    flip: float = 0.0  # probability of a horizontal flip
+    # strengths s of brightness, contrast, saturation (factors 1 - s to 1 + s), hue (turns -s to s); RGB only
     jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
-    """Strengths s of brightness, contrast, saturation (factors 1 - s to 1 + s), hue (turns -s to s); RGB only."""
     jitter_probability: float = 0.8
-    grayscale: float = 0.0
-    """Probability of losing all colour; RGB only."""
-    padding: str = "zeros"
-    """What lies outside the image: "zeros", or "border" for its outermost pixels."""
+    grayscale: float = 0.0  # probability of losing all colour; RGB only
+    padding: str = "zeros"  # what lies outside the image: "zeros", or "border" for its outermost pixels
 
     def without_crop(self) -> "Augment":
         """Return the same for images that have been cropped already; it draws as many uniforms."""
@@ -107,8 +98,8 @@ class Augment:
     def _colour(self, views: Tensor, uniforms: Tensor) -> Tensor:
         """Apply the four changes, each image in its own order and with its own strengths."""
         order, drawn, chance = uniforms[:4].argsort(dim=0), uniforms[4:8], uniforms[8]
-        brightness, contrast, saturation = (_between(drawn[i], max(0.0, 1 - self.jitter[i]), 1 + self.jitter[i])
-                                            for i in range(3))
+        limits = [(max(0.0, 1 - strength), 1 + strength) for strength in self.jitter[:3]]
+        brightness, contrast, saturation = (_between(drawn[i], *limits[i]) for i in range(3))
         turns = _between(drawn[3], -self.jitter[3], self.jitter[3])
         changed = views
         for change in order:  # (N,): which of the four comes now, for each image
@@ -123,7 +114,7 @@ class Augment:
 
 
 GEOMETRY_UNIFORMS, COLOUR_UNIFORMS = 9, 9
-"""Of an image: its crop, shift, turn, zoom and flip; the order, strengths and chance of its colour changes."""
+"""For crop, shift, turn, zoom and flip; for the order, strengths and chance of the changes of colour."""
 
 AUGMENTATIONS = {
     "none": Augment(),
@@ -154,9 +145,9 @@ def as_unit_float(images: Tensor) -> Tensor:
 def affine_map(angle, zoom, x, y, width, height, aspect: float = 1.0) -> Tensor:
     """Compose (N, 2, 3) maps from view to image, both in coordinates from -1 to 1.
 
-    The image is turned by ``angle`` degrees (positive: clockwise, as torchvision's ``affine``) and magnified by
-    ``zoom``; of the result the view shows a window of ``width`` and ``height`` (shares of the whole; a negative
-    width mirrors) around (x, y): image = turn^-1 / zoom * (size * view + (x, y)). ``aspect`` is the image's
+    The image is turned by ``angle`` degrees (positive: clockwise, as in torchvision), magnified by ``zoom``;
+    of the result the view shows a window of ``width`` and ``height`` (shares of the whole; a negative width
+    mirrors) around (x, y): image = turn^-1 / zoom * (size * view + (x, y)). ``aspect`` is the image's
     width / height; all other arguments have shape (N,).
     """
     cos, sin = angle.deg2rad().cos() / zoom, angle.deg2rad().sin() / zoom

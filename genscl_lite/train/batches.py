@@ -1,7 +1,7 @@
-"""What a step learns from: the views of a batch and their label distributions, augmented and mixed in one piece.
+"""What a step learns from: views of a batch and their label distributions, augmented and mixed in one piece.
 
-All random numbers of an epoch are drawn at its start, from a CPU generator, and put on the device at once. So they
-are the same on every device, no step waits for the host, and an epoch can be begun again in its middle.
+All random numbers of an epoch are drawn at its start, from a CPU generator, and put on the device at once. So
+they are the same on every device, no step waits for the host, and an epoch can be begun again in its middle.
 """
 
 import math
@@ -23,12 +23,9 @@ from genscl_lite.train.methods import METHODS
 class Draws(NamedTuple):
     """The random numbers of S steps, for V views of batches of N images."""
 
-    index: Tensor
-    """(S, N): which images a batch holds."""
-    uniforms: Tensor
-    """(S, V, U, N), for ``Augment.apply``."""
-    mixture: Mixture | None
-    """Each part (S, V, N); None where nothing is mixed."""
+    index: Tensor  # (S, N): which images a batch holds
+    uniforms: Tensor  # (S, V, U, N), for ``Augment.apply``
+    mixture: Mixture | None  # each part (S, V, N); None where nothing is mixed
 
     def to(self, device: torch.device | str) -> "Draws":
         mixture = self.mixture and Mixture(*(part.to(device, non_blocking=True) for part in self.mixture))
@@ -43,12 +40,15 @@ class Draws(NamedTuple):
 def draw_epoch(config: TrainConfig, labels: Tensor, size: tuple[int, int], generator: Generator) -> Draws:
     """Draw an epoch over images of (height, width) ``size`` with (all,) class numbers, on the CPU.
 
-    Every batch is full, so that shapes never change: the last one is filled up with the first images of the order.
+    Every batch is full, so that shapes never change: the last one is filled up with the order's first images.
     """
     images = len(labels)
     batch = min(config.batch_size, images)
     steps = math.ceil(images / batch)
-    order = balanced_order(labels, generator) if config.balanced else torch.randperm(images, generator=generator)
+    if config.balanced:
+        order = balanced_order(labels, generator)
+    else:
+        order = torch.randperm(images, generator=generator)
     index = order.repeat(2)[: steps * batch].reshape(steps, batch)
     augment, mixes = build_augment(config.augmentation), METHODS[config.method].mixes
     mixing = {"mixing": config.mixing, "alpha": config.mix_alpha, "per_image": config.mix_per_image}
@@ -66,7 +66,7 @@ def draw_epoch(config: TrainConfig, labels: Tensor, size: tuple[int, int], gener
 
 
 def balanced_order(labels: Tensor, generator: Generator) -> Tensor:
-    """Sample all classes equally often (to one); return as many image numbers as there are labels, in random order.
+    """Sample all classes equally often (to one); return as many image numbers as there are labels, shuffled.
 
     A small class is gone through several times, a large one in part.
 
@@ -87,10 +87,12 @@ def balanced_order(labels: Tensor, generator: Generator) -> Tensor:
     return order[torch.randperm(len(order), generator=generator)]
 
 
-def image_batches(config: TrainConfig, dataset: Dataset, index: Tensor, epoch: int, step: int) -> Iterator[Tensor]:
-    """Give the images of an epoch's batches from ``step`` on, uint8 on the data set's device.
+def image_batches(
+    config: TrainConfig, dataset: Dataset, index: Tensor, epoch: int, step: int
+) -> Iterator[Tensor]:
+    """Give the uint8 images of an epoch's batches from ``step`` on.
 
-    Images in memory come as (N, channels, H, W), those in files as (V, N, channels, H, W), cropped for each view.
+    In memory they are (N, channels, H, W); from files come (V, N, channels, H, W), cropped for each view.
     """
     images = dataset.train_images
     if isinstance(images, Tensor):
@@ -119,14 +121,10 @@ class Views:
     augment: Augment
     mean: Tensor
     std: Tensor
-    labels: Tensor
-    """(all,) class numbers."""
-    one_hot: Tensor
-    """(C, C): the label distribution of each class."""
-    distributions: Tensor | None
-    """(all, C) instead of the classes' own, where there are any."""
-    teacher_table: Tensor | None
-    """(all, C): what a teacher said beforehand, a second target."""
+    labels: Tensor  # (all,) class numbers
+    one_hot: Tensor  # (C, C): the label distribution of each class
+    distributions: Tensor | None  # (all, C) instead of the classes' own, where there are any
+    teacher_table: Tensor | None  # (all, C): what a teacher said beforehand, a second target
 
     @classmethod
     def of(cls, config: TrainConfig, dataset: Dataset, teacher_table: Tensor | None = None) -> "Views":
@@ -140,14 +138,16 @@ class Views:
         return cls(augment, mean, std, dataset.train_labels, one_hot, dataset.train_distributions, table)
 
     def __call__(self, images: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-        """Make V views of a batch, uint8 (N, channels, H, W), or (V, N, channels, H, W) as cropped from files.
+        """Make V views of a batch, uint8 (N, channels, H, W) or, cropped from files, (V, N, channels, H, W).
 
         Returns:
-            (V*N, channels, H, W) normalized views, view by view, channels last in memory, and their (V*N, T, C)
-            label distributions, T = 2 with a teacher's table.
+            (V*N, channels, H, W) normalized views, view by view, channels last in memory, and their
+            (V*N, T, C) label distributions, T = 2 with a teacher's table.
         """
-        labels = self.labels[draws.index]  # (N,)
-        targets = self.one_hot[labels] if self.distributions is None else self.distributions[draws.index]  # (N, C)
+        if self.distributions is None:
+            targets = self.one_hot[self.labels[draws.index]]  # (N, C)
+        else:
+            targets = self.distributions[draws.index]
         if self.teacher_table is not None:
             targets = torch.cat([targets, self.teacher_table[draws.index]], dim=1)  # (N, 2*C)
         batch = []

@@ -162,12 +162,8 @@ def _check_range(name: str, value: float, metadata: Mapping[str, float]) -> None
 def make_configs(parameters: dict) -> list[TrainConfig]:
     """Make the configuration of each seed from the values of a parameters cell or a preset.
 
-    Args:
-        parameters: name -> value; ``by_method`` overrides single values for its methods. Missing ones have
-            their default, names that are no parameters are passed over (``check_parameters`` finds them).
-
-    Raises:
-        ValueError: a value is wrong.
+    ``by_method`` overrides single values for its methods. Missing ones have their default; names that are no
+    parameters are passed over (``check_parameters`` finds them). ValueError where a value is wrong.
 
     >>> ce = {"method": "ce", "seeds": 2, "by_method": {"ce": {"learning_rate": 0.8}}}
     >>> [config.learning_rate for config in make_configs(ce)]
@@ -201,10 +197,7 @@ def teacher_method(parameters: dict) -> str:
 
 
 def check_parameters(parameters: dict) -> None:
-    """Check names and types of all parameters, those inside ``by_method`` too.
-
-    Raises:
-        ValueError: a name is unknown (the nearest is suggested), a type is wrong, or there are no seeds.
+    """Check names and values of all parameters, those inside ``by_method`` too.
 
     >>> check_parameters({"learning_rat": 0.1})
     Traceback (most recent call last):

@@ -11,8 +11,7 @@ from genscl_lite.datasets import Dataset
 from genscl_lite.datasets.imagefiles import ImageFiles
 from genscl_lite.train.augment import Augment, as_unit_float
 
-FEATURES_HELD = 2**16
-"""Images whose features the linear probe holds at once."""
+FEATURES_HELD = 2**16  # images whose features the linear probe holds at once
 
 
 @dataclass(frozen=True)
@@ -20,10 +19,8 @@ class Probe:
     """A linear classifier on frozen features and how it did on the test images (fractions in [0, 1])."""
 
     classifier: nn.Linear
-    accuracy_last: float
-    """After the last epoch: the result."""
-    accuracy_best: float
-    """The best epoch on the test images: only to compare with work that reports it."""
+    accuracy_last: float  # after the last epoch: the result
+    accuracy_best: float  # the best epoch on the test images: only to compare with work that reports it
     calibration_error: float
 
 
@@ -39,11 +36,8 @@ def extract(
         dataset: knows how to normalize.
         images: (N, channels, H, W) uint8, or floating point in [0, 1]; or images in files.
         chunk: images at a time.
-        dtype: bfloat16: autocast to it.
+        dtype: bfloat16: autocast to it; the (N, F) returned are float32.
         augment: passes a random view of each image instead, drawn from ``generator``.
-
-    Returns:
-        (N, F) in float32.
     """
     training, outputs = module.training, []
     module.eval()
@@ -64,7 +58,8 @@ def _views(
     if isinstance(images, Tensor):
         parts = images.split(chunk)
     else:
-        seed, order = int(torch.randint(2**31, (), generator=generator)), torch.arange(len(images)).split(chunk)
+        seed = int(torch.randint(2**31, (), generator=generator))
+        order = torch.arange(len(images)).split(chunk)
         geometry = {"scale": augment.crop_scale, "ratio": augment.crop_ratio}
         crops = images.random_crops(order, seed=seed, epoch=0, views=1, **geometry)
         parts, augment = (views[0] for views in crops), augment.without_crop()
@@ -85,8 +80,8 @@ def linear_probe(
 ) -> Probe:
     """Train a linear classifier on the frozen features of augmented training images, and test it.
 
-    The protocol of SupContrast and GenSCL v1: SGD with momentum 0.9, no weight decay, learning rate times 0.2 after
-    60, 75 and 90 % of the epochs. The features are the encoder's, not the head's.
+    The protocol of SupContrast and GenSCL v1: SGD with momentum 0.9, no weight decay, learning rate times 0.2
+    after 60, 75 and 90 % of the epochs. The features are the encoder's, not the head's.
 
     Differs: the result is the last epoch; the reference code reports the best on the test images.
 
@@ -96,14 +91,12 @@ def linear_probe(
         augment: of the training images, anew in each epoch.
         epochs, batch_size, learning_rate: of the probe.
         generator: source of order, augmentation and first weights.
-        dtype: bfloat16: features are computed in it; the classifier is trained in float32.
-
-    Returns:
-        The ``Probe``; ``probe.classifier(features)`` predicts.
+        dtype: of features (bfloat16: autocast); the classifier is trained in float32.
 
     >>> from genscl_lite.datasets import load_dataset
     >>> digits = load_dataset("digits")
-    >>> linear_probe(nn.Flatten(), digits, Augment(), epochs=5, batch_size=100, learning_rate=0.1).accuracy_last > 0.8
+    >>> probe = linear_probe(nn.Flatten(), digits, Augment(), epochs=5, batch_size=100, learning_rate=0.1)
+    >>> probe.accuracy_last > 0.8
     True
     """
     device = dataset.train_images.device
@@ -141,10 +134,10 @@ def knn_accuracy(
     features: Tensor, labels: Tensor, test_features: Tensor, test_labels: Tensor,
     neighbours: int = 200, temperature: float = 0.07, chunk: int = 1000,
 ) -> float:
-    """Classify each test image by the weighted vote of its nearest training images; return the share that is right.
+    """Let the nearest training images of each test image vote on its class; return the share that is right.
 
-    Neighbours by cosine; a vote weighs exp(cosine / temperature) (arXiv 1805.01978). By hand, on the features' device,
-    ``chunk`` test images at a time.
+    Neighbours by cosine; a vote weighs exp(cosine / temperature) (arXiv 1805.01978). By hand, on the
+    features' device, ``chunk`` test images at a time.
 
     Args:
         features, labels: (N, F) and (N,) class numbers.
@@ -174,11 +167,9 @@ def classifier_accuracy(logits: Tensor, labels: Tensor) -> float:
 
 
 def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
-    """Return the mean gap between confidence and accuracy over bins of equal width (arXiv 1706.04599), in [0, 1].
+    """Return the mean gap, in [0, 1], of confidence and accuracy over bins of equal width (arXiv 1706.04599).
 
-    Args:
-        probabilities: (N, C), rows summing to 1.
-        labels: (N,) class numbers.
+    ``probabilities`` are (N, C), rows summing to 1; ``labels`` (N,) class numbers.
 
     >>> expected_calibration_error(torch.tensor([[0.75, 0.25]] * 4), torch.tensor([0, 0, 0, 1]))
     0.0
@@ -186,5 +177,6 @@ def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int 
     confidence, predicted = probabilities.double().max(dim=1)
     right = (predicted == labels).double()
     bin_of = (confidence * bins).ceil().long().clamp(1, bins) - 1
-    gaps = torch.zeros(bins, dtype=torch.double, device=labels.device).index_add(0, bin_of, confidence - right)
+    gaps = torch.zeros(bins, dtype=torch.double, device=labels.device)
+    gaps.index_add_(0, bin_of, confidence - right)
     return float(gaps.abs().sum() / len(labels))

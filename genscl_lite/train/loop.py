@@ -1,4 +1,4 @@
-"""Training: one loop for a classifier, SimCLR, SupCon and GenSCL, with checkpoints it resumes from exactly."""
+"""Training: one loop for classifiers, SimCLR, SupCon and GenSCL, with checkpoints it resumes from exactly."""
 
 import dataclasses
 import math
@@ -24,7 +24,7 @@ from genscl_lite.train.teachers import load_teacher, read_teacher_table
 
 
 class OutOfTime(Exception):
-    """The time given is over; all is saved, and the same call goes on from there. Jupyter shows it as one line."""
+    """The time given is over; all is saved, and the same call goes on. Jupyter shows it as one line."""
 
     def _render_traceback_(self) -> list[str]:
         return [f"{type(self).__name__}: {self}"]
@@ -41,28 +41,24 @@ def pretrain(
     deadline: float = math.inf,
     on_epoch: Callable[[Run], None] | None = None,
 ) -> Run:
-    """Train by ``config``: an encoder with a projection head, or a classifier for the rows named CE.
+    """Train by ``config``; return the finished ``Run``, whose ``result`` holds encoder and head.
 
     With a folder, write config.json, log.csv and checkpoint.pt there, go on from the checkpoint it holds, and
-    return at once when that is complete. An interrupted and resumed run equals an uninterrupted one (on a CPU, bit
-    for bit). torch's global random state is left as it was found.
+    return at once when that is complete. An interrupted and resumed run equals an uninterrupted one (on a
+    CPU, bit for bit). torch's global random state is left as it was found.
 
     Args:
-        config: what to do.
         dataset: of ``load_dataset``; moved to the device and kept there.
         folder: the run's own folder, or None to write nothing.
-        encoder: any module from images to (N, F), instead of ``config.arch`` (then "custom"); trained in place.
-        teacher: instead of the one that ``config.teacher`` names, for methods with KD. The configuration keeps
-            account of its temperature only.
+        encoder: any module from images to (N, F), trained in place, where ``config.arch`` is "custom".
+        teacher: instead of the one that ``config.teacher`` names, for methods with KD; of its temperature
+            only, not of its weights, the configuration keeps account.
         device: default: the GPU if there is one.
         deadline: a time of ``time.monotonic()`` after which no further step begins. Needs a folder.
         on_epoch: called with the run after each epoch.
 
-    Returns:
-        The finished ``Run``; ``run.result.encoder`` gives features.
-
     Raises:
-        ValueError: arguments do not fit together, or the loss is no longer finite (what was saved before is kept).
+        ValueError: arguments do not fit together, or the loss is no longer finite (what was saved is kept).
         RunFolderError: the folder is in use, holds another configuration or a damaged checkpoint.
         OutOfTime: the deadline came first; the run is saved between two steps.
         MemoryError: the device's memory is too small for the batch.
@@ -112,7 +108,7 @@ class Pieces:
     teacher: Teacher | None
 
     @classmethod
-    def of(cls, run: Run, dataset: Dataset, teacher: Teacher | None = None, table: Tensor | None = None) -> "Pieces":
+    def of(cls, run: Run, dataset: Dataset, teacher: Teacher | None, table: Tensor | None = None) -> "Pieces":
         """Take a teacher to ask, or a table of the (all, C) distributions that one gave beforehand."""
         where = run.config, run.device
         if teacher:
@@ -149,7 +145,7 @@ def train_epoch(run: Run, dataset: Dataset, pieces: Pieces, deadline: float = ma
 
 
 def train_step(run: Run, images: Tensor, pieces: Pieces, draws: Draws, rate: float) -> None:
-    """Learn from one batch at one learning rate. Nothing here waits for a GPU: what is logged is summed there.
+    """Learn from one batch at one learning rate. Nothing waits for a GPU: what is logged is summed there.
 
     N images (of several processes, this one's), M = V*N rows, T = 2 targets with a teacher, else 1.
     """
@@ -157,9 +153,8 @@ def train_step(run: Run, images: Tensor, pieces: Pieces, draws: Draws, rate: flo
     for group in run.optimizer.param_groups:
         group["lr"] = rate
 
-    whole_batch = pieces.views(images, draws)  # augmented and mixed
+    whole_batch = pieces.views(images, draws)  # augmented and mixed: (M, channels, H, W) and (M, T, C)
     views, targets = (processes.keep_own_part(rows, config.views) for rows in whole_batch)
-    # views (M, channels, H, W), targets (M, T, C)
     index = draws.index[processes.own_part(len(draws.index))]  # (N,): which image a row shows
     n = len(index)
 
@@ -197,14 +192,14 @@ def batch_loss(
 ) -> LossParts:
     """Compute the method's loss of (M, D) latents, (M, D + C) latents and joint logits, or (M, C) logits.
 
-    ``targets`` are (M, T, C); ``index`` (N,) says which image a row shows, view by view. ``contrasts`` are pairs of
-    latents (K, D) and targets (K, T, C); where there are none, the batch is its own contrast.
+    ``targets`` are (M, T, C); ``index`` (N,) says which image a row shows, view by view. ``contrasts`` are
+    pairs of latents (K, D) and targets (K, T, C); where there are none, the batch is its own contrast.
     """
     method = METHODS[config.method]
     weights = [config.label_weight, config.kd_weight] if method.distils else [1.0]
     latents, logits = outputs[:, : config.latent_dim], outputs[:, config.latent_dim :]
     images = index.repeat(len(outputs) // len(index))  # (M,)
-    contrast = map(torch.cat, zip(*contrasts, strict=True)) if contrasts else (None, None)  # (K, D), (K, T, C)
+    contrast = map(torch.cat, zip(*contrasts, strict=True)) if contrasts else (None, None)
     parts = method.loss(
         LossInputs(outputs if method.head == "classifier" else latents, targets, images, *contrast), weights,
         temperature=config.temperature, similarity=config.similarity, weighting=config.weighting,
@@ -224,18 +219,18 @@ def _teacher_labels(teacher: Teacher, images: Tensor, classes: int) -> Tensor:
 
 
 def _check_finite(run: Run, steps: int) -> None:
-    """Raise ValueError, naming the step and what to look at, if a loss or a label of this epoch was not finite."""
+    """Raise ValueError, naming the step and what to look at, if a loss or label was not finite."""
     processes.reduce_sums(run.sums, means=3)
     loss, labels = run.sums[3:].tolist()  # the first steps where they were not
     if math.isinf(min(loss, labels)):
         return
     where = f"not finite in epoch {run.epoch + 1}, step {int(min(loss, labels)) + 1} of {steps}"
     if labels <= loss:
-        raise ValueError(f"labels: {where}; look at the teacher, which gives NaN, or at the label distributions of "
-                         "the data")
+        raise ValueError(f"labels: {where}; look at the teacher, which gives NaN, or at the label "
+                         "distributions of the data")
     rate = learning_rate(run.config, run.epoch + loss / steps)
-    raise ValueError(f"loss: {where}, at learning rate {rate:.4g}; look at learning_rate (lower it, warm up for "
-                     "longer), temperature (raise it) and precision (float32)")
+    raise ValueError(f"loss: {where}, at learning rate {rate:.4g}; look at learning_rate (lower it, warm up "
+                     "for longer), temperature (raise it) and precision (float32)")
 
 
 def finish_epoch(run: Run, dataset: Dataset) -> None:
@@ -261,7 +256,9 @@ def _test_accuracies(run: Run, dataset: Dataset) -> tuple[float, float | None]:
     train, test = (extract(model.encoder, dataset, images, dtype=dtype)
                    for images in (dataset.train_images, dataset.test_images))
     knn = knn_accuracy(train, dataset.train_labels, test, dataset.test_labels, run.config.knn_neighbours)
-    return knn, classifier_accuracy(model.head(test), dataset.test_labels) if is_classifier(run.config) else None
+    if not is_classifier(run.config):
+        return knn, None
+    return knn, classifier_accuracy(model.head(test), dataset.test_labels)
 
 
 def save(run: Run, folder: str | Path) -> None:
@@ -274,7 +271,7 @@ def save(run: Run, folder: str | Path) -> None:
 
 
 def learning_rate(config: TrainConfig, epoch: float) -> float:
-    """Return the rate at a (fractional) epoch: cosine from the peak to a thousandth of it, warmed up at first.
+    """Return the rate at a (fractional) epoch: cosine from the peak to a thousandth of it, with a warm-up.
 
     By hand: it depends on nothing but the epoch. The linear warm-up ends on the cosine, as in SupContrast.
 
@@ -287,14 +284,13 @@ def learning_rate(config: TrainConfig, epoch: float) -> float:
         last = config.learning_rate * 1e-3
         return last + (config.learning_rate - last) * (1 + math.cos(math.pi * at / config.epochs)) / 2
 
-    if epoch >= config.warmup_epochs:
-        return cosine(epoch)
-    return config.warmup_from + (cosine(config.warmup_epochs) - config.warmup_from) * epoch / config.warmup_epochs
+    first, warmup = config.warmup_from, config.warmup_epochs
+    return cosine(epoch) if epoch >= warmup else first + (cosine(warmup) - first) * epoch / warmup
 
 
 @contextmanager
 def _seeded_torch(seed: int, device: torch.device):
-    """Seed torch for what takes no generator (first weights, dropout) and let cuDNN try its kernels; undo both."""
+    """Seed torch for what takes no generator (weights, dropout) and let cuDNN try its kernels; undo both."""
     cuda, cudnn = device.type == "cuda", torch.backends.cudnn
     flags = {name: getattr(cudnn, name) for name in ("enabled", "deterministic", "allow_tf32")}
     cudnn_autotune = cudnn.flags(benchmark=True, **flags)
@@ -317,8 +313,8 @@ def _memory_errors_named(run: Run, folder: str | Path | None):
         if folder and (run.epoch or run.step):
             save(run, folder)
             saved = f"; {run.so_far} are saved"
-        batch = run.config.batch_size
-        raise MemoryError(f"out of memory on {run.device} with batch_size {batch} and {run.config.views} views; "
+        batch, views = run.config.batch_size, run.config.views
+        raise MemoryError(f"out of memory on {run.device} with batch_size {batch} and {views} views; "
                           f"try batch_size {max(1, batch // 2)}, in a folder of its own{saved}") from None
 
 
@@ -334,7 +330,8 @@ def _check_fit(
         given = "with" if encoder is not None else "without"
         raise ValueError(f'arch: "custom" and an encoder go together, got arch={config.arch!r} {given} one')
     if dataset.name != config.dataset:
-        raise ValueError(f"dataset: the configuration says {config.dataset!r}, the data set is {dataset.name!r}")
+        raise ValueError(f"dataset: the configuration says {config.dataset!r}, "
+                         f"the data set is {dataset.name!r}")
     if teacher is not None and not METHODS[config.method].distils:
         raise ValueError(f"teacher: method {config.method} learns from none; take one with KD")
     if teacher is not None and teacher.temperature != config.teacher_temperature:

@@ -19,16 +19,11 @@ HEADS = ("classifier", "projection")
 class LossInputs(NamedTuple):
     """What a loss is computed from: M rows, V views of N images; with a queue, the N queries alone."""
 
-    outputs: Tensor
-    """(M, D) latents of a projection head, or (M, C) logits of a classifier."""
-    targets: Tensor
-    """(M, T, C) label distributions: the label and, with a teacher (T = 2), what the teacher says."""
-    images: Tensor
-    """(M,) which image a row shows."""
-    contrast_latents: Tensor | None
-    """(K, D) the keys of this batch and those of the queue; None: the batch is its own contrast."""
-    contrast_targets: Tensor | None
-    """(K, T, C)."""
+    outputs: Tensor  # (M, D) latents of a projection head, or (M, C) logits of a classifier
+    targets: Tensor  # (M, T, C) label distributions: the label and, with a teacher, what it says
+    images: Tensor  # (M,) which image a row shows
+    contrast_latents: Tensor | None  # (K, D) keys of batch and queue; None: the batch is its own contrast
+    contrast_targets: Tensor | None  # (K, T, C)
 
 
 def cross_entropy(inputs: LossInputs, target_weights: list[float], **options) -> LossParts:
@@ -60,10 +55,8 @@ class Method:
     title: str
     loss: Callable[..., LossParts]
     """Called with ``LossInputs``, the weights of the T targets and the options of ``gen_supcon_loss``."""
-    head: str
-    """"projection" (latents) or "classifier" (logits of C classes)."""
-    family: str
-    """Rows of one family have one colour in plots."""
+    head: str  # "projection" (latents) or "classifier" (logits of C classes)
+    family: str  # rows of one family have one colour in plots
     mixes: bool = False
     distils: bool = False
     queues: bool = False

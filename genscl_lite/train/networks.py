@@ -17,8 +17,7 @@ from torchvision.models.resnet import BasicBlock
 from genscl_lite._checks import nearest, require_choice
 
 SOURCES = ("torchvision", "timm")
-SMALL_IMAGE = 64
-"""Pixels of the longer side up to which ``warn_of_coarse_maps`` speaks."""
+SMALL_IMAGE = 64  # pixels of the longer side up to which ``warn_of_coarse_maps`` speaks
 
 
 class SmallResNet(nn.Module):
@@ -138,14 +137,9 @@ def build_network(
 ) -> nn.Module:
     """Build a network of torchvision or timm. Without ``weights`` nothing is downloaded.
 
-    Args:
-        arch: ``torchvision/NAME`` or ``timm/NAME``.
+    Args and errors as in ``build_encoder``, and:
         classes: C for logits (N, C), as many as weights know; None for features (N, F), without classifier.
-        in_channels, image_size: as in ``build_encoder``.
         weights: of torchvision, by torchvision's name ("DEFAULT", "IMAGENET1K_V2"); empty: a new network.
-
-    Raises:
-        ValueError: name, channels or size do not exist or do not fit.
 
     >>> build_network("torchvision/shufflenet_v2_x0_5", classes=10)(torch.zeros(2, 3, 64, 64)).shape
     torch.Size([2, 10])
@@ -208,9 +202,6 @@ def pretrained_timm(arch: str, in_channels: int = 3) -> tuple[nn.Module, dict[st
 def weight_classes(arch: str, weights: str = "DEFAULT") -> tuple[str, ...]:
     """Return the C class names of torchvision's weights, in the order of the logits; nothing is downloaded.
 
-    Raises:
-        ValueError: ``arch`` is not of torchvision, or has no weights of this name.
-
     >>> weight_classes("torchvision/resnet50")[:2]
     ('tench', 'goldfish')
     """
@@ -229,15 +220,12 @@ class Model(nn.Module):
     Warns, once for each model, of an encoder whose maps are too coarse for the images.
 
     Args:
-        encoder: any module from (N, channels, height, width) to (N, F).
+        encoder: any module from (N, channels, height, width) to (N, F); another shape is a ValueError.
         outputs: D latents or C classes.
         image_shape: (channels, height, width), to find F by one pass.
         classifier: make the linear head.
         joint_classes: C of a linear classifier beside the head, 0: none. In training mode, outputs are then
             (N, outputs + C): its logits stand behind the latents.
-
-    Raises:
-        ValueError: the encoder does not return (N, F) features.
 
     >>> Model(SmallResNet(), 32, (1, 8, 8))(torch.zeros(4, 1, 8, 8)).shape
     torch.Size([4, 32])
@@ -265,7 +253,7 @@ class Model(nn.Module):
 
 
 class EncoderProbe(NamedTuple):
-    """What one pass of black images shows of an encoder: F, and height and width of the last map that was convolved."""
+    """What one pass of black images shows of an encoder: F, and (height, width) of its last map, if any."""
 
     features: int
     last_map: tuple[int, int] | None
@@ -275,11 +263,9 @@ class EncoderProbe(NamedTuple):
 def probe_encoder(encoder: nn.Module, image_shape: tuple[int, int, int]) -> EncoderProbe:
     """Pass two black images through the encoder, in evaluation mode so that nothing changes.
 
-    The last map is that of a convolution or max-pool with a window. Layers that look at one pixel at a time do not
-    count: those behind (or, in squeeze-and-excitation, beside) an average pooling see 1 x 1 maps in any network.
-
-    Raises:
-        ValueError: the encoder fails on such images, or does not return (N, F) features.
+    The last map is that of a convolution or max-pool with a window: layers that look at one pixel at a time
+    see 1 x 1 maps behind (or, in squeeze-and-excitation, beside) an average pooling in any network. ValueError
+    where the encoder fails on such images, or does not return (N, F) features.
 
     >>> probe_encoder(build_encoder("resnet_small", 1), (1, 8, 8))
     EncoderProbe(features=64, last_map=(2, 2))

@@ -1,4 +1,4 @@
-"""One run on several processes, started by torchrun: each takes its part of every batch; all end with the same weights.
+"""One run on several processes, started by torchrun: each takes its part of every batch, all end alike.
 
 Every process draws the same numbers, makes the views of the whole batch and keeps its own part of them. Batch
 statistics, loss and queue are those of the whole batch. So the result is that of one process, up to rounding.
@@ -16,8 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from genscl_lite.gather import add_over_processes, gather_rows
 
-PATIENCE = timedelta(hours=2)
-"""How long processes wait for each other, for instance while the first one evaluates."""
+PATIENCE = timedelta(hours=2)  # so long processes wait for each other, say while the first one evaluates
 
 
 def start_processes() -> torch.device:
@@ -27,7 +26,7 @@ def start_processes() -> torch.device:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
         store, number, count = next(rendezvous("env://", timeout=PATIENCE))
-        # torchrun may keep its store when it starts processes again: what the dead ones wrote must not be read
+        # torchrun may keep its store when it starts processes again; what dead ones wrote must not be read
         store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
         backend = "nccl" if cuda else "gloo"
         dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=PATIENCE)
@@ -48,10 +47,11 @@ def wait_for_all() -> None:
 
 
 def own_part(batch: int) -> slice:
-    """Return which images of a batch are this process's; ValueError where they cannot be shared out evenly."""
-    if batch % processes():
-        raise ValueError(f"batch_size: {batch} images cannot be shared out evenly among {processes()} processes")
-    images = batch // processes()
+    """Return which images of a batch are this process's; ValueError if they cannot be shared out evenly."""
+    count = processes()
+    if batch % count:
+        raise ValueError(f"batch_size: {batch} images cannot be shared out evenly among {count} processes")
+    images = batch // count
     return slice(rank() * images, (rank() + 1) * images)
 
 
@@ -79,7 +79,7 @@ def any_process(says: bool, device: torch.device) -> bool:
 
 
 def reduce_sums(sums: Tensor, means: int) -> None:
-    """Replace, in place, the first ``means`` sums by their mean over processes, the others by their minimum."""
+    """Replace, in place, the first ``means`` sums by their mean over processes, others by their minimum."""
     if processes() > 1:
         dist.all_reduce(sums[:means], dist.ReduceOp.SUM)
         sums[:means] /= processes()

@@ -1,4 +1,4 @@
-"""A run in memory: its configuration, its model and all that changes from step to step; and how to make one."""
+"""A run in memory: its configuration, its model and all that changes from step to step; how to make one."""
 
 import dataclasses
 from collections.abc import Callable
@@ -25,24 +25,18 @@ class Run:
     config: TrainConfig
     model: Model
     optimizer: torch.optim.Optimizer
-    generator: Generator
-    """The only source of the run's own randomness; on the CPU, so that draws do not depend on the device."""
+    generator: Generator  # the run's randomness; on the CPU, so that draws do not depend on the device
     key_encoder: MomentumEncoder | None = None
     queue: LabelledQueue | None = None
-    average: MomentumEncoder | None = None
-    """The average over the model's weights, where the configuration asks for one."""
-    epoch: int = 0
-    """Epochs done."""
-    step: int = 0
-    """Steps done of the next one."""
-    drawn_from: Tensor | None = None
-    """The generator's state before the draws of the epoch at hand; None between epochs."""
+    average: MomentumEncoder | None = None  # over the model's weights, where the configuration asks for one
+    epoch: int = 0  # epochs done
+    step: int = 0  # steps done of the next one
+    drawn_from: Tensor | None = None  # generator's state before the draws of this epoch; None between epochs
+    # (5,) of this epoch: loss, label entropy, KL; the first step whose loss, and whose labels, were not finite
     sums: Tensor | None = None
-    """(5,) of the epoch at hand: loss, label entropy, KL; first step whose loss, and whose labels, were not finite."""
     seconds: float = 0.0
     epoch_seconds: float = 0.0
-    peak_bytes: int = 0
-    """Most memory of a GPU that torch held at once; 0 on a CPU."""
+    peak_bytes: int = 0  # most memory of a GPU that torch held at once; 0 on a CPU
     log: list[dict] = dataclasses.field(default_factory=list)
 
     @property
@@ -51,7 +45,7 @@ class Run:
 
     @property
     def result(self) -> Model:
-        """The model that counts: the average over weights where there is one, else the trained model itself."""
+        """The model that counts: the average over weights where there is one, else the trained model."""
         return self.average.encoder if self.average else self.model
 
     @property
@@ -84,7 +78,8 @@ class Run:
     @property
     def so_far(self) -> str:
         """How far it is: "3 of 200 epochs", with the steps of the next one where there are any."""
-        return f"{self.epoch} of {self.config.epochs} epochs" + (f" and {self.step} steps" if self.step else "")
+        steps = f" and {self.step} steps" if self.step else ""
+        return f"{self.epoch} of {self.config.epochs} epochs{steps}"
 
 
 def new_run(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None, device: torch.device) -> Run:
@@ -105,7 +100,7 @@ def new_run(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None, de
 
 
 def new_model(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None = None) -> Model:
-    """Make the encoder with the head of its method; beside a projection, a classifier where ``ce_weight`` asks."""
+    """Make the encoder with its method's head; beside a projection, a classifier where ``ce_weight`` asks."""
     classes, shape = dataset.num_classes, dataset.image_shape
     encoder = encoder or build_encoder(config.arch, shape[0], shape[-1])
     if is_classifier(config):
@@ -131,13 +126,13 @@ def autocast(config: TrainConfig, device: torch.device):
 
 
 def compiled(function: Callable, config: TrainConfig, device: torch.device) -> Callable:
-    """Compile, for tensors whose shapes stay the same, where ``config.compile`` asks for it on this device."""
+    """Compile, for tensors whose shapes stay the same, where ``config.compile`` wants it on this device."""
     wanted = config.compile == "always" or (config.compile == "auto" and device.type == "cuda")
     return torch.compile(function, dynamic=False) if wanted else function
 
 
 def kept_parts(model: Model, probe: nn.Linear | None = None) -> nn.ModuleDict:
-    """Put side by side what is kept of a run: ``encoder``, ``head`` and, beside latents, the linear ``probe``.
+    """Put side by side what is kept of a run: ``encoder``, ``head`` and, beside latents, the ``probe``.
 
     >>> from genscl_lite.datasets import load_dataset
     >>> list(kept_parts(new_model(TrainConfig("ce"), load_dataset("digits"))))

@@ -1,4 +1,4 @@
-"""The teacher of a run: a classifier that an earlier run left behind, one by name, or a table of what it said."""
+"""The teacher of a run: a classifier that an earlier run left, one by name, or a table of what one said."""
 
 import re
 from pathlib import Path
@@ -15,20 +15,19 @@ from genscl_lite.train.networks import build_network, pretrained_timm, source_of
 from genscl_lite.train.state import is_classifier, new_model
 from genscl_lite.train.weights import load_weights, read_about
 
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-"""What torchvision's weights expect images to be normalized by."""
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}  # as torchvision's weights expect
 
 
 def load_teacher(config: TrainConfig, dataset: Dataset) -> Teacher | None:
-    """Load the classifier that ``config.teacher`` names; None for methods without KD, and where it names a CSV.
+    """Load the classifier that ``config.teacher`` names; None for methods without KD, and for a CSV.
 
-    It may name the folder of a method's runs, of which one is taken: with few labels that of the same seed, as another
-    one has seen labels that this run must not know; where all labels are known, the one with the lowest seed. Or a
+    It may name the folder of a method's runs, of which one is taken: with few labels that of the same seed,
+    as another one has seen labels that this run must not know; with all labels that of the lowest seed. Or a
     ``model.safetensors``, ``torchvision/NAME@WEIGHTS``, or ``timm/NAME``.
 
     Raises:
-        ValueError: nothing is named, its run is missing or unfinished, it is no classifier, or its data set or
-            classes are others.
+        ValueError: nothing is named, its run is missing or unfinished, it is no classifier, or its data set
+            or classes are others.
     """
     if not METHODS[config.method].distils or _is_table(config):
         return None
@@ -77,39 +76,41 @@ def _is_table(config: TrainConfig) -> bool:
 
 
 def read_teacher_table(config: TrainConfig, dataset: Dataset) -> Tensor | None:
-    """Read the (N, C) distributions that a CSV gives for the training files of a folder; None for any other teacher.
+    """Read the (N, C) distributions that a CSV gives for a folder's training files; None for other teachers.
 
-    They are those of whole images: where images are mixed, so are they, as labels are.
-
-    Raises:
-        ValueError: the data set is no folder, or the CSV does not fit it (``read_distributions``).
+    They are of whole images: where images are mixed, so are they, as labels are. ValueError where the data
+    set is no folder, or the CSV does not fit it.
     """
     if not METHODS[config.method].distils or not _is_table(config):
         return None
     if not dataset.train_files:
-        raise ValueError(f"teacher: a CSV names files, and {dataset.name} has none; it goes with dataset folder")
-    return read_distributions(config.teacher, dataset.train_files, dataset.class_names, others=None, name="teacher")
+        raise ValueError(f"teacher: a CSV names files, and {dataset.name} has none; it goes with dataset "
+                         "folder")
+    files, classes = dataset.train_files, dataset.class_names
+    return read_distributions(config.teacher, files, classes, others=None, name="teacher")
 
 
 def _pretrained(name: str, dataset: Dataset) -> nn.Module:
     """Build torchvision/NAME@WEIGHTS, or timm/NAME, as a classifier of images normalized as ``dataset`` says.
 
-    Their classes must be those of the data set, in the same order. timm's networks do not carry the names of their
-    classes: only ImageNet's folders are taken for them.
+    Their classes must be those of the data set, in the same order. timm's networks do not carry the names of
+    their classes: only ImageNet's folders are taken for them.
     """
     arch, _, weights = name.partition("@")
     if source_of(arch)[0] == "timm":
         if not _named_by_wordnet(dataset):
             raise ValueError(f"teacher: {name} does not tell its classes, so it goes with ImageNet's folders "
-                             "(n01440764, ...) only; build another teacher yourself and give it as pretrain(teacher=...)")
+                             "(n01440764, ...) only; build another teacher yourself and give it as "
+                             "pretrain(teacher=...)")
         network, expected = pretrained_timm(arch, dataset.image_shape[0])
         _check_number_of_classes(name, network.num_classes, dataset)
         return nn.Sequential(Renormalize(dataset, **expected), network)
     if not weights:
-        raise ValueError("teacher: expected a folder, a .safetensors or .csv file, torchvision/NAME@WEIGHTS or "
-                         f"timm/NAME, got {name!r}")
+        raise ValueError("teacher: expected a folder, a .safetensors or .csv file, torchvision/NAME@WEIGHTS "
+                         f"or timm/NAME, got {name!r}")
     check_classes(name, weight_classes(arch, weights), dataset)
-    network = build_network(arch, dataset.num_classes, dataset.image_shape[0], dataset.image_shape[-1], weights)
+    channels, _, size = dataset.image_shape
+    network = build_network(arch, dataset.num_classes, channels, size, weights)
     return nn.Sequential(Renormalize(dataset, **IMAGENET), network)
 
 
@@ -132,12 +133,9 @@ def _named_by_wordnet(dataset: Dataset) -> bool:
 
 
 def check_classes(teacher: str, theirs: list[str] | tuple[str, ...], dataset: Dataset) -> None:
-    """Raise ValueError unless a teacher's classes are the data set's, in the same order.
-
-    ImageNet's folders are named by WordNet numbers, whose order is that of torchvision's names.
-    """
+    """Raise ValueError unless a teacher's classes are the data set's, in the same order."""
     _check_number_of_classes(teacher, len(theirs), dataset)
-    if _named_by_wordnet(dataset):
+    if _named_by_wordnet(dataset):  # numbers, whose order is that of torchvision's names
         return
     pairs = enumerate(zip(theirs, dataset.class_names, strict=True))
     different = [f"{c}: {there} there, {here} here" for c, (there, here) in pairs if there != here]
@@ -147,4 +145,5 @@ def check_classes(teacher: str, theirs: list[str] | tuple[str, ...], dataset: Da
 
 def _check_number_of_classes(teacher: str, theirs: int, dataset: Dataset) -> None:
     if theirs != dataset.num_classes:
-        raise ValueError(f"teacher: {teacher} knows {theirs} classes, {dataset.name} has {dataset.num_classes}")
+        raise ValueError(f"teacher: {teacher} knows {theirs} classes, "
+                         f"{dataset.name} has {dataset.num_classes}")
