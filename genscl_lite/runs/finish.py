@@ -13,11 +13,10 @@ from genscl_lite.datasets import Dataset, files
 from genscl_lite.mixing import mixup
 from genscl_lite.runs.machine import machine
 from genscl_lite.train.augment import as_unit_float, build_augment
-from genscl_lite.train.batches import compiled
 from genscl_lite.train.evaluate import Probe, expected_calibration_error, extract, linear_probe
-from genscl_lite.train.loop import OutOfTime, compiles, precision
+from genscl_lite.train.loop import OutOfTime
 from genscl_lite.train.run_folder import is_finished
-from genscl_lite.train.state import Run, is_classifier, kept_parts
+from genscl_lite.train.state import Run, compiled, is_classifier, kept_parts, precision
 from genscl_lite.train.weights import save_weights
 
 KEPT_IMAGES, KEPT_MIXTURES = 2000, 256
@@ -52,7 +51,7 @@ def probe_run(run: Run, dataset: Dataset) -> Probe | None:
     if is_classifier(config):
         return None
     return linear_probe(
-        compiled(run.result.encoder, compiles(config, run.device)), dataset, build_augment(config.probe_augmentation),
+        compiled(run.result.encoder, config, run.device), dataset, build_augment(config.probe_augmentation),
         epochs=config.probe_epochs, batch_size=config.probe_batch_size, learning_rate=config.probe_learning_rate,
         generator=Generator().manual_seed(config.seed), dtype=precision(config, run.device),
     )  # fmt: skip

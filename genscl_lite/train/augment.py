@@ -1,7 +1,8 @@
 """Random views of a whole batch at once, on the device that holds it, with parameters drawn for each image.
 
-Geometry is one affine map for each image and one ``grid_sample``. Colour follows torchvision's ColorJitter. What is drawn
-(numbers on the CPU) is apart from what is done with it (a function of tensors, which ``torch.compile`` makes one piece of).
+By hand, as torchvision's transforms draw once for a whole batch. Geometry is one affine map for each image
+and one ``grid_sample``; colour follows torchvision's ColorJitter. What is drawn (uniform numbers, on the CPU)
+is apart from what is done with it (a function of tensors, which ``torch.compile`` makes one piece of).
 """
 
 import math
@@ -13,8 +14,7 @@ from torch import Generator, Tensor
 
 from genscl_lite._checks import require_choice
 
-GRAY = (0.2989, 0.587, 0.114)
-"""Shares of red, green and blue in brightness (ITU-R 601-2), as in torchvision."""
+GRAY = (0.2989, 0.587, 0.114)  # shares of red, green and blue in brightness (ITU-R 601-2), as in torchvision
 
 
 @dataclass(frozen=True)
@@ -23,46 +23,39 @@ class Augment:
 
     ``generator`` is drawn from on its own device; a CPU generator gives the same views on every device.
 
-    Differs from torchvision: a crop taller or wider than the image is cut to it, not drawn again; crops need not start
-    at whole pixels and are interpolated with their real surroundings.
+    Differs from torchvision: a crop taller or wider than the image is cut to it, not drawn again; crops need
+    not start at whole pixels and are interpolated with their real surroundings.
 
     >>> digits = torch.randint(256, (4, 1, 8, 8), dtype=torch.uint8)
     >>> Augment(degrees=15, flip=0.5)(digits).shape
     torch.Size([4, 1, 8, 8])
     """
 
-    crop_scale: tuple[float, float] = (1.0, 1.0)
-    """Smallest and largest area of a random crop, as shares of the image; it is resized to the whole."""
-    crop_ratio: tuple[float, float] = (1.0, 1.0)
-    """Smallest and largest width / height of the crop, drawn evenly in its logarithm."""
-    degrees: float = 0.0
-    """Rotation by up to so many degrees, either way."""
-    translate: float = 0.0
-    """Shift by up to this share of width and of height, either way."""
-    zoom: tuple[float, float] = (1.0, 1.0)
-    """Smallest and largest magnification."""
-    flip: float = 0.0
-    """Probability of a horizontal flip."""
+    crop_scale: tuple[float, float] = (1.0, 1.0)  # smallest and largest area of a crop, shares of the image
+    crop_ratio: tuple[float, float] = (1.0, 1.0)  # the same of its width / height, even in the logarithm
+    degrees: float = 0.0  # rotation by up to so many degrees, either way
+    translate: float = 0.0  # shift by up to this share of width and of height, either way
+    zoom: tuple[float, float] = (1.0, 1.0)  # smallest and largest magnification
+    flip: float = 0.0  # probability of a horizontal flip
+    # strengths s of brightness, contrast, saturation (factors 1 - s to 1 + s), hue (turns -s to s); RGB only
     jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
-    """Strengths of brightness, contrast, saturation (factors 1 - s to 1 + s) and hue (turns -s to s); RGB only."""
     jitter_probability: float = 0.8
-    grayscale: float = 0.0
-    """Probability of losing all colour; RGB only."""
-    padding: str = "zeros"
-    """What lies outside the image: "zeros", or "border" for its outermost pixels."""
+    grayscale: float = 0.0  # probability of losing all colour; RGB only
+    padding: str = "zeros"  # what lies outside the image: "zeros", or "border" for its outermost pixels
 
     def without_crop(self) -> "Augment":
-        """Return the same for images that have been cropped already; it takes as many numbers."""
+        """Return the same for images that have been cropped already; it draws as many uniforms."""
         return replace(self, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0))
 
     @property
-    def numbers(self) -> int:
-        """How many numbers a view of one image takes."""
-        return GEOMETRY_NUMBERS + COLOUR_NUMBERS * any(self.jitter) + (self.grayscale > 0)
+    def uniforms_per_image(self) -> int:
+        """U, how many uniform numbers decide a view of one image."""
+        return GEOMETRY_UNIFORMS + COLOUR_UNIFORMS * any(self.jitter) + (self.grayscale > 0)
 
     def draw(self, images: int, generator: Generator | None = None) -> Tensor:
-        """Draw the numbers of one view of each image: (``numbers``, N), uniform in [0, 1)."""
-        return torch.rand(self.numbers, images, generator=generator, device=generator.device if generator else None)
+        """Draw what decides one view of each image: (U, N) numbers, uniform in [0, 1)."""
+        device = generator.device if generator else None
+        return torch.rand(self.uniforms_per_image, images, generator=generator, device=device)
 
     def __call__(self, images: Tensor, generator: Generator | None = None) -> Tensor:
         """Turn (N, channels, H, W) uint8, or floating point in [0, 1], into one view: float32 in [0, 1].
@@ -72,55 +65,56 @@ class Augment:
         """
         return self.apply(images, self.draw(len(images), generator).to(images.device))
 
-    def apply(self, images: Tensor, numbers: Tensor) -> Tensor:
-        """Do what ``__call__`` does with (``numbers``, N) numbers of ``draw``, on the same device; nothing is drawn here."""
+    def apply(self, images: Tensor, uniforms: Tensor) -> Tensor:
+        """Do what ``__call__`` does, by the (U, N) ``uniforms`` of ``draw``, on the images' device."""
         views = as_unit_float(images)
         if (any(self.jitter) or self.grayscale) and images.shape[1] != 3:
-            raise ValueError(f"images: colour jitter and grayscale need 3 channels, got shape {tuple(images.shape)}")
-        theta = self._affine(numbers[:GEOMETRY_NUMBERS], images.shape[3] / images.shape[2])
+            raise ValueError("images: colour jitter and grayscale need 3 channels, "
+                             f"got shape {tuple(images.shape)}")
+        theta = self._affine(uniforms[:GEOMETRY_UNIFORMS], images.shape[3] / images.shape[2])
         if theta is not None:
             views = warp(views, theta, self.padding)
         if any(self.jitter):
-            views = self._colour(views, numbers[GEOMETRY_NUMBERS:])
+            views = self._colour(views, uniforms[GEOMETRY_UNIFORMS:])
         if self.grayscale:
-            gray = adjust_saturation(views, torch.zeros_like(numbers[-1]))
-            views = torch.where(_each(numbers[-1] < self.grayscale), gray, views)
+            views = torch.where(_each(uniforms[-1] < self.grayscale), _gray(views), views)
         return views
 
-    def _affine(self, numbers: Tensor, aspect: float) -> Tensor | None:
+    def _affine(self, uniforms: Tensor, aspect: float) -> Tensor | None:
         """Return (N, 2, 3) maps from view to image. None: there is no geometry to change."""
         geometry = (self.crop_scale, self.crop_ratio, self.degrees, self.translate, self.zoom, self.flip)
         if geometry == ((1.0, 1.0), (1.0, 1.0), 0, 0, (1.0, 1.0), 0):
             return None
-        area, ratio, x, y, shift_x, shift_y, angle, zoom, flip = numbers
+        area, ratio, x, y, shift_x, shift_y, angle, zoom, flip = uniforms
         area = _between(area, *self.crop_scale)
         ratio = _between(ratio, *map(math.log, self.crop_ratio)).exp() / aspect
         width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
         centre_x, centre_y = _between(x, -1, 1) * (1 - width), _between(y, -1, 1) * (1 - height)
-        shift_x, shift_y = (2 * _between(shift, -self.translate, self.translate) for shift in (shift_x, shift_y))
+        shift_x, shift_y = (2 * _between(u, -self.translate, self.translate) for u in (shift_x, shift_y))
         angle, zoom = _between(angle, -self.degrees, self.degrees), _between(zoom, *self.zoom)
         width = torch.where(flip < self.flip, -width, width)
         return affine_map(angle, zoom, centre_x - shift_x, centre_y - shift_y, width, height, aspect)
 
-    def _colour(self, views: Tensor, numbers: Tensor) -> Tensor:
+    def _colour(self, views: Tensor, uniforms: Tensor) -> Tensor:
         """Apply the four changes, each image in its own order and with its own strengths."""
-        order, strengths, chance = numbers[:4].argsort(dim=0), numbers[4:8], numbers[8]
-        brightness, contrast, saturation = (
-            _between(u, max(0.0, 1 - s), 1 + s) for u, s in zip(strengths, self.jitter[:3], strict=False)
-        )
-        turns = _between(strengths[3], -self.jitter[3], self.jitter[3])
+        order, drawn, chance = uniforms[:4].argsort(dim=0), uniforms[4:8], uniforms[8]
+        limits = [(max(0.0, 1 - strength), 1 + strength) for strength in self.jitter[:3]]
+        brightness, contrast, saturation = (_between(drawn[i], *limits[i]) for i in range(3))
+        turns = _between(drawn[3], -self.jitter[3], self.jitter[3])
         changed = views
-        for change in order:  # of each image, which of the four comes now
+        for change in order:  # (N,): which of the four comes now, for each image
             # three of them blend with something gray: black, the image's mean gray, or each pixel's own
             gray = _gray(changed)
-            towards = torch.where(_each(change == 1), gray.mean(dim=(1, 2, 3), keepdim=True), gray) * _each(change > 0)
+            mean = gray.mean(dim=(1, 2, 3), keepdim=True)
+            towards = torch.where(_each(change == 1), mean, gray) * _each(change > 0)
             factor = torch.where(change == 0, brightness, torch.where(change == 1, contrast, saturation))
-            changed = torch.where(_each(change == 3), adjust_hue(changed, turns), _blend(changed, towards, factor))
+            blended = torch.lerp(towards, changed, _each(factor)).clamp(0, 1)
+            changed = torch.where(_each(change == 3), adjust_hue(changed, turns), blended)
         return torch.where(_each(chance < self.jitter_probability), changed, views)
 
 
-GEOMETRY_NUMBERS, COLOUR_NUMBERS = 9, 9
-"""Numbers an image takes: for its crop, shift, turn, zoom and flip; for the order, strengths and chance of the jitter."""
+GEOMETRY_UNIFORMS, COLOUR_UNIFORMS = 9, 9
+"""For crop, shift, turn, zoom and flip; for the order, strengths and chance of the changes of colour."""
 
 AUGMENTATIONS = {
     "none": Augment(),
@@ -130,8 +124,8 @@ AUGMENTATIONS = {
         crop_scale=(0.2, 1.0), crop_ratio=(3 / 4, 4 / 3), flip=0.5, padding="border",
         jitter=(0.4, 0.4, 0.4, 0.1), jitter_probability=0.8, grayscale=0.2,
     ),
-}  # fmt: skip
-"""By name: "affine" for digits; "crop_jitter" as in SupContrast and GenSCL v1 for training, "crop" for their probe."""
+}
+"""For digits "affine"; as in SupContrast and GenSCL v1 "crop_jitter" for training, "crop" for their probe."""
 
 
 def build_augment(name: str) -> Augment:
@@ -151,38 +145,23 @@ def as_unit_float(images: Tensor) -> Tensor:
 def affine_map(angle, zoom, x, y, width, height, aspect: float = 1.0) -> Tensor:
     """Compose (N, 2, 3) maps from view to image, both in coordinates from -1 to 1.
 
-    The image is turned by ``angle`` degrees (positive: clockwise, as torchvision's ``affine``) and magnified by ``zoom``;
-    of the result the view shows a window of ``width`` and ``height`` (shares of the whole; a negative width mirrors)
-    around (x, y): image = turn^-1 / zoom * (size * view + (x, y)). ``aspect`` is the image's width / height; all other
-    arguments have shape (N,).
+    The image is turned by ``angle`` degrees (positive: clockwise, as in torchvision), magnified by ``zoom``;
+    of the result the view shows a window of ``width`` and ``height`` (shares of the whole; a negative width
+    mirrors) around (x, y): image = turn^-1 / zoom * (size * view + (x, y)). ``aspect`` is the image's
+    width / height; all other arguments have shape (N,).
     """
     cos, sin = angle.deg2rad().cos() / zoom, angle.deg2rad().sin() / zoom
     right, down = sin / aspect, sin * aspect
     return torch.stack([
         torch.stack([cos * width, right * height, cos * x + right * y], dim=1),
         torch.stack([-down * width, cos * height, -down * x + cos * y], dim=1),
-    ], dim=1)  # fmt: skip
+    ], dim=1)
 
 
 def warp(images: Tensor, theta: Tensor, padding: str = "zeros") -> Tensor:
     """Sample (N, channels, H, W) images bilinearly where (N, 2, 3) ``theta`` maps each pixel of the view."""
     grid = F.affine_grid(theta.to(images), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)
-
-
-def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
-    """Scale (N, 3, H, W) images in [0, 1] by (N,) factors."""
-    return (images * _each(factor)).clamp(0, 1)
-
-
-def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
-    """Move pixels away from (factor > 1) or towards the mean gray of their image."""
-    return _blend(images, _gray(images).mean(dim=(1, 2, 3), keepdim=True), factor)
-
-
-def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
-    """Move pixels away from (factor > 1) or towards their own gray."""
-    return _blend(images, _gray(images), factor)
 
 
 def adjust_hue(images: Tensor, turns: Tensor) -> Tensor:
@@ -200,11 +179,8 @@ def adjust_hue(images: Tensor, turns: Tensor) -> Tensor:
 
 
 def _gray(images: Tensor) -> Tensor:
+    """Return the (N, 1, H, W) brightness of (N, 3, H, W) images."""
     return sum(share * images[:, i : i + 1] for i, share in enumerate(GRAY))
-
-
-def _blend(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:
-    return torch.lerp(other, images, _each(factor)).clamp(0, 1)
 
 
 def _each(values: Tensor) -> Tensor:
@@ -212,5 +188,5 @@ def _each(values: Tensor) -> Tensor:
     return values[:, None, None, None]
 
 
-def _between(numbers: Tensor, low: float, high: float) -> Tensor:
-    return low + (high - low) * numbers
+def _between(uniforms: Tensor, low: float, high: float) -> Tensor:
+    return low + (high - low) * uniforms

@@ -1,11 +1,11 @@
-"""What a step learns from: the views of a batch and their label distributions, augmented and mixed in one piece.
+"""What a step learns from: views of a batch and their label distributions, augmented and mixed in one piece.
 
-All random numbers of an epoch are drawn at its start, from a CPU generator, and put on the device at once. So they are the
-same on every device, no step waits for the host, and an epoch can be begun again in its middle.
+All random numbers of an epoch are drawn at its start, from a CPU generator, and put on the device at once. So
+they are the same on every device, no step waits for the host, and an epoch can be begun again in its middle.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 
 from genscl_lite.datasets import Dataset
 from genscl_lite.mixing import Mixture, blend, draw_mixture
+from genscl_lite.train import processes
 from genscl_lite.train.augment import Augment, build_augment
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.methods import METHODS
@@ -22,46 +23,50 @@ from genscl_lite.train.methods import METHODS
 class Draws(NamedTuple):
     """The random numbers of S steps, for V views of batches of N images."""
 
-    index: Tensor
-    """(S, N): which images a batch holds."""
-    numbers: Tensor
-    """(S, V, numbers, N), for ``Augment.apply``."""
-    mixture: Mixture | None
-    """Each part (S, V, N); None where nothing is mixed."""
+    index: Tensor  # (S, N): which images a batch holds
+    uniforms: Tensor  # (S, V, U, N), for ``Augment.apply``
+    mixture: Mixture | None  # each part (S, V, N); None where nothing is mixed
 
     def to(self, device: torch.device | str) -> "Draws":
         mixture = self.mixture and Mixture(*(part.to(device, non_blocking=True) for part in self.mixture))
-        return Draws(self.index.to(device), self.numbers.to(device, non_blocking=True), mixture)
+        return Draws(self.index.to(device), self.uniforms.to(device, non_blocking=True), mixture)
 
     def step(self, step: int) -> "Draws":
         """Return what one step needs, without its first dimension."""
-        return Draws(self.index[step], self.numbers[step], self.mixture and Mixture(*(part[step] for part in self.mixture)))
+        mixture = self.mixture and Mixture(*(part[step] for part in self.mixture))
+        return Draws(self.index[step], self.uniforms[step], mixture)
 
 
 def draw_epoch(config: TrainConfig, labels: Tensor, size: tuple[int, int], generator: Generator) -> Draws:
-    """Draw the numbers of an epoch over images of (height, width) ``size`` with (all,) class numbers, on the CPU.
+    """Draw an epoch over images of (height, width) ``size`` with (all,) class numbers, on the CPU.
 
-    Every batch is full, so that shapes never change: the last one is filled up with the first images of the epoch's order.
+    Every batch is full, so that shapes never change: the last one is filled up with the order's first images.
     """
     images = len(labels)
     batch = min(config.batch_size, images)
     steps = math.ceil(images / batch)
-    order = balanced_order(labels, generator) if config.balanced else torch.randperm(images, generator=generator)
+    if config.balanced:
+        order = balanced_order(labels, generator)
+    else:
+        order = torch.randperm(images, generator=generator)
     index = order.repeat(2)[: steps * batch].reshape(steps, batch)
     augment, mixes = build_augment(config.augmentation), METHODS[config.method].mixes
-    numbers, mixtures = [], []
+    mixing = {"mixing": config.mixing, "alpha": config.mix_alpha, "per_image": config.mix_per_image}
+    uniforms, mixtures = [], []
     for _ in range(steps * config.views):
-        numbers.append(augment.draw(batch, generator))
+        uniforms.append(augment.draw(batch, generator))
         if mixes:
-            mixtures.append(draw_mixture(batch, size, mixing=config.mixing, alpha=config.mix_alpha,
-                                         per_image=config.mix_per_image, generator=generator))  # fmt: skip
-    shape = (steps, config.views)
-    mixture = Mixture(*(torch.stack(part).unflatten(0, shape) for part in zip(*mixtures, strict=True))) if mixes else None
-    return Draws(index, torch.stack(numbers).unflatten(0, shape), mixture)
+            mixtures.append(draw_mixture(batch, size, **mixing, generator=generator))
+
+    def by_step_and_view(draws: list[Tensor]) -> Tensor:
+        return torch.stack(draws).unflatten(0, (steps, config.views))
+
+    mixture = Mixture(*map(by_step_and_view, zip(*mixtures, strict=True))) if mixes else None
+    return Draws(index, by_step_and_view(uniforms), mixture)
 
 
 def balanced_order(labels: Tensor, generator: Generator) -> Tensor:
-    """Return as many numbers of images as there are labels, in random order, all classes equally often (to one).
+    """Sample all classes equally often (to one); return as many image numbers as there are labels, shuffled.
 
     A small class is gone through several times, a large one in part.
 
@@ -69,20 +74,41 @@ def balanced_order(labels: Tensor, generator: Generator) -> Tensor:
     >>> sorted(order.tolist()).count(5)
     3
     """
-    classes = [own for own in labels.argsort(stable=True).split(labels.bincount().tolist()) if len(own)]
+    by_class = labels.argsort(stable=True).split(labels.bincount().tolist())
+    classes = [members for members in by_class if len(members)]
     each, left = divmod(len(labels), len(classes))
     one_more = torch.randperm(len(classes), generator=generator) < left  # so many classes are drawn once more
     drawn = []
-    for own, count in zip(classes, (each + one_more).tolist(), strict=True):
-        rounds = [own[torch.randperm(len(own), generator=generator)] for _ in range(math.ceil(count / len(own)))]
+    for members, count in zip(classes, (each + one_more).tolist(), strict=True):
+        rounds = [members[torch.randperm(len(members), generator=generator)]
+                  for _ in range(math.ceil(count / len(members)))]
         drawn.append(torch.cat(rounds)[:count])
     order = torch.cat(drawn)
     return order[torch.randperm(len(order), generator=generator)]
 
 
+def image_batches(
+    config: TrainConfig, dataset: Dataset, index: Tensor, epoch: int, step: int
+) -> Iterator[Tensor]:
+    """Give the uint8 images of an epoch's batches from ``step`` on.
+
+    In memory they are (N, channels, H, W); from files come (V, N, channels, H, W), cropped for each view.
+    """
+    images = dataset.train_images
+    if isinstance(images, Tensor):
+        return (images[batch] for batch in index[step:].to(images.device))
+    augment = build_augment(config.augmentation)
+    crops = images.random_crops(
+        index, seed=config.seed, epoch=epoch, first_step=step, views=config.views, scale=augment.crop_scale,
+        ratio=augment.crop_ratio, rows=processes.own_part(index.shape[1]),
+    )
+    every = (processes.gather_views(part.flatten(0, 1), config.views) for part in crops)
+    return (views.unflatten(0, (config.views, -1)) for views in every)
+
+
 @dataclass(frozen=True)
 class Views:
-    """Makes the views of a batch: augment, normalize, mix. Nothing is drawn, nothing waits; made to be compiled as one.
+    """Makes the views of a batch: augment, normalize, mix. Nothing is drawn or waits; compiled as one piece.
 
     >>> from genscl_lite.datasets import load_dataset
     >>> config, digits = TrainConfig(method="genscl_mix"), load_dataset("digits", labels_per_class=10)
@@ -95,50 +121,42 @@ class Views:
     augment: Augment
     mean: Tensor
     std: Tensor
-    labels: Tensor
-    """(all,) class numbers."""
-    one_hot: Tensor
-    """(C, C): the label distribution of each class."""
-    distributions: Tensor | None
-    """(all, C) instead of the classes' own, where there are any."""
-    teacher: Tensor | None
-    """(all, C): what a teacher said beforehand, a second target."""
+    labels: Tensor  # (all,) class numbers
+    one_hot: Tensor  # (C, C): the label distribution of each class
+    distributions: Tensor | None  # (all, C) instead of the classes' own, where there are any
+    teacher_table: Tensor | None  # (all, C): what a teacher said beforehand, a second target
 
     @classmethod
-    def of(cls, config: TrainConfig, dataset: Dataset, teacher: Tensor | None = None) -> "Views":
+    def of(cls, config: TrainConfig, dataset: Dataset, teacher_table: Tensor | None = None) -> "Views":
         """Take from a data set what a step needs beside its pixels; all on the data set's device."""
         device, augment = dataset.train_images.device, build_augment(config.augmentation)
         if not isinstance(dataset.train_images, Tensor):
             augment = augment.without_crop()
-        mean, std = (torch.tensor(values, device=device).reshape(-1, 1, 1) for values in (dataset.mean, dataset.std))
-        return cls(augment, mean, std, dataset.train_labels, torch.eye(dataset.num_classes, device=device),
-                   dataset.train_distributions, teacher)  # fmt: skip
+        mean, std = (torch.tensor(v, device=device).reshape(-1, 1, 1) for v in (dataset.mean, dataset.std))
+        one_hot = torch.eye(dataset.num_classes, device=device)
+        table = None if teacher_table is None else teacher_table.to(device)
+        return cls(augment, mean, std, dataset.train_labels, one_hot, dataset.train_distributions, table)
 
     def __call__(self, images: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-        """Make V views of the batch that ``draws``, of one step, names.
-
-        Args:
-            images: uint8 (N, channels, H, W) of the batch; or (V, N, channels, H, W), cropped for each view already.
-            draws: on the same device.
+        """Make V views of a batch, uint8 (N, channels, H, W) or, cropped from files, (V, N, channels, H, W).
 
         Returns:
-            (V*N, channels, H, W) normalized views, view by view, channels last in memory, and their (V*N, T, C) label
-            distributions, T = 2 where a teacher spoke beforehand.
+            (V*N, channels, H, W) normalized views, view by view, channels last in memory, and their
+            (V*N, T, C) label distributions, T = 2 with a teacher's table.
         """
-        targets = self.one_hot[self.labels[draws.index]] if self.distributions is None else self.distributions[draws.index]
-        if self.teacher is not None:
-            targets = torch.cat([targets, self.teacher[draws.index]], dim=1)
+        if self.distributions is None:
+            targets = self.one_hot[self.labels[draws.index]]  # (N, C)
+        else:
+            targets = self.distributions[draws.index]
+        if self.teacher_table is not None:
+            targets = torch.cat([targets, self.teacher_table[draws.index]], dim=1)  # (N, 2*C)
         batch = []
-        for v, numbers in enumerate(draws.numbers):
-            view = self.augment.apply(images if images.ndim == 4 else images[v], numbers)
+        for v, uniforms in enumerate(draws.uniforms):
+            view = self.augment.apply(images if images.ndim == 4 else images[v], uniforms)
             view, target = (view - self.mean) / self.std, targets
             if draws.mixture:
                 view, target = blend(view, target, Mixture(*(part[v] for part in draws.mixture)))
             batch.append((view, target))
         views, targets = map(torch.cat, zip(*batch, strict=True))
-        return views.contiguous(memory_format=torch.channels_last), targets.unflatten(1, (-1, len(self.one_hot)))
-
-
-def compiled(function: Callable, wanted: bool) -> Callable:
-    """Compile a function or module for tensors whose shapes stay the same, if that is wanted."""
-    return torch.compile(function, dynamic=False) if wanted else function
+        targets = targets.unflatten(1, (-1, len(self.one_hot)))  # (V*N, T, C)
+        return views.contiguous(memory_format=torch.channels_last), targets

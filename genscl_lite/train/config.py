@@ -1,7 +1,9 @@
 """What a run is: a method (a row of the paper's table) and its parameters, checked before any work starts."""
+# ruff: noqa: E501 (the comments of TrainConfig's fields are those of notebook 07's parameters, a line each)
 
 import dataclasses
 import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from genscl_lite._checks import nearest, require_choice
@@ -13,34 +15,19 @@ from genscl_lite.train.methods import METHODS
 from genscl_lite.train.networks import check_arch
 
 
-def teacher_method(parameters: dict) -> str:
-    """Return the row that the rows with KD learn from: "teacher" where a preset says what it is, else "ce_mix".
-
-    >>> teacher_method({"by_method": {"teacher": {"arch": "resnet50"}}}), teacher_method({})
-    ('teacher', 'ce_mix')
-    """
-    return "teacher" if "teacher" in parameters.get("by_method", {}) else "ce_mix"
+def choice(default: str, choices: Collection[str]):
+    """Make a field that is one of ``choices``."""
+    return dataclasses.field(default=default, metadata={"choices": choices})
 
 
-CHOICES = {
-    "on_bad_image": ("stop", "skip"),
-    "resident": ("auto", "always", "never"),
-    "method": tuple(METHODS),
-    "mixing": MIXINGS,
-    "similarity": SIMILARITIES,
-    "weighting": WEIGHTINGS,
-    "augmentation": tuple(AUGMENTATIONS),
-    "probe_augmentation": tuple(AUGMENTATIONS),
-    "precision": ("auto", "float32", "bfloat16"),
-    "compile": ("auto", "always", "never"),
-}
-ABOVE_ZERO = ("epochs", "batch_size", "views", "learning_rate", "latent_dim", "temperature", "mix_alpha", "teacher_temperature",
-              "probe_epochs", "probe_batch_size", "probe_learning_rate", "knn_neighbours", "eval_every",
-              "checkpoint_every")  # fmt: skip
-ZERO_OR_MORE = ("labels_per_class", "image_size", "val_share", "seed", "warmup_epochs", "warmup_from", "sgd_momentum",
-                "weight_decay", "ema", "base_temperature", "label_weight", "kd_weight", "ce_weight", "queue_size",
-                "momentum")  # fmt: skip
-BELOW_ONE = ("val_share", "sgd_momentum", "ema", "momentum")
+def positive(default: float):
+    """Make a field that is a number above 0."""
+    return dataclasses.field(default=default, metadata={"above": 0})
+
+
+def below_one(default: float):
+    """Make a field that is a number of at least 0, as all numbers are, and below 1."""
+    return dataclasses.field(default=default, metadata={"below": 1})
 
 
 @dataclass(frozen=True)
@@ -48,122 +35,99 @@ class TrainConfig:
     """All that decides a run. The defaults are the digits run of a few seconds.
 
     A method uses the parameters of its ingredients and ignores the others: ``mixing`` counts for methods with
-    MixUp-CutMix, ``teacher`` and ``kd_weight`` for those with KD, ``queue_size`` and ``momentum`` for the last row,
-    ``ce_weight`` for contrastive ones.
+    MixUp-CutMix, ``teacher`` and ``kd_weight`` for those with KD, ``queue_size`` and ``momentum`` for the
+    last row, ``ce_weight`` for those with a projection head.
 
     Raises:
         ValueError: a value has the wrong type, is out of range or unknown; the message names it.
 
     >>> TrainConfig(method="sup_con")
     Traceback (most recent call last):
-    ValueError: method: 'sup_con' is unknown (did you mean 'supcon'?); expected one of teacher, ce, ce_mix, ...
+    ValueError: method: 'sup_con' is unknown (did you mean 'supcon'?); expected one of teacher, ...
     """
 
-    method: str = "genscl_mix"  # a row of the table, one of METHODS
+    method: str = choice("genscl_mix", METHODS)  # a row of the table, one of METHODS
     dataset: str = "digits"  # digits, cifar10, cifar100, folder ("custom": your own Dataset, from Python)
     labels_per_class: int = 10  # labelled training images of each class; 0: all
     image_size: int = 0  # of a folder's images: pixels they are brought to; the other data sets have their own
     distributions: str = ""  # of a folder: CSV of label distributions (path, then a column for each class)
-    val_share: float = 0.2  # of a folder without a split: share of each class to test with
-    on_bad_image: str = "stop"  # of a folder: stop at files that cannot be read, or skip them
-    resident: str = "auto"  # of a folder: images in memory always, never, auto: up to 4 GiB
+    val_share: float = below_one(0.2)  # of a folder without a split: share of each class to test with
+    on_bad_image: str = choice("stop", ("stop", "skip"))  # of a folder: stop at files that cannot be read, or skip them
+    resident: str = choice("auto", ("auto", "always", "never"))  # of a folder: images in memory always, never, auto: up to 4 GiB
     balanced: bool = False  # draw as many images of each class
     arch: str = "resnet_small"  # resnet_small, resnet18, resnet50, wide_resnet50, torchvision/NAME, timm/NAME ("custom": own)
     seed: int = 0  # weights, order, augmentation, and which labels are kept
-    epochs: int = 200  # passes over the training images
-    batch_size: int = 50  # N, images of a batch
-    views: int = 2  # V, augmented views of each image
-    augmentation: str = "affine"  # of the views: affine (digits), crop_jitter, crop, none
-    learning_rate: float = 0.2  # peak, SGD
+    epochs: int = positive(200)  # passes over the training images
+    batch_size: int = positive(50)  # N, images of a batch
+    views: int = positive(2)  # V, augmented views of each image
+    augmentation: str = choice("affine", AUGMENTATIONS)  # of the views: affine (digits), crop_jitter, crop, none
+    learning_rate: float = positive(0.2)  # peak, SGD
     warmup_epochs: int = 5  # linear from warmup_from
     warmup_from: float = 0.01  # first learning rate
-    sgd_momentum: float = 0.9  # of SGD
+    sgd_momentum: float = below_one(0.9)  # of SGD
     weight_decay: float = 0.0001  # of SGD
-    ema: float = 0.0  # decay of the average over weights, which then is the result; 0: the weights themselves
-    latent_dim: int = 64  # D, size of the latents
-    temperature: float = 0.1  # tau
+    ema: float = below_one(0.0)  # decay of the average over weights, which then is the result; 0: the weights themselves
+    latent_dim: int = positive(64)  # D, size of the latents
+    temperature: float = positive(0.1)  # tau
     base_temperature: float = 0.0  # multiply the loss by temperature / base_temperature; 0: do not
-    similarity: str = "cosine"  # of labels: cosine, inner_product, bhattacharyya
-    weighting: str = "normalized"  # or eq2, as published
-    mixing: str = "mixup_cutmix"  # or mixup, cutmix
-    mix_alpha: float = 1.0  # lam ~ Beta(alpha, alpha)
+    similarity: str = choice("cosine", SIMILARITIES)  # of labels: cosine, inner_product, bhattacharyya
+    weighting: str = choice("normalized", WEIGHTINGS)  # or eq2, as published
+    mixing: str = choice("mixup_cutmix", MIXINGS)  # or mixup, cutmix
+    mix_alpha: float = positive(1.0)  # lam ~ Beta(alpha, alpha)
     mix_per_image: bool = True  # draw lam and coin for each image, not once for a batch
     teacher: str = ""  # folder of the teacher's runs (seed0, seed1, ...), a model.safetensors, torchvision/NAME@WEIGHTS, a CSV
-    teacher_temperature: float = 1.0  # softness of the teacher's labels
+    teacher_temperature: float = positive(1.0)  # softness of the teacher's labels
     label_weight: float = 1.0  # weight of the labels' own term beside a teacher; 0: teacher alone
     kd_weight: float = 1.0  # weight of the teacher's term
     ce_weight: float = 0.0  # weight of a classifier's cross-entropy, trained beside the contrastive loss
     queue_size: int = 200  # keys remembered
-    momentum: float = 0.9  # of the momentum encoder
-    probe_epochs: int = 50  # of the linear probe
-    probe_batch_size: int = 100  # images
-    probe_learning_rate: float = 1.0  # SGD, times 0.2 after 60, 75 and 90 % of the epochs
-    probe_augmentation: str = "affine"  # of the probe's training images
-    knn_neighbours: int = 5  # k of the kNN accuracy in the log
-    eval_every: int = 20  # epochs between kNN accuracies
-    checkpoint_every: int = 10  # epochs between checkpoints
-    precision: str = "auto"  # float32, bfloat16 autocast, auto: bfloat16 where a GPU has it
-    compile: str = "auto"  # torch.compile: always, never, auto: on a GPU
+    momentum: float = below_one(0.9)  # of the momentum encoder
+    probe_epochs: int = positive(50)  # of the linear probe
+    probe_batch_size: int = positive(100)  # images
+    probe_learning_rate: float = positive(1.0)  # SGD, times 0.2 after 60, 75 and 90 % of the epochs
+    probe_augmentation: str = choice("affine", AUGMENTATIONS)  # of the probe's training images
+    knn_neighbours: int = positive(5)  # k of the kNN accuracy in the log
+    eval_every: int = positive(20)  # epochs between kNN accuracies
+    checkpoint_every: int = positive(10)  # epochs between checkpoints
+    precision: str = choice("auto", ("auto", "float32", "bfloat16"))  # float32, bfloat16 autocast, auto: bfloat16 where a GPU has it
+    compile: str = choice("auto", ("auto", "always", "never"))  # torch.compile: always, never, auto: on a GPU
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, check_type(field.name, getattr(self, field.name), field.type))
-        for name, choices in CHOICES.items():
-            require_choice(name, getattr(self, name), choices)
+            value = check_type(field.name, getattr(self, field.name), field.type)
+            object.__setattr__(self, field.name, value)
+            if "choices" in field.metadata:
+                require_choice(field.name, value, field.metadata["choices"])
+            if field.type in (int, float):
+                _check_range(field.name, value, field.metadata)
         check_dataset(self.dataset)
         check_arch(self.arch)
-        for name in ABOVE_ZERO + ZERO_OR_MORE:
-            value = getattr(self, name)
-            if not math.isfinite(value) or value < 0 or (value == 0 and name in ABOVE_ZERO):
-                raise ValueError(f"{name}: expected a number {'above' if name in ABOVE_ZERO else 'of at least'} 0, got {value!r}")
-        for name in BELOW_ONE:
-            if getattr(self, name) >= 1:
-                raise ValueError(f"{name}: expected a number below 1, got {getattr(self, name)!r}")
         self._check_method()
+        self._check_data()
 
     def _check_method(self):
-        method = METHODS[self.method]
-        if method.objective != "cross_entropy" and self.views < 2:
+        method, keys = METHODS[self.method], self.batch_size * (self.views - 1)
+        if method.head == "projection" and self.views < 2:
             raise ValueError(f"views: {self.method} contrasts views and needs 2 or more, got {self.views}")
-        if method.queues and self.queue_size < self.batch_size * (self.views - 1):
-            raise ValueError(f"queue_size: expected at least the {self.batch_size * (self.views - 1)} keys of a batch, "
+        if method.queues and self.queue_size < keys:
+            raise ValueError(f"queue_size: expected at least the {keys} keys of a batch, "
                              f"got {self.queue_size}")
         if method.distils and self.label_weight == self.kd_weight == 0:
             raise ValueError("label_weight and kd_weight: one of them must be above 0")
+        if self.warmup_epochs >= self.epochs and self.warmup_epochs:
+            raise ValueError(f"warmup_epochs: expected fewer than the {self.epochs} epochs, "
+                             f"got {self.warmup_epochs}")
+
+    def _check_data(self):
         if (self.dataset == "folder") != bool(self.image_size):
-            raise ValueError(f"image_size: the pixels of a folder's images, 0 for other data sets; got {self.image_size} "
-                             f"for {self.dataset}")
+            raise ValueError(f"image_size: the pixels of a folder's images, 0 for other data sets; "
+                             f"got {self.image_size} for {self.dataset}")
         if self.distributions and self.dataset != "folder":
             raise ValueError(f"distributions: a CSV names files of a folder, and {self.dataset} has none; "
                              f"got {self.distributions!r}")
-        if self.warmup_epochs >= self.epochs and self.warmup_epochs:
-            raise ValueError(f"warmup_epochs: expected fewer than the {self.epochs} epochs, got {self.warmup_epochs}")
 
 
 PARAMETERS = {field.name: field for field in dataclasses.fields(TrainConfig)}
-
-
-def check_names(names, known) -> None:
-    """Raise ValueError for the first name that is not known, with the nearest one as a hint."""
-    for name in names:
-        if name not in known:
-            raise ValueError(f"{name}: unknown parameter{nearest(name, known)}")
-
-
-def check_type(name: str, value: object, kind: type) -> object:
-    """Return ``value`` if it is of the ``kind`` (an int serves as a float), else raise ValueError."""
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind:
-        hint = ""
-        if kind is float and isinstance(value, str):
-            hint = " (YAML reads 1e-3 as text: write 0.001)"
-        raise ValueError(f"{name}: expected {kind.__name__}, got {value!r}{hint}")
-    return value
-
-
-# What the training notebook takes beside the configuration of a single run
-
 RUN_PARAMETERS = {
     "out": str,  # folder of the runs; empty: a temporary one
     "seeds": int,  # so many runs, with seed, seed + 1, ...
@@ -172,19 +136,37 @@ RUN_PARAMETERS = {
     "min_accuracy": float,  # the mean must reach it
     "max_seconds": float,  # save and stop after so long; 0: never
 }
+"""What the training notebook takes beside the configuration of a single run."""
+
+
+def check_type(name: str, value: object, kind: type) -> object:
+    """Return ``value`` if it is of the ``kind`` (an int serves as a float), else raise ValueError."""
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        is_text = kind is float and isinstance(value, str)
+        hint = " (YAML reads 1e-3 as text: write 0.001)" if is_text else ""
+        raise ValueError(f"{name}: expected {kind.__name__}, got {value!r}{hint}")
+    return value
+
+
+def _check_range(name: str, value: float, metadata: Mapping[str, float]) -> None:
+    above, below = metadata.get("above"), metadata.get("below", math.inf)
+    if not math.isfinite(value) or value < 0 or value == above:
+        bound = "of at least 0" if above is None else f"above {above}"
+        raise ValueError(f"{name}: expected a number {bound}, got {value!r}")
+    if value >= below:
+        raise ValueError(f"{name}: expected a number below {below}, got {value!r}")
 
 
 def make_configs(parameters: dict) -> list[TrainConfig]:
     """Make the configuration of each seed from the values of a parameters cell or a preset.
 
-    Args:
-        parameters: name -> value; ``by_method`` overrides single values for its methods. Missing ones have their
-            default, names that are no parameters are passed over (``check_parameters`` finds them).
+    ``by_method`` overrides single values for its methods. Missing ones have their default; names that are no
+    parameters are passed over (``check_parameters`` finds them). ValueError where a value is wrong.
 
-    Raises:
-        ValueError: a value is wrong.
-
-    >>> [c.learning_rate for c in make_configs({"method": "ce", "seeds": 2, "by_method": {"ce": {"learning_rate": 0.8}}})]
+    >>> ce = {"method": "ce", "seeds": 2, "by_method": {"ce": {"learning_rate": 0.8}}}
+    >>> [config.learning_rate for config in make_configs(ce)]
     [0.8, 0.8]
     """
     method = parameters.get("method", TrainConfig.method)
@@ -201,29 +183,43 @@ def min_accuracy(parameters: dict, method: str) -> float:
     >>> min_accuracy({"min_accuracy": 0.9, "by_method": {"simclr": {"min_accuracy": 0.8}}}, "simclr")
     0.8
     """
-    return parameters.get("by_method", {}).get(method, {}).get("min_accuracy", parameters.get("min_accuracy", 0.0))
+    own = parameters.get("by_method", {}).get(method, {})
+    return own.get("min_accuracy", parameters.get("min_accuracy", 0.0))
+
+
+def teacher_method(parameters: dict) -> str:
+    """Return the row that rows with KD learn from: "teacher" where a preset says what it is, else "ce_mix".
+
+    >>> teacher_method({"by_method": {"teacher": {"arch": "resnet50"}}}), teacher_method({})
+    ('teacher', 'ce_mix')
+    """
+    return "teacher" if "teacher" in parameters.get("by_method", {}) else "ce_mix"
 
 
 def check_parameters(parameters: dict) -> None:
-    """Check names and types of all parameters, those inside ``by_method`` too.
-
-    Raises:
-        ValueError: a name is unknown (the nearest is suggested), a type is wrong, or there are no seeds.
+    """Check names and values of all parameters, those inside ``by_method`` too.
 
     >>> check_parameters({"learning_rat": 0.1})
     Traceback (most recent call last):
     ValueError: learning_rat: unknown parameter (did you mean 'learning_rate'?)
     """
-    check_names(parameters, [*PARAMETERS, *RUN_PARAMETERS])
+    _check_names(parameters, [*PARAMETERS, *RUN_PARAMETERS])
     for name in RUN_PARAMETERS.keys() & parameters.keys():
         check_type(name, parameters[name], RUN_PARAMETERS[name])
     if parameters.get("seeds", 1) < 1:
         raise ValueError(f"seeds: expected at least 1, got {parameters['seeds']}")
     if not 0 <= parameters.get("max_seconds", 0) < math.inf:
         raise ValueError(f"max_seconds: expected a number of at least 0, got {parameters['max_seconds']}")
+    by_method = {*PARAMETERS, "min_accuracy"} - {"method", "seed", "teacher"}
     for method, values in parameters.get("by_method", {}).items():
         require_choice("by_method", method, METHODS)
         check_type(f"by_method, {method}", values, dict)
-        check_names(values, [name for name in (*PARAMETERS, "min_accuracy") if name not in ("method", "seed", "teacher")])
+        _check_names(values, by_method)
     for method in METHODS:
         make_configs({**parameters, "method": method, "seeds": 1})
+
+
+def _check_names(names: Collection[str], known: Collection[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{name}: unknown parameter{nearest(name, known)}")

@@ -11,8 +11,7 @@ from genscl_lite.datasets import Dataset
 from genscl_lite.datasets.images import ImageFiles
 from genscl_lite.train.augment import Augment, as_unit_float
 
-FEATURES_HELD = 2**16
-"""Rows of features that the linear probe holds at once."""
+FEATURES_HELD = 2**16  # images whose features the linear probe holds at once
 
 
 @dataclass(frozen=True)
@@ -20,34 +19,30 @@ class Probe:
     """A linear classifier on frozen features and how it did on the test images (fractions in [0, 1])."""
 
     classifier: nn.Linear
-    accuracy_last: float
-    """After the last epoch: the result."""
-    accuracy_best: float
-    """The best epoch on the test images: only to compare with work that reports it."""
+    accuracy_last: float  # after the last epoch: the result
+    accuracy_best: float  # the best epoch on the test images: only to compare with work that reports it
     calibration_error: float
 
 
 @torch.no_grad()
 def extract(
-    module: nn.Module, dataset: Dataset, images: Tensor | ImageFiles, rows: int = 1000, *, dtype: torch.dtype = torch.float32,
-    augment: Augment | None = None, generator: Generator | None = None,
-) -> Tensor:  # fmt: skip
-    """Pass images through a module in evaluation mode, ``rows`` at a time.
+    module: nn.Module, dataset: Dataset, images: Tensor | ImageFiles, chunk: int = 1000, *,
+    dtype: torch.dtype = torch.float32, augment: Augment | None = None, generator: Generator | None = None,
+) -> Tensor:
+    """Pass images through a module in evaluation mode.
 
     Args:
         module: from normalized images to (N, F).
         dataset: knows how to normalize.
         images: (N, channels, H, W) uint8, or floating point in [0, 1]; or images in files.
-        rows: images at a time.
-        dtype: bfloat16: autocast to it.
-        augment: passes a random view of each image instead, by numbers from ``generator``.
-
-    Returns:
-        (N, F) in float32.
+        chunk: images at a time.
+        dtype: bfloat16: autocast to it; the (N, F) returned are float32.
+        augment: passes a random view of each image instead, drawn from ``generator``.
     """
     training, outputs = module.training, []
     module.eval()
-    for part in _views(images, rows, augment, generator) if augment else map(as_unit_float, images.split(rows)):
+    views = _views(images, chunk, augment, generator) if augment else map(as_unit_float, images.split(chunk))
+    for part in views:
         part = dataset.normalize(part).contiguous(memory_format=torch.channels_last)
         with torch.autocast(part.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
             outputs.append(module(part).float())
@@ -55,17 +50,20 @@ def extract(
     return torch.cat(outputs)
 
 
-def _views(images: Tensor | ImageFiles, rows: int, augment: Augment, generator: Generator | None) -> Iterator[Tensor]:
-    """Give one random view of each image, (rows, channels, H, W) at a time."""
-    numbers = augment.draw(len(images), generator).to(images.device).split(rows, dim=1)
+def _views(
+    images: Tensor | ImageFiles, chunk: int, augment: Augment, generator: Generator | None
+) -> Iterator[Tensor]:
+    """Give one random view of each image, (chunk, channels, H, W) at a time."""
+    uniforms = augment.draw(len(images), generator).to(images.device).split(chunk, dim=1)
     if isinstance(images, Tensor):
-        parts = images.split(rows)
+        parts = images.split(chunk)
     else:
         seed = int(torch.randint(2**31, (), generator=generator))
-        order = torch.arange(len(images)).split(rows)
-        crops = images.random_crops(order, seed=seed, epoch=0, views=1, scale=augment.crop_scale, ratio=augment.crop_ratio)
+        order = torch.arange(len(images)).split(chunk)
+        geometry = {"scale": augment.crop_scale, "ratio": augment.crop_ratio}
+        crops = images.random_crops(order, seed=seed, epoch=0, views=1, **geometry)
         parts, augment = (views[0] for views in crops), augment.without_crop()
-    for part, drawn in zip(parts, numbers, strict=True):
+    for part, drawn in zip(parts, uniforms, strict=True):
         yield augment.apply(part, drawn)
 
 
@@ -82,8 +80,8 @@ def linear_probe(
 ) -> Probe:
     """Train a linear classifier on the frozen features of augmented training images, and test it.
 
-    The protocol of SupContrast and GenSCL v1: SGD with momentum 0.9, no weight decay, learning rate times 0.2 after 60,
-    75 and 90 % of the epochs. The features are the encoder's, not the head's.
+    The protocol of SupContrast and GenSCL v1: SGD with momentum 0.9, no weight decay, learning rate times 0.2
+    after 60, 75 and 90 % of the epochs. The features are the encoder's, not the head's.
 
     Differs: the result is the last epoch; the reference code reports the best on the test images.
 
@@ -93,14 +91,12 @@ def linear_probe(
         augment: of the training images, anew in each epoch.
         epochs, batch_size, learning_rate: of the probe.
         generator: source of order, augmentation and first weights.
-        dtype: bfloat16: features are computed in it; the classifier is trained in float32.
-
-    Returns:
-        The ``Probe``; ``probe.classifier(features)`` predicts.
+        dtype: of features (bfloat16: autocast); the classifier is trained in float32.
 
     >>> from genscl_lite.datasets import load_dataset
     >>> digits = load_dataset("digits")
-    >>> linear_probe(nn.Flatten(), digits, Augment(), epochs=5, batch_size=100, learning_rate=0.1).accuracy_last > 0.8
+    >>> probe = linear_probe(nn.Flatten(), digits, Augment(), epochs=5, batch_size=100, learning_rate=0.1)
+    >>> probe.accuracy_last > 0.8
     True
     """
     device = dataset.train_images.device
@@ -116,11 +112,13 @@ def linear_probe(
     accuracies = []
     for _ in range(epochs):
         order = torch.randperm(len(dataset.train_labels), generator=generator).to(device)
-        for some in order.split(max(1, FEATURES_HELD // batch_size) * batch_size):
+        for indices in order.split(max(1, FEATURES_HELD // batch_size) * batch_size):
             # the encoder does not change, so the features of many batches can be had at once
-            features = extract(encoder, dataset, dataset.train_images[some], dtype=dtype, augment=augment, generator=generator)
-            for rows, labels in zip(features.split(batch_size), dataset.train_labels[some].split(batch_size), strict=True):
-                loss = F.cross_entropy(classifier(rows), labels)
+            features = extract(encoder, dataset, dataset.train_images[indices], dtype=dtype, augment=augment,
+                               generator=generator)
+            labels = dataset.train_labels[indices]
+            for x, y in zip(features.split(batch_size), labels.split(batch_size), strict=True):
+                loss = F.cross_entropy(classifier(x), y)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -134,11 +132,12 @@ def linear_probe(
 @torch.no_grad()
 def knn_accuracy(
     features: Tensor, labels: Tensor, test_features: Tensor, test_labels: Tensor,
-    neighbours: int = 200, temperature: float = 0.07, rows: int = 1000,
-) -> float:  # fmt: skip
-    """Classify each test row by the weighted vote of its nearest training rows; return the share that is right.
+    neighbours: int = 200, temperature: float = 0.07, chunk: int = 1000,
+) -> float:
+    """Let the nearest training images of each test image vote on its class; return the share that is right.
 
-    Neighbours by cosine; a vote weighs exp(cosine / temperature) (arXiv 1805.01978). ``rows`` test rows at a time.
+    Neighbours by cosine; a vote weighs exp(cosine / temperature) (arXiv 1805.01978). By hand, on the
+    features' device, ``chunk`` test images at a time.
 
     Args:
         features, labels: (N, F) and (N,) class numbers.
@@ -150,8 +149,8 @@ def knn_accuracy(
     """
     features, test_features = F.normalize(features, dim=1), F.normalize(test_features, dim=1)
     classes, right = int(labels.max()) + 1, 0
-    for part, truth in zip(test_features.split(rows), test_labels.split(rows), strict=True):
-        cosine, nearest = (part @ features.T).topk(min(neighbours, len(features)), dim=1)
+    for part, truth in zip(test_features.split(chunk), test_labels.split(chunk), strict=True):
+        cosine, nearest = (part @ features.T).topk(min(neighbours, len(features)), dim=1)  # (chunk, k)
         votes = torch.zeros(len(part), classes, device=part.device)
         votes.scatter_add_(1, labels[nearest], ((cosine - 1) / temperature).exp())
         right += int((votes.argmax(dim=1) == truth).sum())
@@ -159,7 +158,7 @@ def knn_accuracy(
 
 
 def classifier_accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Return the share of rows whose largest of C logits is at the label.
+    """Return the share of images whose largest of C logits is at the label.
 
     >>> classifier_accuracy(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1]))
     0.5
@@ -168,11 +167,9 @@ def classifier_accuracy(logits: Tensor, labels: Tensor) -> float:
 
 
 def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
-    """Return the mean gap between confidence and accuracy over bins of equal width (arXiv 1706.04599), in [0, 1].
+    """Return the mean gap, in [0, 1], of confidence and accuracy over bins of equal width (arXiv 1706.04599).
 
-    Args:
-        probabilities: (N, C), rows summing to 1.
-        labels: (N,) class numbers.
+    ``probabilities`` are (N, C), rows summing to 1; ``labels`` (N,) class numbers.
 
     >>> expected_calibration_error(torch.tensor([[0.75, 0.25]] * 4), torch.tensor([0, 0, 0, 1]))
     0.0
@@ -180,5 +177,6 @@ def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int 
     confidence, predicted = probabilities.double().max(dim=1)
     right = (predicted == labels).double()
     bin_of = (confidence * bins).ceil().long().clamp(1, bins) - 1
-    gaps = torch.zeros(bins, dtype=torch.double, device=labels.device).index_add(0, bin_of, confidence - right)
+    gaps = torch.zeros(bins, dtype=torch.double, device=labels.device)
+    gaps.index_add_(0, bin_of, confidence - right)
     return float(gaps.abs().sum() / len(labels))

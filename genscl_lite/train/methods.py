@@ -1,29 +1,91 @@
-"""The rows of the table: an objective and its ingredients."""
+"""The rows of the table: an objective, the head it is computed from, and ingredients.
 
+A new row is one entry of ``METHODS``; with an objective of its own, one function more. Nothing else changes.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from genscl_lite._checks import require_choice
+from genscl_lite.distillation import distilled_cross_entropy, distilled_loss
+from genscl_lite.losses import LossParts, gen_supcon_loss
+
+HEADS = ("classifier", "projection")
+
+
+class LossInputs(NamedTuple):
+    """What a loss is computed from: M rows, V views of N images; with a queue, the N queries alone."""
+
+    outputs: Tensor  # (M, D) latents of a projection head, or (M, C) logits of a classifier
+    targets: Tensor  # (M, T, C) label distributions: the label and, with a teacher, what it says
+    images: Tensor  # (M,) which image a row shows
+    contrast_latents: Tensor | None  # (K, D) keys of batch and queue; None: the batch is its own contrast
+    contrast_targets: Tensor | None  # (K, T, C)
+
+
+def cross_entropy(inputs: LossInputs, target_weights: list[float], **options) -> LossParts:
+    """Compare logits with the label distributions: an ordinary classifier."""
+    return distilled_cross_entropy(inputs.outputs, inputs.targets, target_weights)
+
+
+def instance_similarity(inputs: LossInputs, target_weights: list[float], **options) -> LossParts:
+    """Compare latents where every image is a class of its own: SimCLR."""
+    return gen_supcon_loss(inputs.outputs, inputs.images, return_parts=True, **options)
+
+
+def label_similarity(inputs: LossInputs, target_weights: list[float], **options) -> LossParts:
+    """Compare similarities of latents with those of label distributions: SupCon and GenSCL."""
+    return distilled_loss(
+        inputs.outputs, inputs.targets, target_weights,
+        contrast_latents=inputs.contrast_latents, contrast_targets=inputs.contrast_targets, **options,
+    )
 
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the table: an objective and which ingredients it has."""
+    """A row of the table.
+
+    Raises:
+        ValueError: the head is unknown, or a queue, which keeps latents, is asked for beside a classifier.
+    """
 
     title: str
-    objective: str
-    """"cross_entropy" (a classifier), "instance" (SimCLR: every image its own class) or "label" (SupCon, GenSCL)."""
+    loss: Callable[..., LossParts]
+    """Called with ``LossInputs``, the weights of the T targets and the options of ``gen_supcon_loss``."""
+    head: str  # "projection" (latents) or "classifier" (logits of C classes)
+    family: str  # rows of one family have one colour in plots
     mixes: bool = False
     distils: bool = False
     queues: bool = False
 
+    def __post_init__(self):
+        require_choice("head", self.head, HEADS)
+        if self.queues and self.head == "classifier":
+            raise ValueError(f"queues: a queue keeps latents, {self.title!r} has a classifier's head")
+
+
+def _classifier(title: str, **ingredients: bool) -> Method:
+    return Method(title, cross_entropy, "classifier", "cross_entropy", **ingredients)
+
+
+def _by_labels(title: str, **ingredients: bool) -> Method:
+    return Method(title, label_similarity, "projection", "label", **ingredients)
+
 
 METHODS = {
-    "teacher": Method("Teacher: CE + MixUp-CutMix", "cross_entropy", mixes=True),
-    "ce": Method("CE", "cross_entropy"),
-    "ce_mix": Method("CE + MixUp-CutMix", "cross_entropy", mixes=True),
-    "ce_mix_kd": Method("CE + MixUp-CutMix + KD", "cross_entropy", mixes=True, distils=True),
-    "simclr": Method("SimCLR", "instance"),
-    "supcon": Method("SupCon", "label"),
-    "genscl_kd": Method("GenSCL + KD", "label", distils=True),
-    "genscl_mix": Method("GenSCL + MixUp-CutMix", "label", mixes=True),
-    "genscl_mix_kd": Method("GenSCL + MixUp-CutMix + KD", "label", mixes=True, distils=True),
-    "genscl_mix_kd_queue": Method("GenSCL + both, momentum and queue", "label", mixes=True, distils=True, queues=True),
+    "teacher": _classifier("Teacher: CE + MixUp-CutMix", mixes=True),
+    "ce": _classifier("CE"),
+    "ce_mix": _classifier("CE + MixUp-CutMix", mixes=True),
+    "ce_mix_kd": _classifier("CE + MixUp-CutMix + KD", mixes=True, distils=True),
+    "simclr": Method("SimCLR", instance_similarity, "projection", "instance"),
+    "supcon": _by_labels("SupCon"),
+    "genscl_kd": _by_labels("GenSCL + KD", distils=True),
+    "genscl_mix": _by_labels("GenSCL + MixUp-CutMix", mixes=True),
+    "genscl_mix_kd": _by_labels("GenSCL + MixUp-CutMix + KD", mixes=True, distils=True),
+    "genscl_mix_kd_queue": _by_labels(
+        "GenSCL + both, momentum and queue", mixes=True, distils=True, queues=True
+    ),
 }

@@ -1,7 +1,7 @@
-"""One run on several processes, started by torchrun: each takes its rows of every batch, and all end with the same weights.
+"""One run on several processes, started by torchrun: each takes its part of every batch, all end alike.
 
-Every process draws the same numbers, makes the views of the whole batch and keeps its own rows of them. Batch statistics,
-loss and queue are those of the whole batch. So the result is that of one process, up to rounding.
+Every process draws the same numbers, makes the views of the whole batch and keeps its own part of them. Batch
+statistics, loss and queue are those of the whole batch. So the result is that of one process, up to rounding.
 """
 
 import os
@@ -16,8 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from genscl_lite.gather import add_over_processes, gather_rows
 
-PATIENCE = timedelta(hours=2)
-"""How long processes wait for each other, for instance while the first one evaluates."""
+PATIENCE = timedelta(hours=2)  # so long processes wait for each other, say while the first one evaluates
 
 
 def start_processes() -> torch.device:
@@ -26,10 +25,11 @@ def start_processes() -> torch.device:
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
-        store, number, processes = next(rendezvous("env://", timeout=PATIENCE))
-        # torchrun may keep its store when it starts processes again: what the dead ones wrote there must not be read
+        store, number, count = next(rendezvous("env://", timeout=PATIENCE))
+        # torchrun may keep its store when it starts processes again; what dead ones wrote must not be read
         store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
-        dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=number, world_size=processes, timeout=PATIENCE)
+        backend = "nccl" if cuda else "gloo"
+        dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=PATIENCE)
     return torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
 
 
@@ -46,25 +46,26 @@ def wait_for_all() -> None:
         dist.barrier()
 
 
-def own_rows(batch: int) -> slice:
-    """Return which rows of a batch are this process's; ValueError where they cannot be shared out evenly."""
-    if batch % processes():
-        raise ValueError(f"batch_size: {batch} images cannot be shared out evenly among {processes()} processes")
-    rows = batch // processes()
-    return slice(rank() * rows, (rank() + 1) * rows)
+def own_part(batch: int) -> slice:
+    """Return which images of a batch are this process's; ValueError if they cannot be shared out evenly."""
+    count = processes()
+    if batch % count:
+        raise ValueError(f"batch_size: {batch} images cannot be shared out evenly among {count} processes")
+    images = batch // count
+    return slice(rank() * images, (rank() + 1) * images)
 
 
-def keep_own(rows: Tensor, views: int) -> Tensor:
-    """Return this process's part of (V*N, ...) rows that stand view by view."""
-    by_view = rows.unflatten(0, (views, -1))
-    return by_view[:, own_rows(by_view.shape[1])].flatten(0, 1)
+def keep_own_part(everything: Tensor, views: int) -> Tensor:
+    """Return this process's (V*n, ...) of a batch's (V*N, ...), which stand view by view."""
+    by_view = everything.unflatten(0, (views, -1))  # (V, N, ...)
+    return by_view[:, own_part(by_view.shape[1])].flatten(0, 1)
 
 
-def gather_views(rows: Tensor, views: int) -> Tensor:
-    """Return the (V*N, ...) rows of all processes from each one's part, view by view, without gradient."""
+def gather_views(part: Tensor, views: int) -> Tensor:
+    """Return a batch's (V*N, ...), view by view, from the (V*n, ...) of each process, without gradient."""
     if processes() == 1:
-        return rows
-    by_process = gather_rows(rows.detach()).unflatten(0, (processes(), views, -1))
+        return part
+    by_process = gather_rows(part.detach()).unflatten(0, (processes(), views, -1))  # (P, V, n, ...)
     return by_process.transpose(0, 1).flatten(0, 2)
 
 
@@ -78,7 +79,7 @@ def any_process(says: bool, device: torch.device) -> bool:
 
 
 def reduce_sums(sums: Tensor, means: int) -> None:
-    """Replace, in place, the first ``means`` numbers by their mean over processes and the others by their minimum."""
+    """Replace, in place, the first ``means`` sums by their mean over processes, others by their minimum."""
     if processes() > 1:
         dist.all_reduce(sums[:means], dist.ReduceOp.SUM)
         sums[:means] /= processes()
@@ -86,7 +87,7 @@ def reduce_sums(sums: Tensor, means: int) -> None:
 
 
 def synchronize_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
-    """Let BatchNorm use the statistics of all processes: torch's own on a GPU, the same in plain operations on a CPU."""
+    """Let BatchNorm use the statistics of all processes: torch's own on a GPU, plain operations on a CPU."""
     if processes() == 1:
         return module
     if device.type == "cuda":
@@ -98,18 +99,18 @@ def synchronize_batch_norm(module: nn.Module, device: torch.device) -> nn.Module
 
 
 class SynchronizedBatchNorm(_BatchNorm):
-    """BatchNorm over the batches of all processes, each of which has as many rows; for CPUs, where torch has none."""
+    """BatchNorm over the equally large parts of all processes; for CPUs, where torch has none."""
 
-    def _check_input_dim(self, rows: Tensor) -> None:
+    def _check_input_dim(self, part: Tensor) -> None:
         pass
 
-    def forward(self, rows: Tensor) -> Tensor:
+    def forward(self, part: Tensor) -> Tensor:
         if not self.training:
-            return super().forward(rows)
-        dims, shape = [0, *range(2, rows.ndim)], (1, -1, *[1] * (rows.ndim - 2))
-        count = rows.numel() // rows.shape[1] * processes()
-        mean = add_over_processes(rows.sum(dims)) / count
-        centred = rows - mean.reshape(shape)
+            return super().forward(part)
+        dims, shape = [0, *range(2, part.ndim)], (1, -1, *[1] * (part.ndim - 2))
+        count = part.numel() // part.shape[1] * processes()
+        mean = add_over_processes(part.sum(dims)) / count
+        centred = part - mean.reshape(shape)
         variance = add_over_processes(centred.square().sum(dims)) / count
         if self.track_running_stats:
             self.num_batches_tracked += 1

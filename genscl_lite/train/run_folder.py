@@ -17,7 +17,7 @@ def write_log(path: str | Path, rows: list[dict]) -> None:
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()})
+        writer.writerow({name: f"{x:.6g}" if isinstance(x, float) else x for name, x in row.items()})
     with written_whole(path) as temporary:
         temporary.write_text(text.getvalue())
 
@@ -28,11 +28,7 @@ def write_checkpoint(path: str | Path, state: dict) -> None:
 
 
 def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dict:
-    """Load tensors, numbers, strings and dicts, nothing that could run code.
-
-    Raises:
-        RunFolderError: the file is cut short or is no checkpoint.
-    """
+    """Read a checkpoint (nothing in it can run code); RunFolderError where it is cut short or none."""
     try:
         state = torch.load(path, map_location=device, weights_only=True)
         state["parts"], state["progress"]
@@ -43,11 +39,7 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
 
 
 def claim(folder: str | Path, config: dict) -> None:
-    """Write ``config.json``, or check that the one there is the same.
-
-    Raises:
-        RunFolderError: the folder belongs to another configuration; the message names what differs.
-    """
+    """Write ``config.json``, or check that the one there is the same."""
     path = Path(folder) / "config.json"
     if path.exists():
         check_same(path, config)
@@ -56,20 +48,17 @@ def claim(folder: str | Path, config: dict) -> None:
 
 
 def check_same(path: Path, config: dict) -> None:
-    """Raise RunFolderError unless the configuration in ``path`` is ``config``."""
+    """Raise RunFolderError, which names what differs, unless the configuration in ``path`` is ``config``."""
     there = read_json(path)
     different = [name for name in {**there, **config} if there.get(name) != config.get(name)]
     if different:
-        changes = ", ".join(f"{name} {there.get(name)!r} there, {config.get(name)!r} now" for name in different[:3])
-        raise RunFolderError(f"{path.parent}: holds a run with another configuration ({changes}); choose another folder")
+        changes = [f"{name} {there.get(name)!r} there, {config.get(name)!r} now" for name in different[:3]]
+        raise RunFolderError(f"{path.parent}: holds a run with another configuration ({', '.join(changes)}); "
+                             "choose another folder")
 
 
 def is_finished(folder: str | Path, config: dict) -> bool:
-    """Tell whether the folder holds the finished run of this configuration.
-
-    Raises:
-        RunFolderError: it holds another configuration.
-    """
+    """Tell whether the folder holds this configuration's finished run; RunFolderError if another's."""
     folder = Path(folder)
     if (folder / "config.json").exists():
         check_same(folder / "config.json", config)

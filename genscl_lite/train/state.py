@@ -1,6 +1,7 @@
-"""A run in memory: its configuration, its model and all that changes from step to step; and how to make one."""
+"""A run in memory: its configuration, its model and all that changes from step to step; how to make one."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,9 @@ from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.methods import METHODS
 from genscl_lite.train.networks import Model, build_encoder
 
+PARTS = ("model", "optimizer", "key_encoder", "queue", "average")
+PROGRESS = ("epoch", "step", "sums", "seconds", "epoch_seconds", "peak_bytes", "log")
+
 
 @dataclass
 class Run:
@@ -21,24 +25,18 @@ class Run:
     config: TrainConfig
     model: Model
     optimizer: torch.optim.Optimizer
-    generator: Generator
-    """The only source of the run's own randomness; on the CPU, so that draws do not depend on the device."""
+    generator: Generator  # the run's randomness; on the CPU, so that draws do not depend on the device
     key_encoder: MomentumEncoder | None = None
     queue: LabelledQueue | None = None
-    average: MomentumEncoder | None = None
-    """The average over the model's weights, where the configuration asks for one."""
-    epoch: int = 0
-    """Epochs done."""
-    step: int = 0
-    """Steps done of the next one."""
-    drawn_from: Tensor | None = None
-    """The generator's state before it drew the numbers of the epoch at hand; None between epochs."""
+    average: MomentumEncoder | None = None  # over the model's weights, where the configuration asks for one
+    epoch: int = 0  # epochs done
+    step: int = 0  # steps done of the next one
+    drawn_from: Tensor | None = None  # generator's state before the draws of this epoch; None between epochs
+    # (5,) of this epoch: loss, label entropy, KL; the first step whose loss, and whose labels, were not finite
     sums: Tensor | None = None
-    """(5,), of the epoch at hand: loss, label entropy, KL; the first step whose loss, and whose labels, were not finite."""
     seconds: float = 0.0
     epoch_seconds: float = 0.0
-    peak_bytes: int = 0
-    """Most memory of a GPU that torch held at once; 0 on a CPU."""
+    peak_bytes: int = 0  # most memory of a GPU that torch held at once; 0 on a CPU
     log: list[dict] = dataclasses.field(default_factory=list)
 
     @property
@@ -47,20 +45,28 @@ class Run:
 
     @property
     def result(self) -> Model:
-        """The model that counts: the average over weights where there is one, else the trained model itself."""
+        """The model that counts: the average over weights where there is one, else the trained model."""
         return self.average.encoder if self.average else self.model
 
+    @property
+    def parts(self) -> dict:
+        """What of ``PARTS`` this run has."""
+        return {name: getattr(self, name) for name in PARTS if getattr(self, name) is not None}
+
     def state_dict(self) -> dict:
-        parts = {name: part.state_dict() for name, part in self._parts().items()}
         drawn_from = self.generator.get_state() if self.drawn_from is None else self.drawn_from
         random = {"generator": drawn_from, "torch": torch.get_rng_state()}
         if self.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.device)
-        progress = {name: getattr(self, name) for name in PROGRESS}
-        return {"config": dataclasses.asdict(self.config), "parts": parts, "random": random, "progress": progress}
+        return {
+            "config": dataclasses.asdict(self.config),
+            "parts": {name: part.state_dict() for name, part in self.parts.items()},
+            "random": random,
+            "progress": {name: getattr(self, name) for name in PROGRESS},
+        }
 
     def load_state_dict(self, state: dict) -> None:
-        for name, part in self._parts().items():
+        for name, part in self.parts.items():
             part.load_state_dict(state["parts"][name])
         self.generator.set_state(state["random"]["generator"].cpu())
         torch.set_rng_state(state["random"]["torch"].cpu())
@@ -69,47 +75,64 @@ class Run:
         for name in PROGRESS:
             setattr(self, name, state["progress"][name])
 
-    def _parts(self) -> dict:
-        parts = {"model": self.model, "optimizer": self.optimizer, "key_encoder": self.key_encoder, "queue": self.queue,
-                 "average": self.average}  # fmt: skip
-        return {name: part for name, part in parts.items() if part is not None}
-
-
-PROGRESS = ("epoch", "step", "sums", "seconds", "epoch_seconds", "peak_bytes", "log")
+    @property
+    def so_far(self) -> str:
+        """How far it is: "3 of 200 epochs", with the steps of the next one where there are any."""
+        steps = f" and {self.step} steps" if self.step else ""
+        return f"{self.epoch} of {self.config.epochs} epochs{steps}"
 
 
 def new_run(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None, device: torch.device) -> Run:
-    """Make model, optimizer and, where the method or the configuration has them, momentum encoder, queue and average."""
+    """Make model and optimizer and, where they are asked for, momentum encoder, queue and average."""
     method = METHODS[config.method]
     model = processes.synchronize_batch_norm(new_model(config, dataset, encoder), device)
     model = model.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=config.learning_rate, momentum=config.sgd_momentum,
-                                weight_decay=config.weight_decay, fused=True)  # fmt: skip
+                                weight_decay=config.weight_decay, fused=True)
     run = Run(config, model, optimizer, Generator().manual_seed(config.seed))
     if method.queues:
         run.key_encoder = MomentumEncoder(model, config.momentum)
-        distributions = 2 if method.distils else 1
-        run.queue = LabelledQueue(config.queue_size, config.latent_dim, (distributions, dataset.num_classes)).to(device)
+        label_shape = (2 if method.distils else 1, dataset.num_classes)  # (T, C)
+        run.queue = LabelledQueue(config.queue_size, config.latent_dim, label_shape).to(device)
     if config.ema:
         run.average = MomentumEncoder(model, config.ema)
     return run
 
 
 def new_model(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None = None) -> Model:
-    """Make the encoder with its head: a classifier's for the rows named CE, the projection head for all others."""
-    encoder = encoder or build_encoder(config.arch, dataset.image_shape[0], dataset.image_shape[-1])
+    """Make the encoder with its method's head; beside a projection, a classifier where ``ce_weight`` asks."""
+    classes, shape = dataset.num_classes, dataset.image_shape
+    encoder = encoder or build_encoder(config.arch, shape[0], shape[-1])
     if is_classifier(config):
-        return Model(encoder, dataset.num_classes, dataset.image_shape, classifier=True)
-    return Model(encoder, config.latent_dim, dataset.image_shape, joint_classes=dataset.num_classes if config.ce_weight else 0)
+        return Model(encoder, classes, shape, classifier=True)
+    return Model(encoder, config.latent_dim, shape, joint_classes=classes if config.ce_weight else 0)
 
 
 def is_classifier(config: TrainConfig) -> bool:
-    """Tell whether the head gives logits of classes (the rows named CE), not latents."""
-    return METHODS[config.method].objective == "cross_entropy"
+    """Tell whether the method's head gives logits of classes, not latents."""
+    return METHODS[config.method].head == "classifier"
+
+
+def precision(config: TrainConfig, device: torch.device) -> torch.dtype:
+    """Return the floating point type in which ``config.precision`` lets models compute on this device."""
+    supported = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    half = config.precision == "bfloat16" or (config.precision == "auto" and supported)
+    return torch.bfloat16 if half else torch.float32
+
+
+def autocast(config: TrainConfig, device: torch.device):
+    """Return the context of ``config.precision``; parameters and losses stay float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision(config, device) == torch.bfloat16)
+
+
+def compiled(function: Callable, config: TrainConfig, device: torch.device) -> Callable:
+    """Compile, for tensors whose shapes stay the same, where ``config.compile`` wants it on this device."""
+    wanted = config.compile == "always" or (config.compile == "auto" and device.type == "cuda")
+    return torch.compile(function, dynamic=False) if wanted else function
 
 
 def kept_parts(model: Model, probe: nn.Linear | None = None) -> nn.ModuleDict:
-    """Put side by side what is kept of a run: ``encoder``, ``head`` and, beside latents, the linear ``probe``.
+    """Put side by side what is kept of a run: ``encoder``, ``head`` and, beside latents, the ``probe``.
 
     >>> from genscl_lite.datasets import load_dataset
     >>> list(kept_parts(new_model(TrainConfig("ce"), load_dataset("digits"))))

@@ -1,4 +1,4 @@
-"""The teacher of a run: a classifier that an earlier run left behind, one of torchvision by name, or a table of what it said."""
+"""The teacher of a run: a classifier that an earlier run left, one by name, or a table of what one said."""
 
 import re
 from pathlib import Path
@@ -11,44 +11,47 @@ from genscl_lite.datasets.distributions import first_few, read_distributions
 from genscl_lite.distillation import Teacher
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.methods import METHODS
+from genscl_lite.train.networks import build_network, pretrained_timm, source_of, weight_classes
 from genscl_lite.train.state import is_classifier, new_model
 from genscl_lite.train.weights import load_weights, read_about
-from genscl_lite.train.zoo import build_network, pretrained_timm, source_of, weight_classes
 
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-"""What torchvision's weights expect images to be normalized by."""
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}  # as torchvision's weights expect
 
 
 def load_teacher(config: TrainConfig, dataset: Dataset) -> Teacher | None:
-    """Load the classifier that ``config.teacher`` names; None for methods without KD, and where it names a CSV.
+    """Load the classifier that ``config.teacher`` names; None for methods without KD, and for a CSV.
 
-    It may name the folder of a table's row, whose run is taken: with few labels that of the same seed, as another one has
-    seen labels that this run must not know; where all labels are known, the one with the lowest seed. Or a
+    It may name the folder of a method's runs, of which one is taken: with few labels that of the same seed,
+    as another one has seen labels that this run must not know; with all labels that of the lowest seed. Or a
     ``model.safetensors``, ``torchvision/NAME@WEIGHTS``, or ``timm/NAME``.
 
     Raises:
-        ValueError: nothing is named, its run is missing or unfinished, it is no classifier, or its data set or classes are
-            others.
+        ValueError: nothing is named, its run is missing or unfinished, it is no classifier, or its data set
+            or classes are others.
     """
-    if not METHODS[config.method].distils or is_table(config):
+    if not METHODS[config.method].distils or _is_table(config):
         return None
     if not config.teacher:
-        raise ValueError(f"teacher: method {config.method} learns from a teacher; give the folder of a finished ce_mix run")
+        raise ValueError(f"teacher: method {config.method} learns from a teacher; "
+                         "give the folder of a finished ce_mix run")
     if source_of(config.teacher)[0]:
-        return Teacher(pretrained(config.teacher, dataset), config.teacher_temperature)
+        return Teacher(_pretrained(config.teacher, dataset), config.teacher_temperature)
     path = teacher_path(config)
     if not path.is_file():
-        raise ValueError(f"teacher: {path.parent} holds no finished run; train method ce_mix with seed {config.seed} there first")
+        raise ValueError(f"teacher: {path.parent} holds no finished run; "
+                         f"train method ce_mix with seed {config.seed} there first")
     about = read_about(path)
     theirs = TrainConfig(**about["config"])
     if not is_classifier(theirs):
-        raise ValueError(f"teacher: {path.parent} holds {theirs.method}, which is no classifier; use teacher, ce or ce_mix")
+        raise ValueError(f"teacher: {path.parent} holds {theirs.method}, which is no classifier; "
+                         "use teacher, ce or ce_mix")
     for name in ("dataset", "labels_per_class"):
         if getattr(theirs, name) != getattr(config, name):
             raise ValueError(f"teacher: {path.parent} was trained with {name} {getattr(theirs, name)!r}, "
                              f"this run has {getattr(config, name)!r}")
     if theirs.arch == "custom":
-        raise ValueError(f"teacher: {path.parent} holds an encoder of its own; build it and give it as pretrain(teacher=...)")
+        raise ValueError(f"teacher: {path.parent} holds an encoder of its own; "
+                         "build it and give it as pretrain(teacher=...)")
     if "data" in about:
         check_classes(str(path.parent), about["data"]["class_names"], dataset)
     model = new_model(theirs, dataset)
@@ -68,75 +71,79 @@ def teacher_path(config: TrainConfig) -> Path:
     return given / f"seed{seed}" / "model.safetensors"
 
 
-def is_table(config: TrainConfig) -> bool:
+def _is_table(config: TrainConfig) -> bool:
     return config.teacher.endswith(".csv")
 
 
-def read_teacher(config: TrainConfig, dataset: Dataset) -> Tensor | None:
-    """Read the (N, C) distributions that a CSV gives for the training files of a folder; None for any other teacher.
+def read_teacher_table(config: TrainConfig, dataset: Dataset) -> Tensor | None:
+    """Read the (N, C) distributions that a CSV gives for a folder's training files; None for other teachers.
 
-    They are those of whole images: where images are mixed, so are they, as labels are.
-
-    Raises:
-        ValueError: the data set is no folder, or the CSV does not fit it (``read_distributions``).
+    They are of whole images: where images are mixed, so are they, as labels are. ValueError where the data
+    set is no folder, or the CSV does not fit it.
     """
-    if not METHODS[config.method].distils or not is_table(config):
+    if not METHODS[config.method].distils or not _is_table(config):
         return None
     if not dataset.train_files:
-        raise ValueError(f"teacher: a CSV names files, and {dataset.name} has none; it goes with dataset folder")
-    return read_distributions(config.teacher, dataset.train_files, dataset.class_names, others=None, name="teacher")
+        raise ValueError(f"teacher: a CSV names files, and {dataset.name} has none; it goes with dataset "
+                         "folder")
+    files, classes = dataset.train_files, dataset.class_names
+    return read_distributions(config.teacher, files, classes, others=None, name="teacher")
 
 
-def pretrained(name: str, dataset: Dataset) -> nn.Module:
-    """Build torchvision/NAME@WEIGHTS, or timm/NAME, as a classifier of images that are normalized as ``dataset`` says.
+def _pretrained(name: str, dataset: Dataset) -> nn.Module:
+    """Build torchvision/NAME@WEIGHTS, or timm/NAME, as a classifier of images normalized as ``dataset`` says.
 
-    Raises:
-        ValueError: the name has no weights, or their classes are not those of the data set, in the same order. timm's
-            networks do not carry the names of their classes: only ImageNet's folders are taken for them.
+    Their classes must be those of the data set, in the same order. timm's networks do not carry the names of
+    their classes: only ImageNet's folders are taken for them.
     """
     arch, _, weights = name.partition("@")
     if source_of(arch)[0] == "timm":
-        if not named_by_wordnet(dataset):
-            raise ValueError(f"teacher: {name} does not tell its classes, so it goes with ImageNet's folders (n01440764, ...) "
-                             "only; build another teacher yourself and give it as pretrain(teacher=...)")
+        if not _named_by_wordnet(dataset):
+            raise ValueError(f"teacher: {name} does not tell its classes, so it goes with ImageNet's folders "
+                             "(n01440764, ...) only; build another teacher yourself and give it as "
+                             "pretrain(teacher=...)")
         network, expected = pretrained_timm(arch, dataset.image_shape[0])
-        if network.num_classes != dataset.num_classes:
-            raise ValueError(f"teacher: {name} knows {network.num_classes} classes, {dataset.name} has {dataset.num_classes}")
+        _check_number_of_classes(name, network.num_classes, dataset)
         return nn.Sequential(Renormalize(dataset, **expected), network)
     if not weights:
-        raise ValueError(f"teacher: expected a folder, a .safetensors or .csv file, torchvision/NAME@WEIGHTS or timm/NAME, "
-                         f"got {name!r}")
+        raise ValueError("teacher: expected a folder, a .safetensors or .csv file, torchvision/NAME@WEIGHTS "
+                         f"or timm/NAME, got {name!r}")
     check_classes(name, weight_classes(arch, weights), dataset)
-    network = build_network(arch, dataset.num_classes, dataset.image_shape[0], dataset.image_shape[-1], weights)
+    channels, _, size = dataset.image_shape
+    network = build_network(arch, dataset.num_classes, channels, size, weights)
     return nn.Sequential(Renormalize(dataset, **IMAGENET), network)
 
 
 class Renormalize(nn.Module):
-    """Take images normalized by a data set's mean and deviation to those that a network expects, for each channel."""
+    """Take images from a data set's mean and deviation of each channel to those that a network expects."""
 
     def __init__(self, dataset: Dataset, mean: tuple[float, ...], std: tuple[float, ...]):
         super().__init__()
-        for name, values in {"mean": dataset.mean, "std": dataset.std, "expected_mean": mean, "expected_std": std}.items():
+        buffers = {"mean": dataset.mean, "std": dataset.std, "expected_mean": mean, "expected_std": std}
+        for name, values in buffers.items():
             self.register_buffer(name, torch.tensor(values).reshape(-1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         return (images * self.std + self.mean - self.expected_mean) / self.expected_std
 
 
-def named_by_wordnet(dataset: Dataset) -> bool:
+def _named_by_wordnet(dataset: Dataset) -> bool:
     """Tell whether classes are named as ImageNet's folders are."""
     return all(re.fullmatch(r"n\d{8}", name) for name in dataset.class_names)
 
 
 def check_classes(teacher: str, theirs: list[str] | tuple[str, ...], dataset: Dataset) -> None:
-    """Raise ValueError unless a teacher's classes are the data set's, in the same order.
-
-    ImageNet's folders are named by WordNet numbers, whose order is that of torchvision's names.
-    """
-    if len(theirs) != dataset.num_classes:
-        raise ValueError(f"teacher: {teacher} knows {len(theirs)} classes, {dataset.name} has {dataset.num_classes}")
-    if named_by_wordnet(dataset):
+    """Raise ValueError unless a teacher's classes are the data set's, in the same order."""
+    _check_number_of_classes(teacher, len(theirs), dataset)
+    if _named_by_wordnet(dataset):  # numbers, whose order is that of torchvision's names
         return
-    different = [f"{c}: {a} there, {b} here" for c, (a, b) in enumerate(zip(theirs, dataset.class_names, strict=True)) if a != b]
+    pairs = enumerate(zip(theirs, dataset.class_names, strict=True))
+    different = [f"{c}: {there} there, {here} here" for c, (there, here) in pairs if there != here]
     if different:
         raise ValueError(f"teacher: {teacher} has other classes, or another order: {first_few(different, 3)}")
+
+
+def _check_number_of_classes(teacher: str, theirs: int, dataset: Dataset) -> None:
+    if theirs != dataset.num_classes:
+        raise ValueError(f"teacher: {teacher} knows {theirs} classes, "
+                         f"{dataset.name} has {dataset.num_classes}")

@@ -1,7 +1,7 @@
-"""A trained model as one file, ``model.safetensors``: its weights, with the configuration and the numbers that belong to them.
+"""A trained model as one file, ``model.safetensors``: its weights, its configuration and its results.
 
-The format runs no code and is read by many programs. Names of tensors are ``encoder.``, ``head.`` and, beside latents,
-``probe.`` (the linear classifier of the features), plus the module's own.
+The format runs no code and is read by many programs. Names of tensors are ``encoder.``, ``head.`` and, beside
+latents, ``probe.`` (the linear classifier of the features), plus the module's own.
 """
 
 import json
@@ -15,13 +15,13 @@ from genscl_lite.datasets.files import RunFolderError, written_whole
 
 
 def save_weights(path: str | Path, model: nn.Module, **about: object) -> None:
-    """Write a model's weights; each of ``about`` (say ``config`` and ``summary``) goes into the header as JSON."""
+    """Write a model's weights; each of ``about`` (``config``, ``summary``) goes into the header as JSON."""
     with written_whole(path) as temporary:
         safetensors.torch.save_model(model, str(temporary), metadata=_header(about))
 
 
 def save_state(path: str | Path, model: nn.Module, **about: object) -> None:
-    """Write weights for ``load_state_dict(safetensors.torch.load_file(path))``: tied ones stand there under each name."""
+    """Write weights for ``load_state_dict(safetensors.torch.load_file(path))``: tied ones under each name."""
     state = {name: tensor.detach().contiguous().clone() for name, tensor in model.state_dict().items()}
     with written_whole(path) as temporary:
         safetensors.torch.save_file(state, str(temporary), metadata={"format": "pt"} | _header(about))
@@ -32,21 +32,19 @@ def _header(about: dict[str, object]) -> dict[str, str]:
 
 
 def read_about(path: str | Path) -> dict[str, object]:
-    """Return what was written beside the weights, without reading them.
-
-    Raises:
-        RunFolderError: the file is damaged or was not written by ``save_weights``.
-    """
+    """Return what was written beside the weights; RunFolderError for a damaged or foreign file."""
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
-            tied = {"pt", *file.keys()}  # safetensors' own entries: the format, and tied name -> name of the tensor
-            return {name: json.loads(value) for name, value in file.metadata().items() if value not in tied}
+            # safetensors has entries of its own: the format, and for tied weights name -> name of the tensor
+            own = {"pt", *file.keys()}
+            return {name: json.loads(value) for name, value in file.metadata().items() if value not in own}
     except (safetensors.SafetensorError, AttributeError, ValueError) as error:
-        raise RunFolderError(f"{path}: damaged, or not written by this kit ({type(error).__name__})") from None
+        reason = type(error).__name__
+        raise RunFolderError(f"{path}: damaged, or not written by this kit ({reason})") from None
 
 
 def load_weights(path: str | Path, model: nn.Module) -> None:
-    """Read weights into a model of the same structure; parts of the file that it has not at all (the probe) are left.
+    """Read weights into a model of the same structure; parts that it has not (the probe) are passed over.
 
     Raises:
         RunFolderError: names or shapes of the tensors are others, or the file is damaged.
@@ -54,8 +52,10 @@ def load_weights(path: str | Path, model: nn.Module) -> None:
     try:
         missing, unexpected = safetensors.torch.load_model(model, str(path), strict=False)
     except (safetensors.SafetensorError, RuntimeError) as error:
-        raise RunFolderError(f"{path}: damaged, or of another model ({' '.join(str(error).split())[:200]})") from None
+        reason = " ".join(str(error).split())[:200]
+        raise RunFolderError(f"{path}: damaged, or of another model ({reason})") from None
     parts = dict(model.named_children())
     others = sorted(missing) + sorted(name for name in unexpected if name.partition(".")[0] in parts)
     if others:
-        raise RunFolderError(f"{path}: of another model ({others[0]} is on one side only, and {len(others) - 1} more)")
+        raise RunFolderError(f"{path}: of another model ({others[0]} is on one side only, "
+                             f"and {len(others) - 1} more)")

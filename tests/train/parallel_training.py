@@ -1,4 +1,4 @@
-"""Run by torchrun in tests/train/test_parallel.py: the runs of a folder, in as many processes as there are."""
+"""Run by torchrun in tests/train/test_processes.py: the runs of a folder, in as many processes as there are."""
 
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.conftest import QUICK
 
 CASES = {
     "ce_mix": {"method": "ce_mix", "ema": 0.9, "seed": 1},
-    "simclr": {"method": "simclr"},
+    "simclr": {"method": "simclr", "seed": 2},
     "genscl_mix_kd": {"method": "genscl_mix_kd", "ce_weight": 0.3, "balanced": True},
     "genscl_mix_kd_queue": {"method": "genscl_mix_kd_queue", "views": 3, "queue_size": 50},
 }

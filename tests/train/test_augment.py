@@ -6,10 +6,7 @@ from torchvision.transforms import InterpolationMode
 from genscl_lite.train.augment import (
     AUGMENTATIONS,
     Augment,
-    adjust_brightness,
-    adjust_contrast,
     adjust_hue,
-    adjust_saturation,
     affine_map,
     build_augment,
     warp,
@@ -24,15 +21,16 @@ def each(function, *parameters):
     return torch.stack([function(image, *values) for image, *values in zip(IMAGES, *parameters, strict=True)])
 
 
-@pytest.mark.parametrize("ours, theirs, low, high", [
-    (adjust_brightness, V.adjust_brightness, 0, 2),
-    (adjust_contrast, V.adjust_contrast, 0, 2),
-    (adjust_saturation, V.adjust_saturation, 0, 2),
-    (adjust_hue, V.adjust_hue, -0.5, 0.5),
-])  # fmt: skip
-def test_colour_changes_equal_torchvision_image_by_image(ours, theirs, low, high):
-    factors = low + (high - low) * torch.rand(6, generator=G)
-    assert torch.allclose(ours(IMAGES, factors), each(theirs, factors.tolist()), atol=1e-5)
+@pytest.mark.parametrize("change, theirs, middle, strength", [
+    (0, V.adjust_brightness, 1, 1.0), (1, V.adjust_contrast, 1, 1.0), (2, V.adjust_saturation, 1, 1.0),
+    (3, V.adjust_hue, 0, 0.5),
+])
+def test_colour_changes_equal_torchvision_image_by_image(change, theirs, middle, strength):
+    """One change at its largest strength, the others with none."""
+    augment = Augment(jitter=tuple(strength if c == change else 0.0 for c in range(4)), jitter_probability=1)
+    uniforms = augment.draw(6, G)
+    factors = middle + strength * (2 * uniforms[13 + change] - 1)
+    assert torch.allclose(augment.apply(IMAGES, uniforms), each(theirs, factors.tolist()), atol=1e-5)
 
 
 def test_hue_of_gray_black_and_white_stays():
@@ -41,7 +39,8 @@ def test_hue_of_gray_black_and_white_stays():
 
 
 def test_grayscale_equals_torchvision():
-    assert torch.allclose(adjust_saturation(IMAGES, ZERO), each(lambda x: V.rgb_to_grayscale(x, 3)), atol=1e-6)
+    gray = Augment(grayscale=1.0)(IMAGES)
+    assert torch.allclose(gray, each(lambda x: V.rgb_to_grayscale(x, 3)), atol=1e-6)
 
 
 def test_turn_shift_and_zoom_equal_torchvision():
@@ -145,10 +144,10 @@ def test_each_image_has_its_colour_changed_in_an_order_of_its_own():
     """Against torchvision, one change after the other, with the same numbers."""
     strengths = (0.9, 0.8, 0.7, 0.3)
     augment, images = Augment(jitter=strengths, jitter_probability=1), torch.rand(24, 3, 4, 4, generator=G)
-    numbers = augment.draw(24, torch.Generator().manual_seed(0))
-    orders, drawn = numbers[9:13].argsort(dim=0).T.tolist(), numbers[13:17].T.tolist()
+    uniforms = augment.draw(24, torch.Generator().manual_seed(0))
+    orders, drawn = uniforms[9:13].argsort(dim=0).T.tolist(), uniforms[13:17].T.tolist()
     changes = (V.adjust_brightness, V.adjust_contrast, V.adjust_saturation, V.adjust_hue)
-    for image, order, u, view in zip(images, orders, drawn, augment.apply(images, numbers), strict=True):
+    for image, order, u, view in zip(images, orders, drawn, augment.apply(images, uniforms), strict=True):
         for change in order:
             middle = 0 if change == 3 else 1
             image = changes[change](image, middle + strengths[change] * (2 * u[change] - 1))
@@ -157,13 +156,13 @@ def test_each_image_has_its_colour_changed_in_an_order_of_its_own():
 
 
 def test_drawing_and_applying_are_apart():
-    """The same numbers give the same views, without any generator, and ``numbers`` says how many there are."""
+    """The same uniforms give the same views, without any generator."""
     images = torch.randint(256, (5, 3, 16, 16), dtype=torch.uint8)
     for augment in AUGMENTATIONS.values():
-        numbers = augment.draw(5, torch.Generator().manual_seed(2))
-        assert numbers.shape == (augment.numbers, 5)
+        uniforms = augment.draw(5, torch.Generator().manual_seed(2))
+        assert uniforms.shape == (augment.uniforms_per_image, 5)
         state = torch.get_rng_state()
-        assert torch.equal(augment.apply(images, numbers), augment(images, torch.Generator().manual_seed(2)))
+        assert torch.equal(augment.apply(images, uniforms), augment(images, torch.Generator().manual_seed(2)))
         assert torch.equal(state, torch.get_rng_state())
 
 

@@ -25,10 +25,10 @@ from genscl_lite.tools.benchmark.timing import add_device, peak_bytes, seconds_i
 from genscl_lite.train.augment import AUGMENTATIONS
 from genscl_lite.train.batches import draw_epoch
 from genscl_lite.train.config import TrainConfig
-from genscl_lite.train.loop import Pieces, autocast, train_step
+from genscl_lite.train.loop import Pieces, train_step
 from genscl_lite.train.methods import METHODS
 from genscl_lite.train.networks import ENCODERS
-from genscl_lite.train.state import new_model, new_run
+from genscl_lite.train.state import autocast, new_model, new_run
 
 STEPS = ("supcon", "genscl_mix", "genscl_mix_kd")
 """Methods whose whole step is measured; the last one has all parts."""

@@ -10,7 +10,7 @@ from genscl_lite.datasets.images import ImageFiles
 from genscl_lite.mixing import mix
 from genscl_lite.train import batches
 from genscl_lite.train.augment import AUGMENTATIONS, build_augment
-from genscl_lite.train.batches import Views, balanced_order, compiled, draw_epoch
+from genscl_lite.train.batches import Views, balanced_order, draw_epoch
 
 
 def generator():
@@ -92,7 +92,7 @@ def test_an_epoch_is_balanced_where_that_is_wanted(balanced, quick):
     first, steps = draws.index.flatten()[:30], len(draws.index)
     assert steps == 3 and labels[first].bincount().tolist() == ([15, 15] if balanced else [27, 3])
     again = draw_epoch(quick(balanced=balanced), labels, (8, 8), generator())
-    assert all(map(torch.equal, (draws.index, draws.numbers, *draws.mixture), (again.index, again.numbers, *again.mixture)))
+    assert all(map(torch.equal, (draws.index, draws.uniforms, *draws.mixture), (again.index, again.uniforms, *again.mixture)))
 
 
 def test_label_distributions_of_the_data_stand_for_the_classes_own(quick, digits):
@@ -109,7 +109,7 @@ def test_what_a_teacher_said_is_a_second_target_mixed_as_the_label_is(soft, quic
     data = dataclasses.replace(digits, train_distributions=labels) if soft else digits
     config = quick("genscl_mix_kd", mixing="mixup")  # whose shares are those that are drawn
     draws = draw_epoch(config, digits.train_labels, (8, 8), generator()).step(0)
-    _, targets = Views.of(config, data, teacher=said)(digits.train_images[draws.index], draws)
+    _, targets = Views.of(config, data, teacher_table=said)(digits.train_images[draws.index], draws)
     own = labels if soft else torch.eye(10)[digits.train_labels]
     assert targets.shape == (24, 2, 10)
     for rows, share, partner in zip(targets.split(12), draws.mixture.lam, draws.mixture.partner, strict=True):
@@ -141,8 +141,4 @@ def test_without_crop_all_else_stays(name, rgb):
     changed = {field.name for field in dataclasses.fields(augment)
                if getattr(augment, field.name) != getattr(augment.without_crop(), field.name)}  # fmt: skip
     assert changed == ({"crop_scale", "crop_ratio"} if "crop" in name else set())
-    assert augment.without_crop().numbers == augment.numbers
-
-
-def test_nothing_is_compiled_unless_it_is_wanted():
-    assert compiled(torch.sin, wanted=False) is torch.sin and compiled(torch.sin, wanted=True) is not torch.sin
+    assert augment.without_crop().uniforms_per_image == augment.uniforms_per_image

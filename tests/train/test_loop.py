@@ -19,14 +19,14 @@ from genscl_lite.losses import gen_supcon_loss
 from genscl_lite.mixing import blend, draw_mixture
 from genscl_lite.momentum import LabelledQueue, MomentumEncoder
 from genscl_lite.runs.finish import finish_run
-from genscl_lite.train import batches, loop, run_folder
+from genscl_lite.train import batches, loop, methods, run_folder
 from genscl_lite.train.batches import draw_epoch
 from genscl_lite.train.config import make_configs
 from genscl_lite.train.evaluate import extract
-from genscl_lite.train.loop import OutOfTime, contrast_with_queue, learning_rate, pretrain
+from genscl_lite.train.loop import OutOfTime, batch_loss, learning_rate, pretrain
 from genscl_lite.train.methods import METHODS
 from genscl_lite.train.run_folder import is_finished
-from genscl_lite.train.state import new_model, new_run
+from genscl_lite.train.state import compiled, new_model, new_run
 from genscl_lite.train.teachers import load_teacher
 from genscl_lite.train.weights import load_weights
 
@@ -44,7 +44,7 @@ def teacher(tmp_path_factory):
 
 
 def weights(run):
-    return torch.cat([v.flatten().double() for part in run._parts().values() if isinstance(part, nn.Module)
+    return torch.cat([v.flatten().double() for part in run.parts.values() if isinstance(part, nn.Module)
                       for v in part.state_dict().values() if isinstance(v, torch.Tensor)])
 
 
@@ -118,7 +118,7 @@ def test_queries_meet_keys_and_queue_with_their_own_targets(quick, digits):
     run = new_run(quick("genscl_mix_kd_queue", kd_weight=0.5), digits, None, torch.device("cpu"))
     z, y = torch.randn(14, 16), torch.randn(14, 2, 10).softmax(2)
     run.queue.enqueue(z[8:], y[8:])
-    parts = contrast_with_queue(run.config, z[:4], y[:4], z[4:8], y[4:8], *run.queue.contents())
+    parts = batch_loss(run.config, z[:4], y[:4], torch.arange(4), (z[4:8], y[4:8]), run.queue.contents())
     expected = sum(weight * gen_supcon_loss(z[:4], y[:4, t], contrast_latents=z[4:], contrast_labels=y[4:, t])
                    for t, weight in enumerate([1.0, 0.5]))
     assert torch.isclose(parts.loss, expected)
@@ -137,7 +137,7 @@ def test_the_teacher_sees_what_the_student_sees_and_speaks_with_its_weight(quick
         assert ((targets[:, 0] > 0).sum(1) <= 2).all()  # labels of mixtures of two
         return distilled_loss(latents, targets, target_weights, **options)
 
-    monkeypatch.setattr(loop, "distilled_loss", spy)
+    monkeypatch.setattr(methods, "distilled_loss", spy)
     config = quick("genscl_mix_kd", arch="custom", teacher_temperature=2.0, label_weight=0.3, kd_weight=0.7)
     pretrain(config, digits, encoder=student, teacher=Teacher(classifier, 2.0))
     assert len(seen["teacher"]) == len(seen["student"]) == 9
@@ -169,7 +169,7 @@ def test_the_queue_remembers_keys_with_the_keys_own_labels(quick, digits, teache
 
 def test_optimizer_and_loss_get_what_the_configuration_says(quick, digits, monkeypatch):
     options, rates = [], []
-    monkeypatch.setattr(loop, "distilled_loss", lambda *a, **o: options.append(o) or distilled_loss(*a, **o))
+    monkeypatch.setattr(methods, "distilled_loss", lambda *a, **o: options.append(o) or distilled_loss(*a, **o))
     step = torch.optim.SGD.step
     monkeypatch.setattr(torch.optim.SGD, "step", lambda self, *a: rates.append(self.param_groups[0]["lr"]) or step(self, *a))
     asked = {"temperature": 0.2, "base_temperature": 0.07, "similarity": "bhattacharyya", "weighting": "eq2"}
@@ -240,8 +240,8 @@ def test_killed_at_any_moment_it_goes_on(quick, digits, tmp_path):
     whole = pretrain(config, digits)
     script = (
         "import sys, torch; torch.set_num_threads(1)\n"
-        "from genscl_lite.training import pretrain; from genscl_lite.config import TrainConfig\n"
-        "from genscl_lite.data import load_dataset\n"
+        "from genscl_lite.train.loop import pretrain; from genscl_lite.train.config import TrainConfig\n"
+        "from genscl_lite.datasets import load_dataset\n"
         f"pretrain(TrainConfig(**{dataclasses.asdict(config)!r}), load_dataset('digits', labels_per_class=3), sys.argv[1],\n"
         "         on_epoch=lambda run: print(run.epoch, flush=True))\n"
     )
@@ -263,6 +263,12 @@ def test_kinds_of_precision(quick, digits):
     losses = [pretrain(quick(precision=p, epochs=2), digits).log[-1]["loss"] for p in ("float32", "bfloat16", "auto")]
     assert losses[0] == losses[2] != losses[1]
     assert abs(losses[0] - losses[1]) < 0.1 * losses[0]
+
+
+def test_nothing_is_compiled_unless_it_is_wanted(quick):
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    for compile, device, wanted in (("never", gpu, False), ("always", cpu, True), ("auto", cpu, False), ("auto", gpu, True)):
+        assert (compiled(torch.sin, quick(compile=compile), device) is not torch.sin) == wanted
 
 
 def test_compiled_model_learns_the_same(quick, digits, monkeypatch):

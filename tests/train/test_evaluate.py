@@ -12,12 +12,12 @@ from tests import oracle
 G = torch.Generator().manual_seed(0)
 
 
-@pytest.mark.parametrize("rows", [7, 1000])
+@pytest.mark.parametrize("chunk", [7, 1000])
 @pytest.mark.parametrize("neighbours", [1, 5, 20])
-def test_knn_equals_scikit_learn(rows, neighbours):
+def test_knn_equals_scikit_learn(chunk, neighbours):
     train, test = torch.randn(60, 4, generator=G, dtype=torch.float64), torch.randn(50, 4, generator=G, dtype=torch.float64)
     labels, truth = torch.randint(3, (60,), generator=G), torch.randint(3, (50,), generator=G)
-    ours = knn_accuracy(train.float(), labels, test.float(), truth, neighbours=neighbours, rows=rows)
+    ours = knn_accuracy(train.float(), labels, test.float(), truth, neighbours=neighbours, chunk=chunk)
     theirs = KNeighborsClassifier(neighbours, metric="cosine", algorithm="brute",
                                   weights=lambda d: torch.exp(-torch.from_numpy(d) / 0.07).numpy())
     assert ours == theirs.fit(train.numpy(), labels.numpy()).score(test.numpy(), truth.numpy())
@@ -43,7 +43,7 @@ def test_calibration_error_equals_the_loops(sharpness):
 def test_extract_is_in_evaluation_mode_and_by_parts(digits):
     encoder = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Dropout(0.5)).train()
     before = encoder[1].running_mean.clone()
-    parts = extract(encoder, digits, digits.test_images, rows=100)
+    parts = extract(encoder, digits, digits.test_images, chunk=100)
     assert torch.equal(parts, extract(encoder, digits, digits.test_images)) and parts.shape == (797, 64)
     assert torch.equal(encoder[1].running_mean, before) and encoder.training and not parts.requires_grad
 

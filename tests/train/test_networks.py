@@ -8,17 +8,17 @@ import torch
 from torch import nn
 from torchvision.models import get_model
 
-from genscl_lite.train import zoo
+from genscl_lite.train import networks
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.networks import (
     ENCODERS,
     Model,
     build_encoder,
+    build_network,
     check_arch,
-    classifier_by_name,
-    feature_size,
     probe_encoder,
     warn_of_coarse_maps,
+    weight_classes,
 )
 from genscl_lite.train.state import new_model
 
@@ -54,20 +54,20 @@ def test_heads():
     assert contrastive(torch.zeros(3, 1, 8, 8)).shape == (3, 16) and classifier(torch.zeros(3, 1, 8, 8)).shape == (3, 10)
 
 
-def test_asking_for_the_feature_size_changes_nothing():
+def test_probing_changes_nothing():
     encoder = build_encoder("resnet_small", 1).train()
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    assert feature_size(encoder, (1, 8, 8)) == 64
+    assert probe_encoder(encoder, (1, 8, 8)).features == 64
     assert encoder.training and all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
 
 
-def test_asking_leaves_a_frozen_part_frozen_and_no_hook_behind():
+def test_probing_leaves_a_frozen_part_frozen_and_no_hook_behind():
     encoder = build_encoder("resnet_small", 1).train()
     encoder.stem.eval()
     before = [module.training for module in encoder.modules()]
-    feature_size(encoder, (1, 8, 8))
+    probe_encoder(encoder, (1, 8, 8))
     with pytest.raises(ValueError, match=r"encoder: fails on images of shape \(3, 8, 8\): .*channels"):
-        feature_size(encoder, (3, 8, 8))
+        probe_encoder(encoder, (3, 8, 8))
     assert [module.training for module in encoder.modules()] == before and len(set(before)) == 2
     assert not any(module._forward_hooks for module in encoder.modules())
 
@@ -95,7 +95,7 @@ def test_every_family_of_torchvision_gives_features_and_logits(name):
     """Without numbers, on the meta device, and in training mode, where some would give auxiliary outputs."""
     with torch.device("meta"):
         encoder = build_encoder(f"torchvision/{name}", image_size=224)
-        classifier = classifier_by_name(f"torchvision/{name}", 7, 3, 224)
+        classifier = build_network(f"torchvision/{name}", 7, 3, 224)
         images = torch.zeros(2, 3, 224, 224)
     assert encoder.train()(images).shape == (2, FAMILIES[name])
     assert classifier.train()(images).shape == (2, 7)
@@ -123,15 +123,14 @@ def test_a_network_made_for_one_size_is_made_for_ours():
 
 
 def test_timm_by_name():
-    pytest.importorskip("timm")
     assert build_encoder("timm/vit_tiny_patch16_224", 1, image_size=32).eval()(torch.zeros(2, 1, 32, 32)).shape == (2, 192)
     assert build_encoder("timm/mobilenetv3_small_050", 2).eval()(torch.zeros(2, 2, 32, 32)).shape == (2, 1024)
-    assert classifier_by_name("timm/mobilenetv3_small_050", 5, 1, 32).eval()(torch.zeros(2, 1, 32, 32)).shape == (2, 5)
+    assert build_network("timm/mobilenetv3_small_050", 5, 1, 32).eval()(torch.zeros(2, 1, 32, 32)).shape == (2, 5)
     check_arch("timm/vit_tiny_patch16_224.augreg_in21k")
     with pytest.raises(ValueError, match="arch: 'timm/resnet51' is unknown .did you mean 'timm/resnet5"):
         check_arch("timm/resnet51")
     with pytest.raises(ValueError, match="weights: 'DEFAULT' are torchvision's"):
-        build_encoder("timm/resnet50", weights="DEFAULT")
+        build_network("timm/resnet50", 10, weights="DEFAULT")
 
 
 def test_without_timm_its_names_say_what_to_do(monkeypatch):
@@ -156,14 +155,14 @@ def test_without_timm_its_names_say_what_to_do(monkeypatch):
     ("torchvision/fcn_resnet50", "expected a classification model of torchvision"),
 ])  # fmt: skip
 def test_unknown_names_meet_a_hint(arch, message, monkeypatch):
-    monkeypatch.setattr(zoo, "get_model", lambda *_, **__: pytest.fail("a check builds nothing"))
+    monkeypatch.setattr(networks, "get_model", lambda *_, **__: pytest.fail("a check builds nothing"))
     for ask in (check_arch, build_encoder, lambda arch: TrainConfig(arch=arch)):
         with pytest.raises(ValueError, match=message):
             ask(arch)
 
 
 def test_known_names_are_configurations(monkeypatch):
-    monkeypatch.setattr(zoo, "get_model", lambda *_, **__: pytest.fail("a check builds nothing"))
+    monkeypatch.setattr(networks, "get_model", lambda *_, **__: pytest.fail("a check builds nothing"))
     for arch in (*ENCODERS, "custom", "torchvision/vit_h_14", "torchvision/efficientnet_v2_s"):
         assert TrainConfig(arch=arch).arch == arch
     with pytest.raises(ValueError, match='arch: "custom" stands for an encoder of your own'):
@@ -173,21 +172,17 @@ def test_known_names_are_configurations(monkeypatch):
 def test_what_does_not_fit_is_named():
     with pytest.raises(ValueError, match="in_channels: torchvision/resnet18 takes 3 channels, got 1"):
         build_encoder("torchvision/resnet18", in_channels=1)
-    with pytest.raises(ValueError, match="weights: resnet18 has none by name, got 'DEFAULT'"):
-        build_encoder("resnet18", weights="DEFAULT")
-    with pytest.raises(ValueError, match="classes: expected a whole number of at least 1, got 0"):
-        classifier_by_name("torchvision/resnet18", 0, 3, 32)
 
 
 def test_a_network_without_a_classifier_is_refused(monkeypatch):
-    monkeypatch.setattr(zoo, "get_model", lambda *_, **__: nn.Sequential(nn.Linear(4, 999)))
+    monkeypatch.setattr(networks, "get_model", lambda *_, **__: nn.Sequential(nn.Linear(4, 999)))
     with pytest.raises(ValueError, match="arch: Sequential has no layer with 1000 outputs"):
         build_encoder("torchvision/resnet18")
 
 
 def test_the_classifier_is_the_last_layer_with_so_many_outputs(monkeypatch):
     network = nn.Sequential(nn.Linear(4, 1000), nn.ReLU(), nn.Linear(1000, 1000))
-    monkeypatch.setattr(zoo, "get_model", lambda *_, **__: network)
+    monkeypatch.setattr(networks, "get_model", lambda *_, **__: network)
     assert [type(layer) for layer in build_encoder("torchvision/resnet18")] == [nn.Linear, nn.ReLU, nn.Identity]
 
 
@@ -195,13 +190,6 @@ def test_training_makes_a_network_for_the_images_of_the_data_set(rgb, quick):
     with torch.device("meta"):
         model = new_model(quick("supcon", dataset="digits", arch="torchvision/vit_b_16"), rgb)
     assert model.encoder.image_size == 32 and model.head[0].in_features == 768
-
-
-def test_own_classifiers_are_those_that_training_makes(rgb, quick):
-    ours = classifier_by_name("resnet_small", rgb.num_classes, 3, 32)
-    trained = new_model(quick("ce", arch="resnet_small"), rgb)
-    ours.load_state_dict(trained.state_dict())
-    assert ours(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
 
 
 # Pretrained weights, which are asked for by name
@@ -219,32 +207,25 @@ def birds(monkeypatch):
         asked.append((name, weights, options["num_classes"]))
         return get_model(name, weights=None, **options)
 
-    monkeypatch.setattr(zoo, "get_model_weights", lambda name: weights)
-    monkeypatch.setattr(zoo, "get_model", build)
+    monkeypatch.setattr(networks, "get_model_weights", lambda name: weights)
+    monkeypatch.setattr(networks, "get_model", build)
     return asked
 
 
 def test_weights_are_passed_by_their_name(birds):
-    classifier = classifier_by_name("torchvision/shufflenet_v2_x0_5", 3, 3, 64, weights="BIRDS")
-    encoder = build_encoder("torchvision/shufflenet_v2_x0_5", weights="BIRDS")
-    build_encoder("torchvision/shufflenet_v2_x0_5")
-    assert birds == [("shufflenet_v2_x0_5", "BIRDS", 3)] * 2 + [("shufflenet_v2_x0_5", None, 1000)]
+    classifier = build_network("torchvision/shufflenet_v2_x0_5", 3, 3, 64, weights="BIRDS")
+    encoder = build_encoder("torchvision/shufflenet_v2_x0_5")
+    assert birds == [("shufflenet_v2_x0_5", "BIRDS", 3), ("shufflenet_v2_x0_5", None, 1000)]
     assert classifier.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
     assert encoder.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 1024)
 
 
-def test_weights_of_other_classes_are_refused_before_anything_is_built(birds):
-    with pytest.raises(ValueError, match="weights: BIRDS of torchvision/resnet18 have 3 classes, expected 10"):
-        classifier_by_name("torchvision/resnet18", 10, 3, 224, weights="BIRDS")
-    with pytest.raises(ValueError, match="weights: 'BIRD' is unknown .did you mean 'BIRDS'"):
-        classifier_by_name("torchvision/resnet18", 3, 3, 224, weights="BIRD")
-    assert not birds
-
-
 def test_weights_name_their_classes(birds):
-    assert zoo.weight_classes("torchvision/resnet18", "BIRDS") == ("auk", "bee-eater", "coot")
+    assert weight_classes("torchvision/resnet18", "BIRDS") == ("auk", "bee-eater", "coot")
+    with pytest.raises(ValueError, match="weights: 'BIRD' is unknown .did you mean 'BIRDS'"):
+        weight_classes("torchvision/resnet18", "BIRD")
     with pytest.raises(ValueError, match="weights: only torchvision/NAME has weights by name, got 'BIRDS' for 'resnet18'"):
-        zoo.weight_classes("resnet18", "BIRDS")
+        weight_classes("resnet18", "BIRDS")
 
 
 # Maps of a single pixel

@@ -58,8 +58,9 @@ def test_views_keep_their_order(monkeypatch):
     rows = torch.arange(12).reshape(12, 1)  # two views of six images
     monkeypatch.setattr(processes, "processes", lambda: 3)
     monkeypatch.setattr(processes, "rank", lambda: 1)
-    assert processes.keep_own(rows, views=2).flatten().tolist() == [2, 3, 8, 9]
-    monkeypatch.setattr(processes, "gather_rows", lambda own: torch.tensor([0, 1, 6, 7, 2, 3, 8, 9, 4, 5, 10, 11]).reshape(12, 1))
+    assert processes.keep_own_part(rows, views=2).flatten().tolist() == [2, 3, 8, 9]
+    gathered = torch.tensor([0, 1, 6, 7, 2, 3, 8, 9, 4, 5, 10, 11]).reshape(12, 1)
+    monkeypatch.setattr(processes, "gather_rows", lambda part: gathered)
     assert torch.equal(processes.gather_views(rows[:4], views=2), rows)
 
 

@@ -1,0 +1,47 @@
+import pytest
+import torch
+
+from genscl_lite.losses import LossParts
+from genscl_lite.train.config import TrainConfig, check_parameters
+from genscl_lite.train.loop import pretrain
+from genscl_lite.train.methods import METHODS, Method, cross_entropy, label_similarity
+
+
+def alignment(inputs, target_weights, **options):
+    """Pull all views of an image together; an objective that no row of the table has."""
+    latents = torch.nn.functional.normalize(inputs.outputs, dim=1)
+    same = inputs.images[:, None] == inputs.images
+    loss = ((latents[:, None] - latents).square().sum(dim=2) * same).sum() / (same.sum() - len(same))
+    zero = torch.zeros_like(loss.detach())
+    return LossParts(loss, zero, loss.detach(), zero)
+
+
+@pytest.fixture
+def own_row(monkeypatch):
+    monkeypatch.setitem(METHODS, "align", Method("Alignment", alignment, "projection", "alignment", mixes=True))
+
+
+def test_a_row_with_an_objective_of_its_own_is_one_entry(own_row, quick, digits, tmp_path):
+    run = pretrain(quick("align", epochs=8, learning_rate=0.05), digits, tmp_path)
+    assert run.log[-1]["loss"] < 0.5 * run.log[0]["loss"]
+    assert run.model.head[-1].out_features == 16 and run.model.joint is None
+    check_parameters({"method": "align", "by_method": {"align": {"temperature": 0.2}}})
+
+
+def test_a_projection_head_brings_the_check_of_views_and_the_joint_classifier(own_row, quick, digits):
+    with pytest.raises(ValueError, match="views: align contrasts views and needs 2 or more, got 1"):
+        quick("align", views=1)
+    plain, joint = (pretrain(quick("align", epochs=1, warmup_epochs=0, ce_weight=w), digits) for w in (0.0, 0.5))
+    assert joint.model.joint.out_features == 10 and joint.log[0]["loss"] > plain.log[0]["loss"]
+
+
+def test_afterwards_the_row_is_gone():
+    with pytest.raises(ValueError, match="method: 'align' is unknown"):
+        TrainConfig(method="align")
+
+
+def test_heads_are_checked():
+    with pytest.raises(ValueError, match="head: 'projector' is unknown .did you mean 'projection'"):
+        Method("X", label_similarity, "projector", "label")
+    with pytest.raises(ValueError, match="queues: a queue keeps latents, 'X' has a classifier's head"):
+        Method("X", cross_entropy, "classifier", "cross_entropy", queues=True)
