@@ -1,33 +1,31 @@
-"""Generalized Supervised Contrastive Learning (arXiv 2206.00384): the loss, explained in notebooks and
-measured.
+"""Generalized Supervised Contrastive Learning (arXiv 2206.00384), thin and readable.
 
-Names are loaded when they are used, so that ``genscl check`` can report a torch that does not work.
+The names below are loaded when they are first used, so that importing the package needs no torch.
 """
 
+import importlib
 import sys
-from importlib import import_module
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what follows says the same to editors
     from genscl_lite.distillation import Teacher
     from genscl_lite.losses import GenSupConLoss, gen_supcon_loss, label_similarity
     from genscl_lite.mixing import cutmix, mixup, mixup_or_cutmix
     from genscl_lite.momentum import LabelledQueue, MomentumEncoder
 
-__all__ = [
-    "gen_supcon_loss", "GenSupConLoss", "label_similarity",
-    "mixup", "cutmix", "mixup_or_cutmix",
-    "Teacher",
-    "MomentumEncoder", "LabelledQueue",
-]  # in reading order
-_HOMES = dict.fromkeys(__all__[:3], "losses") | dict.fromkeys(__all__[3:6], "mixing")
-_HOMES |= {"Teacher": "distillation"} | dict.fromkeys(__all__[7:], "momentum")
+__all__ = ["gen_supcon_loss", "GenSupConLoss", "label_similarity", "mixup", "cutmix", "mixup_or_cutmix",
+           "Teacher", "MomentumEncoder", "LabelledQueue"]
+
+_MODULE_OF = {"gen_supcon_loss": "losses", "GenSupConLoss": "losses", "label_similarity": "losses",
+              "mixup": "mixing", "cutmix": "mixing", "mixup_or_cutmix": "mixing", "Teacher": "distillation",
+              "MomentumEncoder": "momentum", "LabelledQueue": "momentum"}
 
 
 def __getattr__(name: str):
-    if name not in _HOMES:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    return globals()[name]
 
 
 def __dir__() -> list[str]:
@@ -35,34 +33,33 @@ def __dir__() -> list[str]:
 
 
 _MOVED = {
-    "checks": "_checks", "loss_checks": "_checks", "distributed": "gather", "similarities": "streaming",
-    "partition": "streaming", "data": "datasets", "distributions": "datasets.folder",
-    "folderscan": "datasets.folder", "imagefolder": "datasets.folder", "imagefiles": "datasets.images",
-    "decoding": "datasets.images",
-    "config": "train.config (METHODS: train.methods)", "augment": "train.augment",
-    "views": "train.batches", "models": "train.networks", "zoo": "train.networks",
-    "training": "train.loop (the command: genscl train)", "evaluation": "train.evaluate",
-    "parallel": "train.processes", "teachers": "train.teachers", "weights": "train.weights",
-    "runfolder": "datasets.files and train.run_folder", "rows": "runs.seeds (the command: genscl train)",
-    "presets": "runs.plan", "results": "runs.finish and runs.tables", "inputs": "runs.trained",
-    "encoder": "runs.trained (the commands: genscl predict, features, export)", "progress": "lessons.live",
-    "check": "tools.doctor (the command: genscl check)",
-    "benchmark": "tools.benchmark (the command: genscl benchmark)",
-    "benchmark_loss": "tools.benchmark.loss", "benchmark_step": "tools.benchmark.step",
-    "notebook": "lessons.exercises", "plots": "lessons.plots", "interactive": "lessons.hover_map",
-    "lesson_plots": "lessons.figures",
+    "augment": ".train.augment", "benchmark": ".tools.benchmark", "benchmark_folder": ".tools.benchmark",
+    "benchmark_loss": ".tools.benchmark.loss", "benchmark_step": ".tools.benchmark.step",
+    "check": ".tools.doctor", "checks": "._checks", "config": ".train.config and .train.methods",
+    "data": ".datasets", "decoding": ".datasets.images", "distributed": ".gather",
+    "distributions": ".datasets.distributions", "encoder": ".runs.trained", "evaluation": ".train.evaluate",
+    "folderscan": ".datasets.folder", "imagefiles": ".datasets.images", "imagefolder": ".datasets.folder",
+    "inputs": ".runs.trained", "interactive": ".lessons.hover_map", "lesson_plots": ".lessons.figures",
+    "loss_checks": "._checks", "models": ".train.networks", "notebook": ".lessons.exercises",
+    "parallel": ".train.processes", "partition": ".streaming", "plots": ".lessons.plots",
+    "presets": ".runs.plan and .runs.paths", "progress": ".lessons.live and .runs.seeds",
+    "results": ".runs.finish, .runs.tables and .runs.paths", "rows": ".runs.seeds, the command `genscl train`",
+    "runfolder": ".datasets.files and .train.run_folder", "similarities": ".streaming",
+    "teachers": ".train.teachers", "training": ".train.loop, the command `genscl train`",
+    "views": ".train.batches", "weights": ".train.weights", "zoo": ".train.networks",
 }
-"""Modules of version 0.1 and where their content is now."""
+"""Where the modules of the flat package of version 0.1 have gone; a dot stands for genscl_lite."""
 
 
 class _OldNames:
-    """Asked last by the import system: says where a module of version 0.1 has gone."""
+    """The last of Python's finders: it says where a module of the old, flat package has gone."""
 
     @staticmethod
-    def find_spec(name, path=None, target=None):
-        package, _, module = name.partition(".")
+    def find_spec(fullname: str, path=None, target=None) -> None:
+        package, _, module = fullname.partition(".")
         if package == __name__ and module in _MOVED:
-            raise ModuleNotFoundError(f"{name} is now {__name__}.{_MOVED[module]}", name=name)
+            place = f" {_MOVED[module]}".replace(" .", f" {__name__}.")
+            raise ModuleNotFoundError(f"{fullname} is now{place}")
 
 
 sys.meta_path.append(_OldNames)

@@ -12,10 +12,8 @@ class Teacher:
     """Turn images into the label distributions softmax(logits / temperature) of a frozen classifier.
 
     Args:
-        classifier: a module from images to (N, C) logits; it is put into evaluation mode and never trained.
-            It sees the
-            very images the student sees, after augmentation, normalization and mixing: wrap one that expects
-                others.
+        classifier: a module from images to (N, C) logits; put into evaluation mode, never trained. It sees
+            the very images the student sees, augmented, normalized, mixed: wrap one that expects others.
         temperature: above 0; higher is softer.
         validate: check values too, which makes a GPU wait.
 
@@ -37,22 +35,16 @@ class Teacher:
         logits = self.classifier(images)
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
             shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise ValueError(f"classifier: expected logits of shape ({len(images)}, C) for "
-                             f"{len(images)} images, got {shape}")
+            raise ValueError(f"classifier: expected logits of shape ({len(images)}, C) "
+                             f"for {len(images)} images, got {shape}")
         if self.validate and not torch.isfinite(logits).all():
             raise ValueError("classifier: its logits hold NaN or infinity")
         return F.softmax(logits.float() / self.temperature, dim=1)
 
 
-def distilled_loss(
-    latents: Tensor,
-    targets: Tensor,
-    target_weights: list[float],
-    *,
-    contrast_latents: Tensor | None = None,
-    contrast_targets: Tensor | None = None,
-    **options,
-) -> LossParts:
+def distilled_loss(latents: Tensor, targets: Tensor, target_weights: list[float], *,
+                   contrast_latents: Tensor | None = None, contrast_targets: Tensor | None = None,
+                   **options) -> LossParts:
     """Add up the generalized loss over several label distributions of each row: sum_t weight_t L(z, y_t).
 
     The paper's choice is the (mixed) label and the teacher's distribution with weights (1, alpha), alpha = 1
@@ -87,8 +79,9 @@ def distilled_loss(
 
 
 def distilled_cross_entropy(logits: Tensor, targets: Tensor, target_weights: list[float]) -> LossParts:
-    """Compute the same sum for a plain classifier: sum_t weight_t CE(y_t, softmax(logits)), logits and
-    targets (M, T, C).
+    """Compute the same sum for a plain classifier: sum_t weight_t CE(y_t, softmax(logits)).
+
+    Logits are (M, C), targets (M, T, C).
 
     Differs from Hinton et al. (arXiv 1503.02531): the student is not tempered, so there is no factor T^2; at
     temperature 1, the paper's value, both agree.
@@ -103,8 +96,8 @@ def distilled_cross_entropy(logits: Tensor, targets: Tensor, target_weights: lis
         if weight:
             loss = -(targets[:, t] * log_p).sum(dim=1).mean()
             entropy = torch.special.entr(targets[:, t]).sum(dim=1).mean()
-            parts = LossParts(loss, entropy, loss.detach() - entropy, torch.zeros_like(entropy))
-            total = add_parts(total, weight, parts)
+            kl, skipped = loss.detach() - entropy, torch.zeros_like(entropy)
+            total = add_parts(total, weight, LossParts(loss, entropy, kl, skipped))
     return total
 
 

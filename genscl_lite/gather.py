@@ -1,7 +1,7 @@
 """Rows of all processes, with gradient: what a loss over pairs needs where a batch is spread over processes.
 
-torch's own all_gather has no gradient. Here each process's gradient with respect to all rows is summed over
-processes, and each keeps the part of its own rows.
+torch's own all_gather has no gradient, and the one in torch.distributed.nn is deprecated. Here each process's
+gradient with respect to all rows is summed over processes, and each keeps the part of its own rows.
 """
 
 import torch
@@ -9,22 +9,18 @@ import torch.distributed as dist
 from torch import Tensor
 
 
-def require_group() -> None:
-    """Raise ValueError unless torch.distributed is initialised."""
+def check_processes(**tensors: Tensor | None) -> None:
+    """Raise ValueError, on every process, unless there is a process group and all hold equally many rows."""
     if not (dist.is_available() and dist.is_initialized()):
-        raise ValueError(
-            "gather: torch.distributed is not initialised; call init_process_group first, "
-            "or leave gather=False"
-        )
-
-
-def require_same_rows(name: str, tensor: Tensor) -> None:
-    """Raise ValueError, on every process, unless all processes hold as many rows."""
-    mine = torch.zeros(dist.get_world_size(), dtype=torch.long, device=tensor.device)
-    mine[dist.get_rank()] = len(tensor)
-    rows = sum_over_processes(mine).tolist()
-    if len(set(rows)) > 1:
-        raise ValueError(f"{name}: expected as many rows on every process, got {rows}")
+        raise ValueError("gather: torch.distributed is not initialised; "
+                         "call init_process_group first, or leave gather=False")
+    for name, tensor in tensors.items():
+        if tensor is not None:
+            counts = torch.zeros(dist.get_world_size(), dtype=torch.int64, device=tensor.device)
+            counts[dist.get_rank()] = len(tensor)
+            rows = sum_over_processes(counts).tolist()
+            if len(set(rows)) > 1:
+                raise ValueError(f"{name}: expected as many rows on every process, got {rows}")
 
 
 def gather_rows(tensor: Tensor) -> Tensor:
@@ -40,8 +36,7 @@ def sum_over_processes(tensor: Tensor) -> Tensor:
 
 
 def add_over_processes(tensor: Tensor) -> Tensor:
-    """Return the sum over processes, with gradient: what one process's sum does to the losses of all comes
-    back to each."""
+    """Return the sum over processes, with gradient: that of all processes' losses comes back to each."""
     return _AddOverProcesses.apply(tensor)
 
 
@@ -60,7 +55,7 @@ class _GatherRows(torch.autograd.Function):
     def forward(ctx, tensor: Tensor) -> Tensor:
         ctx.rows = len(tensor)
         everything = tensor.new_empty(dist.get_world_size() * len(tensor), *tensor.shape[1:])
-        # its name before torch 2.14 stands second
+        # its name since torch 2.14, and before
         all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
         all_gather(everything, tensor.contiguous())
         return everything

@@ -2,18 +2,19 @@
 
 Symbols, the same in the whole kit:
 
-====================  ==========================================================================
+====================  ===========================================================================
 N, V, M = V*N         images, views of each image, rows of a batch
 K                     contrasts (the batch itself, or keys and queue)
 C, D                  classes, latent size
 z, ``latents``        (M, D) output of the head, brought to unit length inside the loss
+c                     (K, D) the same of the contrasts: z itself where a batch is its own contrast
 y, ``labels``         (M, C) label distributions, or (M,) class numbers
 s_ij                  similarity of the labels of anchor i and contrast j; W_i = sum_j s_ij
 w_ij = s_ij / W_i     the same as a distribution over contrasts
-p_ij                  softmax over contrasts j of z_i . z_j / tau
+p_ij                  softmax over contrasts j of z_i . c_j / tau
 tau, ``temperature``  softness of p
-A(i)                  contrasts of anchor i: all K, without i itself where the batch is its own contrast
-====================  ==========================================================================
+A(i)                  contrasts of anchor i: all K, but not i where a batch is its own contrast
+====================  ===========================================================================
 
 "GenSCL" below is arXiv 2206.00384; "SupCon" is arXiv 2004.11362.
 """
@@ -22,20 +23,36 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genscl_lite import _checks
 from genscl_lite._checks import SIMILARITIES as SIMILARITIES
 from genscl_lite._checks import WEIGHTINGS as WEIGHTINGS
-from genscl_lite.gather import gather_rows, sum_over_processes
-from genscl_lite.streaming import (
-    ClassSimilarity,
-    FeatureSimilarity,
-    RowSimilarity,
-    label_features,
-    sum_log_partition,
-)
+from genscl_lite.gather import check_processes, gather_rows, sum_over_processes
+from genscl_lite.streaming import SumsByBlocks, SumsByClass, SumsByFeatures, choose_backend, streamed_loss
+
+
+def dense_loss(
+    z: Tensor, c: Tensor, attraction: Tensor, anchor_weight: Tensor, temperature: float,
+    self_offset: int | None,
+) -> tuple[Tensor, Tensor]:
+    """Compute the loss as the paper writes it, all scores at once; this backend can be differentiated twice.
+
+    L = - mean_i sum_j w_ij log p_ij,      log p_ij = z_i . c_j / tau - log sum_k exp(z_i . c_k / tau)
+      =   mean_i (log sum_j exp(z_i . c_j / tau) - sum_j w_ij z_i . c_j / tau),   because sum_j w_ij = 1
+
+    Of the labels only ``attraction`` is needed, (M,) sum_j w_ij z_i . c_j, which a class of ``streaming`` has
+    summed up. ``anchor_weight``, (M,), makes the mean: 1/M each. Returns the loss, and (M,) logarithms.
+    """
+    scores = z @ c.T / temperature  # (M, K) z_i . c_j / tau
+    if self_offset is not None:  # contrast self_offset + i is anchor i itself, and not in A(i): exp(-inf) = 0
+        scores.diagonal(self_offset).fill_(float("-inf"))
+    log_partition = scores.logsumexp(dim=1)  # (M,) log sum_j exp(z_i . c_j / tau)
+    repulsion = (anchor_weight * log_partition).sum()  # () its mean over anchors
+    loss = repulsion - (anchor_weight * attraction).sum() / temperature  # () less the mean of the attraction
+    return loss, log_partition.detach()
 
 
 class LossParts(NamedTuple):
@@ -54,50 +71,8 @@ class LossParts(NamedTuple):
     """Number of anchors (integer) that no contrast resembles."""
 
 
-# The loss as the paper writes it: the backend "dense"
-
-
-def dense_loss(
-    z: Tensor, contrast_z: Tensor, attraction: Tensor, share: Tensor, tau: float, self_offset: int | None
-) -> tuple[Tensor, Tensor]:
-    """Return  - sum_i a_i sum_j w_ij log p_ij  from all scores at once, and (M,) log Z_i without gradient.
-
-    ``attraction`` (M,) is sum_j w_ij z_i . z_j and ``share`` (M,) is a_i, 1/M for a plain mean. Because
-    sum_j w_ij = 1 and p_ij = exp(z_i . z_j / tau) / Z_i with the partition function Z_i = sum_j exp(z_i . z_j
-    / tau),
-
-        - sum_j w_ij log p_ij  =  log Z_i  -  sum_j w_ij z_i . z_j / tau
-    """
-    scores = z @ contrast_z.T / tau  # (M, K): z_i . z_j / tau
-    if self_offset is not None:
-        scores.diagonal(self_offset).fill_(float("-inf"))  # an anchor is not its own contrast
-    log_partition = scores.logsumexp(dim=1)  # (M,): log Z_i
-    push = (share * log_partition).sum()  # away from all contrasts
-    pull = (share * attraction).sum() / tau  # towards those with similar labels
-    return push - pull, log_partition.detach()
-
-
-DENSE_UP_TO = 2**16
-"""Scores that "auto" computes at once; for more, blocks are quicker and smaller."""
-
-
-def choose_backend(backend: str, latents: Tensor, contrasts: int) -> str:
-    """Return the backend that "auto" means for these latents; ValueError for "fused" without CUDA."""
-    if backend == "fused" and latents.device.type != "cuda":
-        raise ValueError(
-            f"backend: 'fused' needs latents on a CUDA device, got {latents.device}; take 'streamed'"
-        )
-    if backend != "auto":
-        return backend
-    if len(latents) * contrasts <= DENSE_UP_TO:
-        return "dense"
-    half = latents.dtype in (torch.bfloat16, torch.float16)
-    return "fused" if half and latents.device.type == "cuda" else "streamed"
-
-
-def label_similarity(
-    labels: Tensor, contrast_labels: Tensor | None = None, similarity: str = "cosine"
-) -> Tensor:
+def label_similarity(labels: Tensor, contrast_labels: Tensor | None = None,
+                     similarity: str = "cosine") -> Tensor:
     """Compare every label with every contrast label.
 
     cosine: y.y' / (|y| |y'|) (GenSCL, Eq. 1); inner_product: y.y'; bhattacharyya: sum_c sqrt(y_c y'_c).
@@ -117,17 +92,22 @@ def label_similarity(
     tensor([[1.0000, 0.7071],
             [0.7071, 1.0000]])
     """
+    contrast_labels = labels if contrast_labels is None else contrast_labels
     _checks.check_labels("labels", labels, len(labels))
-    if contrast_labels is None:
-        contrast_labels = labels
-    else:
-        _checks.check_labels("contrast_labels", contrast_labels, len(contrast_labels))
-        _checks.check_same_kind(labels, contrast_labels)
+    _checks.check_labels("contrast_labels", contrast_labels, len(contrast_labels))
+    _checks.check_same_kind(labels, contrast_labels)
     _checks.require_choice("similarity", similarity, SIMILARITIES)
     if labels.ndim == 1:
         return (labels[:, None] == contrast_labels[None, :]).float()
     with torch.autocast(labels.device.type, enabled=False):
         return label_features(labels, similarity) @ label_features(contrast_labels, similarity).T
+
+
+def label_features(labels: Tensor, similarity: str = "cosine") -> Tensor:
+    """Return phi(y), (M, C), whose inner products are the similarity: s_ij = phi(y_i) . phi(y_j)."""
+    if similarity == "cosine":
+        return F.normalize(labels, dim=1)
+    return labels.sqrt() if similarity == "bhattacharyya" else labels
 
 
 def gen_supcon_loss(
@@ -154,11 +134,10 @@ def gen_supcon_loss(
 
     One-hot labels and "normalized" give SupCon's L_out (SupCon, Eq. 2); a label of its own for each image
     gives SimCLR's NT-Xent. Neither labels nor, in the streamed and fused backends, scores ever make an (M, K)
-    matrix: memory grows with M + K (see ``genscl_lite.streaming``).
+    matrix: memory grows with M + K (see ``streaming``).
 
-    Differs: the reference code computes "normalized" with ``base_temperature=0.07``; the paper's text prints
-    eq2. An anchor that no contrast resembles (W_i = 0, or below 1e-30, by which float32 could not divide) has
-    nothing
+    Differs: the reference code computes "normalized" with ``base_temperature=0.07``; the paper prints eq2. An
+    anchor that no contrast resembles (W_i = 0, or below 1e-30, by which float32 could not divide) has nothing
     to learn: "normalized" leaves it out of the mean, in eq2 it counts with its value, 0. Where all are left
     out the loss is 0.
 
@@ -174,23 +153,20 @@ def gen_supcon_loss(
         weights: (M, K) label similarities s_ij >= 0 of your own, instead of any labels.
         anchor_mask: (M,) bool, or (N, V): rows that are anchors; the others are contrasts only.
         temperature: tau > 0.
-        similarity: one of ``SIMILARITIES``, or a function from (rows, C) and (K, C) distributions to (rows,
-            K) values >= 0. Only for distributions. A function, ``weights`` and the entropies of
-            ``return_parts`` are
-            worked through in blocks of rows: as slow as all pairs are, but never all in memory at once.
+        similarity: one of ``SIMILARITIES``, or a function from (rows, C) and (K, C) distributions to
+            (rows, K) values >= 0. Only for distributions. A function, ``weights`` and the entropies of
+            ``return_parts`` are worked through in blocks of rows: as slow as all pairs, never all in memory.
         weighting: "normalized" or "eq2".
-        base_temperature: multiply the loss by temperature / base_temperature, as SupContrast and the
-            reference code do.
-        backend: "dense" (all scores at once; the only one that can be differentiated twice), "streamed"
-            (blocks of scores, the gradient in the same pass), "fused" (CUDA, FlexAttention; half precision
-            latents make the scores in half precision) or "auto": dense for few scores, fused for half
-            precision latents on CUDA, else streamed.
-        gather: contrast with the rows of all processes of torch.distributed, each of which gives as many.
-            Every process returns the loss of the whole batch, and its gradients are such that their mean over
-            processes, which DistributedDataParallel takes, is that of one process with all rows. Contrasts of
-            a queue are gathered too. With ``gather="anchors"`` they are not: the contrasts you pass are
-            already those of all processes, only the anchors are shared out. ``weights`` have a column for
-            each contrast of all processes, those of process 0 first.
+        base_temperature: multiply the loss by temperature / base_temperature, as SupContrast does.
+        backend: "dense" (all scores at once; can be differentiated twice), "streamed" (blocks of scores, the
+            gradient in the same pass), "fused" (CUDA, FlexAttention; half precision latents make half
+            precision scores) or "auto": dense for few scores, fused for half precision latents on CUDA, else
+            streamed.
+        gather: True: contrast with the rows of all processes of torch.distributed, equally many of each.
+            Every process returns the loss of the whole batch; the mean over processes of its gradients, which
+            DistributedDataParallel takes, is that of one process with all rows. Contrasts of a queue are
+            gathered too. "anchors": the contrasts you pass are already gathered; only the anchors are.
+            ``weights`` have a column for each contrast of all processes, those of process 0 first.
         validate: check values too (finite, non-negative, sums), which makes a GPU wait.
         return_parts: return ``LossParts`` instead of the loss.
 
@@ -205,79 +181,84 @@ def gen_supcon_loss(
     >>> bool(gen_supcon_loss(z, y) < gen_supcon_loss(z, y.flip(1)[[0, 2, 1, 3]]))
     True
     """
-    # What the caller gave, checked and brought to rows
     _checks.check_options(temperature, similarity, weighting, base_temperature, backend, gather)
-    gather_contrasts = gather and (gather != "anchors" or contrast_latents is None)
+    rank, processes, over_processes = 0, 1, Tensor.detach
     if gather:
-        _checks.check_processes(latents, contrast_latents, validate)
-    given = latents, labels, anchor_mask
-    latents, labels, anchor_mask = _checks.rows_of_views(*given, labelled=weights is None, gather=gather)
-    _checks.check_latents(latents, contrast_latents, validate)
-    _checks.check_anchor_mask(anchor_mask, latents)
-    pairs = labels, contrast_labels, latents, contrast_latents
+        check_processes(**{"latents": latents, "contrast_latents": contrast_latents} if validate else {})
+        rank, processes, over_processes = dist.get_rank(), dist.get_world_size(), sum_over_processes
+    if latents.ndim == 3:
+        images, views = latents.shape[:2]
+        latents = latents.transpose(0, 1).flatten(0, 1)  # (N, V, D) -> (M, D), view by view
+        if anchor_mask is not None and anchor_mask.shape == (images, views):
+            anchor_mask = anchor_mask.T.reshape(-1)
+        if weights is None:
+            labels = torch.arange(images, device=latents.device) + rank * images if labels is None else labels
+            labels = _checks.repeat_for_views(labels, images, views)
+    _checks.check_latents(latents, contrast_latents, anchor_mask, validate)
+    gather_contrasts = gather and (gather != "anchors" or contrast_latents is None)
+    contrasts = len(latents if contrast_latents is None else contrast_latents)  # K
+    if gather_contrasts:
+        contrasts *= processes
     if weights is not None:
-        _checks.check_weights(weights, *pairs, gather_contrasts, validate)
+        _checks.check_weights(weights, (len(latents), contrasts), labels, contrast_labels, validate)
     else:
-        labels, contrast_labels = _checks.check_label_pair(*pairs, validate)
+        _checks.check_label_pair(labels, contrast_labels, latents, contrast_latents, similarity, validate)
+        contrast_labels = labels if contrast_labels is None else contrast_labels
 
     with torch.autocast(latents.device.type, enabled=False):
-        # Latents of unit length; contrast self_offset + i is anchor i itself, None: no contrast is an anchor
         dtype = torch.float64 if latents.dtype == torch.float64 else torch.float32
-        z = contrast_z = F.normalize(latents.to(dtype), dim=1)  # (M, D)
-        self_offset = 0
+        z = F.normalize(latents.to(dtype), dim=1)  # (M, D)
+        c, self_offset = z, rank * len(z)
         if contrast_latents is not None:
-            contrast_z, self_offset = F.normalize(contrast_latents.to(dtype), dim=1), None  # (K, D)
+            c, self_offset = F.normalize(contrast_latents.to(dtype), dim=1), None  # (K, D)
         if gather_contrasts:
-            contrast_z = gather_rows(contrast_z)
-            self_offset = None if self_offset is None else len(z) * torch.distributed.get_rank()
-            contrast_labels = None if weights is not None else gather_rows(contrast_labels)
-        over_processes = sum_over_processes if gather else Tensor.detach
+            c = gather_rows(c)
+            contrast_labels = gather_rows(contrast_labels) if weights is None else None
 
-        # Label similarities, of which sums over contrasts are all that is needed
-        size = len(z), len(contrast_z)  # M, K
         if weights is not None:
-            similar = RowSimilarity(lambda rows: weights[rows].to(dtype), *size, self_offset)
+            similar = SumsByBlocks(lambda block: weights[block].to(dtype), (len(z), contrasts), self_offset)
         elif callable(similarity):
-            rows_of = _checks.checked_function(similarity, labels, contrast_labels, validate)
-            similar = RowSimilarity(lambda rows: rows_of(rows).to(dtype), *size, self_offset)
-        elif labels.ndim == 1:
-            similar = ClassSimilarity(labels, contrast_labels, self_offset)
-        else:
-            phi = label_features(labels.to(dtype), similarity)  # (M, C), with s_ij = phi_i . phi_j
-            same = contrast_labels is labels
-            contrast_phi = phi if same else label_features(contrast_labels.to(dtype), similarity)  # (K, C)
-            similar = FeatureSimilarity(phi, contrast_phi, self_offset)
-        total, attraction = similar.sums(z, contrast_z)  # both (M,): W_i, and sum_j w_ij z_i . z_j
+            def compare(block: slice) -> Tensor:
+                s = similarity(labels[block], contrast_labels)
+                _checks.check_similarities(s, (block.stop - block.start, contrasts), validate)
+                return s.to(dtype)
 
-        # What each anchor counts in the mean: (M,)
+            similar = SumsByBlocks(compare, (len(z), contrasts), self_offset)
+        elif labels.ndim == 1:
+            similar = SumsByClass(labels, contrast_labels, self_offset, dtype)
+        else:
+            phi = label_features(labels.to(dtype), similarity)
+            same = contrast_labels is labels
+            contrast_phi = phi if same else label_features(contrast_labels.to(dtype), similarity)
+            similar = SumsByFeatures(phi, contrast_phi, self_offset)
+        total, attraction = similar.sums(z, c)  # (M,) W_i and (M,) sum_j w_ij z_i . c_j
+
         anchors = torch.ones_like(total, dtype=torch.bool) if anchor_mask is None else anchor_mask
-        counted = (total > 0) & anchors
+        counted = (total > 0) & anchors  # (M,) those that resemble something
         count = over_processes(counted.sum()).clamp(min=1)
         if weighting == "normalized":
-            share = counted.to(dtype) / count
-        else:
-            contrasts = len(contrast_z) - (self_offset is not None)  # |A(i)|
-            share = total * counted / (over_processes(anchors.sum()).clamp(min=1) * contrasts)
+            anchor_weight = counted.to(dtype) / count
+        else:  # s_ij / |A(i)| = w_ij W_i / |A(i)|
+            others = contrasts - int(self_offset is not None)  # |A(i)|
+            anchor_weight = total * counted / (over_processes(anchors.sum()).clamp(min=1) * others)
 
-        chosen = choose_backend(backend, latents, len(contrast_z))
-        if chosen == "dense":
-            loss, logs = dense_loss(z, contrast_z, attraction, share, temperature, self_offset)
+        backend, terms = choose_backend(backend, latents, contrasts), (z, c, attraction, anchor_weight)
+        if backend == "dense":
+            loss, log_partition = dense_loss(*terms, temperature, self_offset)
         else:
-            options = temperature, self_offset, chosen, latents.dtype
-            push, logs = sum_log_partition(z, contrast_z, share, *options)
-            loss = push - (share * attraction).sum() / temperature
+            fused_dtype = latents.dtype if backend == "fused" else None
+            loss, log_partition = streamed_loss(*terms, temperature, self_offset, fused_dtype)
         if base_temperature is not None:
             loss = loss * (temperature / base_temperature)
-        if gather:  # the value of all processes; this process's gradient, as large as their mean needs it
-            loss = sum_over_processes(loss) + torch.distributed.get_world_size() * (loss - loss.detach())
+        if gather:  # the value of all processes; this one's gradient, as large as their mean needs it
+            loss = sum_over_processes(loss) + processes * (loss - loss.detach())
         if not return_parts:
             return loss
         with torch.no_grad():
             entropy = over_processes(torch.where(counted, similar.entropy(), 0).sum()) / count
-            losses = logs - attraction / temperature  # (M,): -sum_j w_ij log p_ij
-            cross_entropy = over_processes(torch.where(counted, losses, 0).sum()) / count
-            skipped = over_processes((anchors & ~counted).sum())
-            return LossParts(loss, entropy, cross_entropy - entropy, skipped)
+            cross_entropy = torch.where(counted, log_partition - attraction / temperature, 0).sum()
+            kl = over_processes(cross_entropy) / count - entropy
+            return LossParts(loss, entropy, kl, skipped=over_processes((anchors & ~counted).sum()))
 
 
 class GenSupConLoss(nn.Module):
@@ -293,27 +274,23 @@ class GenSupConLoss(nn.Module):
     """
 
     def __init__(
-        self,
-        temperature: float = 0.1,
-        similarity: str | Callable[[Tensor, Tensor], Tensor] = "cosine",
-        weighting: str = "normalized",
-        base_temperature: float | None = None,
-        backend: str = "auto",
-        gather: bool | str = False,
-        validate: bool = True,
-        return_parts: bool = False,
+        self, temperature: float = 0.1, similarity: str | Callable[[Tensor, Tensor], Tensor] = "cosine",
+        weighting: str = "normalized", base_temperature: float | None = None, backend: str = "auto",
+        gather: bool | str = False, validate: bool = True, return_parts: bool = False,
     ):
         super().__init__()
         _checks.check_options(temperature, similarity, weighting, base_temperature, backend, gather)
-        self.options = {
-            "temperature": temperature, "similarity": similarity, "weighting": weighting,
-            "base_temperature": base_temperature, "backend": backend, "gather": gather,
-            "validate": validate, "return_parts": return_parts,
-        }
+        self.options = {"temperature": temperature, "similarity": similarity, "weighting": weighting,
+                        "base_temperature": base_temperature, "backend": backend, "gather": gather,
+                        "validate": validate, "return_parts": return_parts}
 
-    def forward(self, latents: Tensor, labels: Tensor | None = None, **contrasts) -> Tensor | LossParts:
-        """Compute the loss; ``contrasts``: contrast_latents, contrast_labels, weights, anchor_mask."""
-        return gen_supcon_loss(latents, labels, **contrasts, **self.options)
+    def forward(
+        self, latents: Tensor, labels: Tensor | None = None, *,
+        contrast_latents: Tensor | None = None, contrast_labels: Tensor | None = None,
+        weights: Tensor | None = None, anchor_mask: Tensor | None = None,
+    ) -> Tensor | LossParts:
+        return gen_supcon_loss(latents, labels, contrast_latents=contrast_latents, weights=weights,
+                               contrast_labels=contrast_labels, anchor_mask=anchor_mask, **self.options)
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in self.options.items())

@@ -22,10 +22,8 @@ from genscl_lite._checks import require_choice, require_positive
 MIXINGS = ("mixup_cutmix", "mixup", "cutmix")
 
 
-def mixup(
-    images: Tensor, labels: Tensor, *, alpha: float = 1.0, per_image: bool = False,
-    generator: Generator | None = None,
-) -> tuple[Tensor, Tensor]:
+def mixup(images: Tensor, labels: Tensor, *, alpha: float = 1.0, per_image: bool = False,
+          generator: Generator | None = None) -> tuple[Tensor, Tensor]:
     """Blend each image with a partner: lam ~ Beta(alpha, alpha), one for the batch or one for each image.
 
     Args:
@@ -48,14 +46,11 @@ def mixup(
     return mix(images, labels, mixing="mixup", alpha=alpha, per_image=per_image, generator=generator)
 
 
-def cutmix(
-    images: Tensor, labels: Tensor, *, alpha: float = 1.0, per_image: bool = False,
-    generator: Generator | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Replace a box of each image by its partner's: sides sqrt(1 - lam) of the image's, centre uniform,
-    clipped.
+def cutmix(images: Tensor, labels: Tensor, *, alpha: float = 1.0, per_image: bool = False,
+           generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+    """Replace a box of each image by its partner's: sides sqrt(1 - lam) of the image's, uniform centre.
 
-    The labels' share is that of the pixels really kept. Arguments, returns and errors: see ``mixup``.
+    The box is clipped; labels have the share of the pixels really kept. All else: see ``mixup``.
 
     >>> x, y = torch.zeros(2, 1, 8, 8), torch.eye(2)
     >>> bool(torch.isclose(cutmix(x, y)[1].sum(), torch.tensor(2.0)))
@@ -64,14 +59,11 @@ def cutmix(
     return mix(images, labels, mixing="cutmix", alpha=alpha, per_image=per_image, generator=generator)
 
 
-def mixup_or_cutmix(
-    images: Tensor, labels: Tensor, *, alpha: float = 1.0, per_image: bool = False,
-    generator: Generator | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Flip a fair coin, for the batch or for each image, between ``mixup`` and ``cutmix`` (GenSCL's
-    "MixUp-CutMix").
+def mixup_or_cutmix(images: Tensor, labels: Tensor, *, alpha: float = 1.0, per_image: bool = False,
+                    generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+    """Flip a fair coin, for the batch or for each image, between ``mixup`` and ``cutmix``.
 
-    Arguments, returns and errors: see ``mixup``.
+    It is GenSCL's "MixUp-CutMix". Arguments, returns and errors: see ``mixup``.
 
     >>> x, y = torch.rand(4, 3, 8, 8), torch.eye(4)
     >>> bool((mixup_or_cutmix(x, y, per_image=True)[1] >= 0).all())
@@ -80,27 +72,18 @@ def mixup_or_cutmix(
     return mix(images, labels, mixing="mixup_cutmix", alpha=alpha, per_image=per_image, generator=generator)
 
 
-def mix(
-    images: Tensor,
-    labels: Tensor,
-    *,
-    mixing: str = "mixup_cutmix",
-    alpha: float = 1.0,
-    per_image: bool = False,
-    generator: Generator | None = None,
-) -> tuple[Tensor, Tensor]:
+def mix(images: Tensor, labels: Tensor, *, mixing: str = "mixup_cutmix", alpha: float = 1.0,
+        per_image: bool = False, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
     """Mix by name: "mixup", "cutmix" or "mixup_cutmix". Arguments, returns and errors: see ``mixup``.
 
     >>> mix(torch.rand(2, 1, 8, 8), torch.eye(2), mixing="cut_mix")
     Traceback (most recent call last):
-    ValueError: mixing: 'cut_mix' is unknown (did you mean 'cutmix'?); expected one of mixup_cutmix, mixup,
-    cutmix
+    ValueError: mixing: 'cut_mix' is unknown (did you mean 'cutmix'?); expected one of mixup_cutmix, ...
     """
     _check(images, labels)
-    mixture = draw_mixture(
-        len(images), images.shape[2:], mixing=mixing, alpha=alpha, per_image=per_image, generator=generator
-    )
-    return blend(images, labels, Mixture(*(drawn.to(images.device) for drawn in mixture)))
+    mixture = draw_mixture(len(images), images.shape[2:], mixing=mixing, alpha=alpha, per_image=per_image,
+                           generator=generator)
+    return blend(images, labels, Mixture(*(part.to(images.device) for part in mixture)))
 
 
 class Mixture(NamedTuple):
@@ -118,51 +101,49 @@ class Mixture(NamedTuple):
     """Index of the image mixed in."""
 
 
-def draw_mixture(
-    images: int, size: tuple[int, int], *, mixing: str, alpha: float, per_image: bool,
-    generator: Generator | None = None,
-) -> Mixture:
-    """Draw how to mix so many images of (height, width) ``size``. Further arguments and errors: see
-    ``mix``."""
+def draw_mixture(images: int, size: tuple[int, int], *, mixing: str, alpha: float, per_image: bool,
+                 generator: Generator | None = None) -> Mixture:
+    """Draw how to mix so many images of (height, width) ``size``. Other arguments and errors: see ``mix``."""
     require_choice("mixing", mixing, MIXINGS)
     require_positive("alpha", alpha)
     device = generator.device if generator is not None else "cpu"
-    draws = images if per_image else 1
-    lam = _beta(alpha, draws, generator, device)
-    row = column = torch.zeros(draws, dtype=torch.long, device=device)
-    cuts = torch.zeros(draws, dtype=torch.bool, device=device)
+    count = images if per_image else 1
+    lam = _draw_beta(alpha, count, generator, device)
+    row = column = torch.zeros(count, dtype=torch.long, device=device)
+    cuts = torch.zeros(count, dtype=torch.bool, device=device)
     if mixing != "mixup":
-        row, column = (torch.randint(pixels, (draws,), generator=generator, device=device) for pixels in size)
-        cuts = (torch.rand(draws, generator=generator, device=device) >= 0.5) | (mixing == "cutmix")
+        row, column = (torch.randint(pixels, (count,), generator=generator, device=device) for pixels in size)
+        cuts = (torch.rand(count, generator=generator, device=device) >= 0.5) | (mixing == "cutmix")
     partner = torch.randperm(images, generator=generator, device=device)
-    return Mixture(*(drawn.expand(images) for drawn in (lam, row, column, cuts)), partner)
+    return Mixture(*(part.expand(images) for part in (lam, row, column, cuts)), partner)
 
 
 def blend(images: Tensor, labels: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
     """Mix (N, channels, height, width) images and (N, C) labels as drawn, on their device."""
     lam, row, column, cuts, partner = mixture
-    side, inside = (1 - lam).sqrt(), []
+    side, inside_box = (1 - lam).sqrt(), []
     for size, centre in zip(images.shape[2:], (row, column), strict=True):
         half = (side * size).int() // 2
         pixel = torch.arange(size, device=images.device)
-        inside.append((pixel >= (centre - half)[:, None]) & (pixel < (centre + half)[:, None]))
-    holes = ~(inside[0][:, None, :, None] & inside[1][:, None, None, :])  # (N, 1, height, width)
-    maps = torch.where(cuts[:, None, None, None], holes, lam[:, None, None, None])
-    shares = maps.mean(dim=(1, 2, 3), dtype=torch.float64).to(labels)[:, None]
+        inside_box.append((pixel >= (centre - half)[:, None]) & (pixel < (centre + half)[:, None]))
+    in_rows, in_columns = inside_box  # (N, height), (N, width)
+    cut_maps = ~(in_rows[:, None, :, None] & in_columns[:, None, None, :])  # (N, 1, height, width)
+    maps = torch.where(cuts[:, None, None, None], cut_maps, lam[:, None, None, None])
+    lam = maps.mean(dim=(1, 2, 3), dtype=torch.float64).to(labels)[:, None]  # (N, 1) of pixels really kept
     maps = maps.to(images)
-    return maps * images + (1 - maps) * images[partner], shares * labels + (1 - shares) * labels[partner]
+    return maps * images + (1 - maps) * images[partner], lam * labels + (1 - lam) * labels[partner]
 
 
-def _beta(alpha: float, draws: int, generator: Generator | None, device) -> Tensor:
-    """Draw from Beta(alpha, alpha). torch's Beta takes no generator, so one of its numbers seeds NumPy's."""
+def _draw_beta(alpha: float, count: int, generator: Generator | None, device: torch.device | str) -> Tensor:
+    """Draw (count,) from Beta(alpha, alpha). torch's takes no generator, so a number of its seeds NumPy's."""
     try:
         import numpy as np
     except ImportError:
-        message = "mixup and cutmix draw their shares with NumPy: pip install numpy (or 'genscl-lite[train]')"
-        raise ImportError(message) from None
+        raise ImportError("mixup and cutmix draw their shares with NumPy: "
+                          "pip install numpy (or 'genscl-lite[train]')") from None
     seed = torch.randint(2**62, (), generator=generator, device=device).item()
-    shares = np.random.default_rng(seed).beta(alpha, alpha, draws)
-    return torch.tensor(shares.astype(np.float32), device=device)
+    lam = np.random.default_rng(seed).beta(alpha, alpha, count)
+    return torch.from_numpy(lam.astype(np.float32)).to(device)
 
 
 def _check(images: Tensor, labels: Tensor) -> None:

@@ -1,5 +1,4 @@
-"""Momentum contrast (arXiv 1911.05722) with labels: a slow encoder for keys and a queue that remembers their
-labels."""
+"""Momentum contrast (arXiv 1911.05722) with labels: a slow encoder for keys, a queue that knows labels."""
 
 import copy
 
@@ -13,11 +12,10 @@ class MomentumEncoder(nn.Module):
 
     Averaged: all parameters and all floating point buffers, BatchNorm's running means and variances among
     them. Integer buffers (BatchNorm's count of batches) are copied. Keys come from evaluation mode, with the
-    averaged statistics.
+    averaged statistics. torch's AveragedModel would copy at its first update, and average integers too.
 
     Differs: MoCo shuffles batches between GPUs so that batch statistics cannot tell which key belongs to
-    which query. Here a key depends on its own image alone (as in EMAN, arXiv 2101.08482), so nothing leaks,
-    on one GPU or many.
+    which query. Here a key depends on its own image alone (as in EMAN, arXiv 2101.08482): nothing leaks.
 
     Args:
         encoder: the module to follow; copied, left as it is.
@@ -47,7 +45,7 @@ class MomentumEncoder(nn.Module):
     @torch.no_grad()
     def update(self, encoder: nn.Module) -> None:
         """Move towards ``encoder``, a module of the same structure."""
-        ours, theirs = _tensors(self.encoder), _tensors(encoder)
+        ours, theirs = (dict(m.named_parameters()) | dict(m.named_buffers()) for m in (self.encoder, encoder))
         if ours.keys() != theirs.keys():
             raise ValueError(f"encoder: expected the structure copied at the start, "
                              f"but {sorted(ours.keys() ^ theirs.keys())[0]} is on one side only")
@@ -62,10 +60,6 @@ class MomentumEncoder(nn.Module):
         return super().train(False)
 
 
-def _tensors(module: nn.Module) -> dict[str, Tensor]:
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
-
-
 class LabelledQueue(nn.Module):
     """The latest ``size`` latents with their label distributions, oldest replaced first.
 
@@ -75,8 +69,7 @@ class LabelledQueue(nn.Module):
         label_shape: shape of one row's labels: C, or (T, C) for several distributions.
 
     Raises:
-        ValueError: sizes are not positive; when enqueuing: a batch larger than the queue, or shapes that
-        disagree.
+        ValueError: a size is not above 0; when enqueuing: the batch exceeds the queue, or shapes disagree.
 
     >>> queue = LabelledQueue(size=3, latent_dim=2, label_shape=4)
     >>> queue.enqueue(torch.ones(2, 2), torch.full((2, 4), 0.25))
@@ -97,8 +90,7 @@ class LabelledQueue(nn.Module):
 
     @torch.no_grad()
     def enqueue(self, latents: Tensor, labels: Tensor) -> None:
-        """Put (N, D) latents and their labels into the next N slots, going on at the start when the end is
-        reached."""
+        """Put (N, D) latents and their labels into the next N slots, from the last slot on to the first."""
         size = len(self.latents)
         check_queue_size(size, len(latents))
         expected = (len(latents), *self.latents.shape[1:]), (len(latents), *self.labels.shape[1:])
@@ -112,8 +104,7 @@ class LabelledQueue(nn.Module):
         self.filled = min(self.filled + len(latents), size)
 
     def contents(self) -> tuple[Tensor, Tensor]:
-        """Return copies of the filled slots alone, (filled, D) and (filled, ...): an empty slot is never
-        contrasted."""
+        """Return copies of the filled slots, (filled, D) and (filled, ...): no empty one is contrasted."""
         return self.latents[: self.filled].clone(), self.labels[: self.filled].clone()
 
     def get_extra_state(self) -> dict:

@@ -48,7 +48,7 @@ def main() -> None:
         "whole contrasts, own weights": (dict(weights=key_weights, contrast_latents=keys),
                                          dict(weights=mine(key_weights), contrast_latents=keys, gather="anchors")),
         "no contrasts but the anchors": (dict(labels=soft), dict(labels=mine(soft), gather="anchors")),
-    }  # fmt: skip
+    }
     assert len(key_numbers.unique()) == 4  # no other number is lonely
     for backend in ("dense", "streamed"):
         for name, (all_rows, own_rows) in cases.items():

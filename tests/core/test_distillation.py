@@ -49,7 +49,7 @@ def test_cross_entropy_is_torchs():
 @pytest.mark.parametrize("loss", [distilled_loss, distilled_cross_entropy])
 @pytest.mark.parametrize("weights, message", [
     ([1], "targets: expected shape"), ([0, 0], "target_weights"), ([1, -1], "target_weights"),
-])  # fmt: skip
+])
 def test_bad_weights_are_named(loss, weights, message):
     with pytest.raises(ValueError, match=message):
         loss(Z[:, :4], TARGETS, weights)

@@ -105,7 +105,7 @@ def test_base_temperature_multiplies():
 
 @settings(max_examples=200, deadline=None)
 @given(rows=st.integers(2, 12), classes=st.integers(1, 6), dim=st.integers(1, 5), seed=st.integers(0, 1000),
-       sharpness=st.floats(0, 30), temperature=st.floats(0.05, 2))  # fmt: skip
+       sharpness=st.floats(0, 30), temperature=st.floats(0.05, 2))
 def test_invariants(rows, classes, dim, seed, sharpness, temperature):
     z, y, *_ = sample(rows, 2, dim, classes, seed, sharpness)
     g = torch.Generator().manual_seed(seed)

@@ -101,7 +101,7 @@ def test_the_generator_decides_and_inputs_stay():
     (dict(labels=torch.eye(3)), "labels: "),
     (dict(alpha=0), "alpha: "),
     (dict(mixing="cut-mix"), "mixing: .*did you mean 'cutmix'"),
-])  # fmt: skip
+])
 def test_bad_input_is_named(change, message):
     with pytest.raises(ValueError, match=message):
         mix(**({"images": torch.zeros(2, 1, 4, 4), "labels": torch.eye(2)} | change))
