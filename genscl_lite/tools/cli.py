@@ -7,7 +7,7 @@ from genscl_lite._checks import nearest
 
 COMMANDS = {
     "reproduce": ("rebuild a table: all rows of a preset, through the notebooks", "genscl_lite.runs.launch:command"),
-    "train": ("train rows of a preset without notebooks; what torchrun starts", "genscl_lite.runs.rows:main"),
+    "train": ("train rows of a preset without notebooks; what torchrun starts", "genscl_lite.runs.seeds:main"),
     "data": ("download a data set", "genscl_lite.datasets.builtin:main"),
     "check": ("say whether this machine is ready: versions, GPU, data", "genscl_lite.tools.doctor:main"),
     "benchmark": ("measure time and memory against peers: loss, step", "genscl_lite.tools.benchmark.timing:main"),
