@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.transforms import v2
 
-from genscl_lite.datasets import few_labels
-from genscl_lite.datasets import load_data
+from genscl_lite.datasets import few_labels, load_data
 from genscl_lite.datasets.folder import scan_folder
 from genscl_lite.train import loop, teachers
 from genscl_lite.train.config import TrainConfig

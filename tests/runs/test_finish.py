@@ -2,14 +2,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-import torch
 from torch import nn
 
 from genscl_lite.datasets import files
 from genscl_lite.datasets.files import RunFolderError
 from genscl_lite.runs import finish
 from genscl_lite.runs.finish import finish_run, probe_run, summarize
-from genscl_lite.runs.tables import keep_results
 from genscl_lite.train.evaluate import Probe
 from genscl_lite.train.loop import pretrain
 
@@ -60,15 +58,3 @@ def test_nobody_else_works_in_the_folder_while_it_is_tested(quick, digits, tmp_p
 
     monkeypatch.setattr(finish, "probe_run", look)
     finish_run(pretrain(quick("ce"), digits, tmp_path), digits, tmp_path)
-
-
-def test_small_files_are_kept(quick, digits, tmp_path):
-    for seed in range(2):
-        folder = tmp_path / "runs" / "ce" / f"seed{seed}"
-        finish_run(pretrain(quick("ce", seed=seed), digits, folder), digits, folder)
-    (tmp_path / "runs" / "table.csv").write_text("method\nce\n")
-    keep_results(tmp_path / "runs", tmp_path / "kept")
-    kept = sorted(str(path.relative_to(tmp_path / "kept")) for path in (tmp_path / "kept").rglob("*.*"))
-    assert kept == ["ce/seed0/config.json", "ce/seed0/embeddings.npz", "ce/seed0/log.csv", "ce/seed0/summary.json",
-                    "ce/seed1/summary.json", "cost.csv", "table.csv"]  # fmt: skip
-    assert torch.load(folder / "checkpoint.pt", weights_only=True)["progress"]["epoch"] == 3
