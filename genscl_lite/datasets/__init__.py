@@ -4,7 +4,7 @@ of your own."""
 from genscl_lite._checks import require_packages
 
 PACKAGES = ("numpy", "torchvision", "pandas", "sklearn", "filelock", "safetensors", "yaml")
-require_packages(__name__, "train", *PACKAGES)  # said before the imports below fail
+require_packages("train", *PACKAGES)  # said before the imports below fail
 
 from dataclasses import replace
 from pathlib import Path

@@ -209,7 +209,8 @@ def plot_table(runs: pd.DataFrame, table: pd.DataFrame, axis: Axes) -> Axes:
     for y, row in enumerate(table.itertuples()):
         error = _percent_wrong(runs.accuracy_last[runs.method == row.method])
         colour = family_colour(row.method)
-        axis.plot(error, np.full(len(error), y), "o", color=colour, alpha=0.35, markersize=6, markeredgewidth=0)
+        dots = {"alpha": 0.35, "markersize": 6, "markeredgewidth": 0}
+        axis.plot(error, np.full(len(error), y), "o", color=colour, **dots)
         spread = 0 if pd.isna(row.accuracy_sd) else 100 * row.accuracy_sd / row.seeds**0.5
         axis.errorbar(_percent_wrong(row.accuracy_mean), y, xerr=spread, color=colour, **MEAN_STYLE)
         if not pd.isna(row.published):
