@@ -25,7 +25,7 @@ class Run:
     config: TrainConfig
     model: Model
     optimizer: torch.optim.Optimizer
-    generator: Generator  # the run's randomness; on the CPU, so that draws do not depend on the device
+    generator: Generator  # the run's randomness; on the CPU, so that draws are the same on every device
     key_encoder: MomentumEncoder | None = None
     queue: LabelledQueue | None = None
     average: MomentumEncoder | None = None  # over the model's weights, where the configuration asks for one
