@@ -32,7 +32,7 @@ class Run:
     epoch: int = 0  # epochs done
     step: int = 0  # steps done of the next one
     drawn_from: Tensor | None = None  # generator's state before the draws of this epoch; None between epochs
-    # (5,) of this epoch: loss, label entropy, KL; the first step whose loss, and whose labels, were not finite
+    # (5,) of this epoch: loss, label entropy, KL; first step whose loss, and whose labels, were not finite
     sums: Tensor | None = None
     seconds: float = 0.0
     epoch_seconds: float = 0.0
