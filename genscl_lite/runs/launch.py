@@ -60,7 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
             print("\n".join(papermill_commands(request)))
             return 0
         deadline = time.monotonic() + request.max_seconds
-        return reproduce(request.jobs, request.out, options.jobs or default_jobs(), deadline)
+        default = 1 if torch.cuda.is_available() else min(4, os.cpu_count() or 1)
+        return reproduce(request.jobs, request.out, options.jobs or default, deadline)
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -92,10 +93,6 @@ def papermill_commands(request: Request) -> list[str]:
                 words += ["-p", name, str(value)]
             lines.append(f"mkdir -p {shlex.quote(str(folder))} && {shlex.join(words)}")
     return lines
-
-
-def default_jobs() -> int:
-    return 1 if torch.cuda.is_available() else min(4, os.cpu_count() or 1)
 
 
 def execute(notebook: str, output: Path, parameters: dict, **options) -> None:

@@ -93,7 +93,9 @@ def main(arguments: list[str] | None = None) -> int:
         for job in request.jobs:
             _train_row(job, device, deadline)
         if rank() == 0:
-            _print_table(request.out)
+            table, path = make_table(read_summaries(request.out)), request.out / "table.csv"
+            write_table(path, table)
+            print(f"\n{render_table(table)}\n\n{path}", flush=True)
     except OutOfTime as stop:
         _say(f"time is up: {stop}")
     except (ValueError, FileNotFoundError, MemoryError) as error:
@@ -113,12 +115,6 @@ def _train_row(job: Job, device: torch.device, deadline: float) -> None:
                      on_epoch=lambda run: _say(progress_line(run)))
     for _, summary in runs:
         _say(f"{job.method}, seed {summary['seed']}: accuracy {100 * summary['accuracy_last']:.1f} %")
-
-
-def _print_table(out: Path) -> None:
-    table = make_table(read_summaries(out))
-    write_table(out / "table.csv", table)
-    print(f"\n{render_table(table)}\n\n{out / 'table.csv'}", flush=True)
 
 
 def _say(text: str) -> None:

@@ -35,8 +35,6 @@ from genscl_lite.train.state import is_classifier, kept_parts, new_model
 from genscl_lite.train.weights import load_weights, read_about, save_state
 
 Images = Tensor | ImageFiles | Sequence[str | Path | Image.Image]
-MOST_IMAGES, MOST_PIXELS = 1000, 2**22
-"""So much goes through a network at once, where nothing else is said: for example 83 images of 224 x 224."""
 
 
 @dataclass(eq=False)
@@ -191,10 +189,8 @@ def weights_path(path: str | Path) -> Path:
     if (folder / "model.safetensors").is_file():
         return folder / "model.safetensors"
     if (folder / "config.json").exists():
-        raise ValueError(f"path: the run in {folder} is not finished; "
-                         "the command that began it goes on from there")
-    raise ValueError(f"path: {folder} holds no finished run; "
-                     "expected a folder METHOD/seedN with model.safetensors")
+        raise ValueError(f"path: the run in {folder} is not finished; the command that began it goes on")
+    raise ValueError(f"path: {folder} holds no finished run; expected a folder METHOD/seedN of one")
 
 
 def _read_header(path: Path) -> tuple[TrainConfig, dict, Dataset]:
@@ -221,11 +217,9 @@ def _read_header(path: Path) -> tuple[TrainConfig, dict, Dataset]:
 
 
 def in_parts(images: Images, image_shape: tuple[int, int, int], rows: int | None = None) -> Iterator[Tensor]:
-    """Check images and return them in parts, (rows, channels, H, W); the last one may be smaller.
+    """Check images against a model's (channels, H, W) and return them in parts, (rows, channels, H, W).
 
-    Args:
-        images, rows: as in ``Encoder``.
-        image_shape: (channels, H, W) of the model. Files become RGB, or gray for 1 channel.
+    The last part may be smaller. Files become RGB, or gray for 1 channel.
 
     Raises:
         ValueError: there are none, they are of another kind, shape or range, or a file cannot be read.
@@ -236,9 +230,14 @@ def in_parts(images: Images, image_shape: tuple[int, int, int], rows: int | None
     Traceback (most recent call last):
     ValueError: images: expected shape (N, 1, 8, 8), got (5, 3, 8, 8)
     """
-    if rows is None:
-        rows = min(MOST_IMAGES, max(1, MOST_PIXELS // (image_shape[1] * image_shape[2])))
+    if rows is None:  # 83 images of 224 x 224
+        rows = min(1000, max(1, 2**22 // (image_shape[1] * image_shape[2])))
     require_whole("rows", rows)
+    if not isinstance(images, Tensor | ImageFiles | list | tuple):
+        raise ValueError("images: expected a tensor, ImageFiles, or a list of paths or PIL images, "
+                         f"got {type(images).__name__}")
+    if not len(images):
+        raise ValueError("images: expected at least one, got none")
     if isinstance(images, Tensor | ImageFiles):
         _check_pixels(images, image_shape)
         return iter(images.split(rows))
@@ -251,8 +250,6 @@ def _check_pixels(images: Tensor | ImageFiles, image_shape: tuple[int, int, int]
     if tuple(images.shape[1:]) != tuple(image_shape):
         expected = ", ".join(map(str, image_shape))
         raise ValueError(f"images: expected shape (N, {expected}), got {tuple(images.shape)}")
-    if not len(images):
-        raise ValueError("images: expected at least one, got none")
     if images.dtype == torch.uint8:
         return
     if not images.is_floating_point():
@@ -263,11 +260,6 @@ def _check_pixels(images: Tensor | ImageFiles, image_shape: tuple[int, int, int]
 
 
 def _check_list(images: Sequence, image_shape: tuple[int, int, int]) -> None:
-    if not isinstance(images, list | tuple):
-        raise ValueError("images: expected a tensor, ImageFiles, or a list of paths or PIL images, "
-                         f"got {type(images).__name__}")
-    if not images:
-        raise ValueError("images: expected at least one, got none")
     for place, image in enumerate(images):
         if not isinstance(image, str | Path | Image.Image):
             raise ValueError("images: expected paths or PIL images in the list, "
@@ -287,16 +279,23 @@ def _read_picture(image: str | Path | Image.Image, image_shape: tuple[int, int, 
 # The command line
 
 
+COMMANDS = {
+    "predict": "Print file, class and probability of each image.",
+    "features": "Write features (N, F) and files (N,).",
+    "export": "Write the encoder alone, and a .json beside it.",
+}
+
+
 def main(command: str, arguments: list[str] | None = None) -> int:
-    """Be ``genscl predict``, ``features`` or ``export``; return 0, or 2 after an error of one line."""
-    parser = argparse.ArgumentParser(prog=f"genscl {command}", description="Use a finished run.")
+    """Be one of ``COMMANDS``; return 0, or 2 after an error of one line."""
+    parser = argparse.ArgumentParser(prog=f"genscl {command}", description=COMMANDS[command])
     parser.add_argument("run", help="folder of the run (METHOD/seedN), or its model.safetensors")
     if command == "export":
-        parser.add_argument("out", type=Path, metavar="OUT.safetensors", help="for the encoder alone")
+        parser.add_argument("out", type=Path, metavar="OUT.safetensors")
     else:
         parser.add_argument("files", nargs="+", metavar="FILE", help="image")
     if command == "features":
-        parser.add_argument("--out", required=True, type=Path, help=".npz, for features and files")
+        parser.add_argument("--out", required=True, type=Path, help="file .npz")
     options = parser.parse_args(arguments)
     try:
         if command == "features" and options.out.suffix != ".npz":
@@ -319,4 +318,4 @@ def main(command: str, arguments: list[str] | None = None) -> int:
     return 0
 
 
-predict, features, export = (partial(main, command) for command in ("predict", "features", "export"))
+predict, features, export = (partial(main, command) for command in COMMANDS)

@@ -1,10 +1,12 @@
 """Presets of short runs, a stand-in for the kernels of notebooks, and CIFAR's files."""
 
 import getpass
+import math
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import papermill
@@ -39,17 +41,27 @@ ONE_AT_A_TIME = threading.Lock()
 
 
 def without_kernel(notebook, output, parameters, **options):
-    """Do what notebooks 07 and 08 do for the runs, as ``papermill.execute_notebook`` does, in this process."""
+    """Train as notebook 07 does, or make the table as 08 does, in this process; called as papermill's own."""
     Path(output).write_text("stand-in")
     if Path(notebook).name == "08_reproduce_table.ipynb":
         write_table(parameters["table"], make_table(read_summaries(parameters["results"])))
         return
     assert Path(notebook).name == "07_train.ipynb"
+    root, seconds = parameters.get("data_root"), parameters.get("max_seconds") or math.inf
     with ONE_AT_A_TIME:
         try:
-            list(run_seeds(make_configs(parameters), parameters["out"], data_root=parameters.get("data_root")))
+            configs, deadline = make_configs(parameters), time.monotonic() + seconds
+            list(run_seeds(configs, parameters["out"], data_root=root, deadline=deadline))
         except OutOfTime as stop:
             raise PapermillExecutionError(0, 0, "", type(stop).__name__, str(stop), []) from None
+
+
+with_kernel = papermill.execute_notebook
+
+
+def only_table_without_kernel(notebook, *words, **options):
+    execute = without_kernel if Path(notebook).name == "08_reproduce_table.ipynb" else with_kernel
+    execute(notebook, *words, **options)
 
 
 @pytest.fixture
@@ -59,7 +71,7 @@ def no_kernels(monkeypatch):
 
 @pytest.fixture(scope="session")
 def cifar10_root():
-    """The folder of CIFAR-10's files: $GENSCL_DATA, data, or unpacked from ../shared/data and kept for the next time."""
+    """The folder of CIFAR-10's files: $GENSCL_DATA, data, or unpacked from ../shared/data and kept."""
     try:
         return builtin.check_cifar("cifar10").parent
     except FileNotFoundError as missing:

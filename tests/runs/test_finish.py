@@ -14,8 +14,14 @@ from genscl_lite.train.loop import pretrain
 
 def test_the_result_is_the_last_epoch_and_not_the_best(quick, digits):
     run = pretrain(quick(), digits)
-    summary = summarize(run, Probe(nn.Linear(1, 1), accuracy_last=0.8, accuracy_best=0.9, calibration_error=0.1), digits)
-    assert (summary["accuracy_last"], summary["accuracy_best"], summary["calibration_error"]) == (0.8, 0.9, 0.1)
+    summary = summarize(
+        run, Probe(nn.Linear(1, 1), accuracy_last=0.8, accuracy_best=0.9, calibration_error=0.1), digits
+    )
+    assert (summary["accuracy_last"], summary["accuracy_best"], summary["calibration_error"]) == (
+        0.8,
+        0.9,
+        0.1,
+    )
     classifier = pretrain(quick("ce"), digits)
     classifier.log[1]["accuracy"] = 0.99
     summary = summarize(classifier, None, digits)
@@ -39,7 +45,9 @@ def test_embeddings_are_of_the_same_images_and_mixtures_for_all_methods(quick, d
     for name in ("labels", "mixed_labels"):
         assert np.array_equal(stored[0][name], stored[1][name])
     assert stored[0]["latents"].shape == (797, 16) and stored[1]["latents"].shape == (797, 10)
-    assert stored[0]["mixed_latents"].shape == (256, 16) and np.allclose(stored[0]["mixed_labels"].sum(1), 1, atol=1e-6)
+    assert stored[0]["mixed_latents"].shape == (256, 16) and np.allclose(
+        stored[0]["mixed_labels"].sum(1), 1, atol=1e-6
+    )
 
 
 def test_a_finished_run_is_read_not_tested_again(quick, digits, tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ from genscl_lite.runs.tables import TABLE_COLUMNS
 from genscl_lite.train import run_folder
 from genscl_lite.train.methods import METHODS
 from tests.conftest import QUICK
-from tests.runs.conftest import without_kernel, write_preset
+from tests.runs.conftest import only_table_without_kernel, without_kernel, write_preset
 
 # Kernels: what their notebooks do, and how a kernel that ends badly is met
 
@@ -55,17 +55,36 @@ def test_rows_and_their_table(reproduction):
     assert "| GenSCL + KD | 3 | 2 |" in printed and "genscl_kd: seed 1, epoch 3/3: loss" in printed
     table = pd.read_csv(out / "table.csv")
     assert tuple(table.columns) == TABLE_COLUMNS
-    assert list(table.method) == ["ce_mix", "genscl_kd"] and (table.seeds == 2).all()  # the teacher came along
+    assert (
+        list(table.method) == ["ce_mix", "genscl_kd"] and (table.seeds == 2).all()
+    )  # the teacher came along
     assert (out / "08_reproduce_table.ipynb").exists()
     for method in table.method:
         assert (out / method / "train.ipynb").exists() and not (out / method / "failed.ipynb").exists()
         for seed in range(2):
-            names = {"config.json", "log.csv", "summary.json", "checkpoint.pt", "embeddings.npz", "model.safetensors"}
+            names = {
+                "config.json",
+                "log.csv",
+                "summary.json",
+                "checkpoint.pt",
+                "embeddings.npz",
+                "model.safetensors",
+            }
             assert names <= {path.name for path in (out / method / f"seed{seed}").iterdir()}
     summary = json.loads((out / "genscl_kd" / "seed1" / "summary.json").read_text())
     assert summary["method"] == "genscl_kd" and summary["seed"] == 1 and 0 < summary["accuracy_last"] < 1
-    assert {"dataset", "arch", "epochs", "accuracy_best", "knn_accuracy", "seconds", "images_per_second", "device",
-            "versions", "git_commit"} <= summary.keys()
+    assert {
+        "dataset",
+        "arch",
+        "epochs",
+        "accuracy_best",
+        "knn_accuracy",
+        "seconds",
+        "images_per_second",
+        "device",
+        "versions",
+        "git_commit",
+    } <= summary.keys()
 
 
 def test_exercises_that_wait_are_not_shown(reproduction, capsys):
@@ -84,7 +103,9 @@ def test_finished_runs_are_skipped_and_the_others_go_on(reproduced, capsys):
     assert "1 of 2 methods finished" in capsys.readouterr().out
     again = {path: path.stat().st_mtime_ns for path in out.glob("*/seed*/summary.json")}
     assert len(again) == 4
-    assert [path for path in trained if trained[path] != again[path]] == [out / "genscl_kd" / "seed1" / "summary.json"]
+    assert [path for path in trained if trained[path] != again[path]] == [
+        out / "genscl_kd" / "seed1" / "summary.json"
+    ]
 
     table = (out / "table.csv").stat().st_mtime_ns
     assert main(words) == 0
@@ -111,34 +132,49 @@ def test_a_failing_run_is_reported_and_kept(preset, tmp_path, capsys):
 
 def test_an_accuracy_below_the_floor_fails_each_time(preset, monkeypatch, capsys):
     """First the notebook's own assertion, then, when the run is finished, the command itself."""
-    with_kernel = papermill.execute_notebook
-
-    def fast_table(notebook, *words, **options):
-        execute = with_kernel if Path(notebook).name == "07_train.ipynb" else without_kernel
-        execute(notebook, *words, **options)
-
-    monkeypatch.setattr(papermill, "execute_notebook", fast_table)
+    monkeypatch.setattr(papermill, "execute_notebook", only_table_without_kernel)
     for message in ("error: ce: AssertionError: mean accuracy 0.", "error: ce: mean accuracy 0."):
         assert main([preset, "--only", "ce", "-p", "min_accuracy=0.99"]) == 1
         printed = capsys.readouterr()
         assert message in printed.err and "| CE | 3 | 2 |" in printed.out
 
 
-def test_a_time_budget_cuts_the_work_into_pieces(preset, tmp_path, capsys):
+def test_a_time_budget_cuts_the_work_into_pieces(preset, tmp_path, monkeypatch, capsys):
     """Little time: the teacher is saved in its middle, and what learns from it is not begun."""
     words = [preset, "--only", "genscl_kd", "-p", "epochs=100000", "-p", "eval_every=100000", "--seeds", "1"]
     assert main([*words, "--jobs", "2", "--max-seconds", "3"]) == 0
     printed = capsys.readouterr()
-    assert re.search(r"ce_mix paused \(saved \d+ of 100000 epochs( and \d steps)?; the same command goes", printed.out)
+    assert re.search(
+        r"ce_mix paused \(saved \d+ of 100000 epochs( and \d steps)?; the same command goes", printed.out
+    )
     assert "genscl_kd paused (its teacher is)" in printed.out and not printed.err
     assert "time is up: ce_mix, genscl_kd to go on with; the same command continues" in printed.out
     out = tmp_path / "runs" / "quick" / "ce_mix"
-    assert not (out / "train.ipynb").exists() and not list(out.glob("*.tmp*")) and not (out / "failed.ipynb").exists()
-    assert (out / "seed0" / "checkpoint.pt").exists()
+    assert (
+        not (out / "train.ipynb").exists()
+        and not list(out.glob("*.tmp*"))
+        and not (out / "failed.ipynb").exists()
+    )
+    begun = run_folder.read_checkpoint(out / "seed0" / "checkpoint.pt")["progress"]["epoch"]
+    monkeypatch.setattr(papermill, "execute_notebook", without_kernel)
+    assert main([*words, "--jobs", "2", "--max-seconds", "3"]) == 0
+    assert "ce_mix paused (saved " in capsys.readouterr().out
+    assert run_folder.read_checkpoint(out / "seed0" / "checkpoint.pt")["progress"]["epoch"] > begun
 
 
 def start(preset, *words, **options):
-    command = [sys.executable, "-m", "genscl_lite", "reproduce", preset, "--only", "supcon", "--seeds", "1", *words]
+    command = [
+        sys.executable,
+        "-m",
+        "genscl_lite",
+        "reproduce",
+        preset,
+        "--only",
+        "supcon",
+        "--seeds",
+        "1",
+        *words,
+    ]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, **options)
 
 
@@ -194,7 +230,9 @@ def test_a_dry_run_prints_commands_that_do_the_same(preset, tmp_path, monkeypatc
         without_kernel(input_path, output_path, parameters)
 
     monkeypatch.setattr(papermill.cli, "execute_notebook", read_notebook)
-    result = CliRunner().invoke(papermill.cli.papermill, shlex.split(papermill_line)[1:], catch_exceptions=False)
+    result = CliRunner().invoke(
+        papermill.cli.papermill, shlex.split(papermill_line)[1:], catch_exceptions=False
+    )
     assert result.exit_code == 0 and executed[0].is_file()
     config = json.loads((tmp_path / "runs/quick/supcon/seed1/config.json").read_text())
     assert config["learning_rate"] == 0.3 and config["epochs"] == QUICK["epochs"]
@@ -215,24 +253,35 @@ def test_a_shorter_length_is_a_second_file(capsys):
     assert [Path(name).is_file() for name in named] == [True, True]
 
 
-@pytest.mark.parametrize("words, message", [
-    (["digit"], "error: preset: 'digit' is unknown (did you mean 'digits'?)"),
-    (["missing.yaml"], "error: preset: 'missing.yaml' is unknown"),
-    (["digits", "--only", "gensclmix"], "error: only: 'gensclmix' is unknown (did you mean 'genscl_mix'?)"),
-    (["digits", "-p", "epoch=3"], "error: epoch: unknown parameter (did you mean 'epochs'?)"),
-    (["digits", "-p", "method=supcon"], "error: parameter: method is chosen by --only"),
-    (["digits", "-p", "epochs=["], "error: parameter: 'epochs=[' is not YAML"),
-    (["digits", "-p", "epochs"], "error: parameter: expected NAME=VALUE, got 'epochs'"),
-    (["digits", "-p", "learning_rate=1e-3"], "error: learning_rate: expected float, got '1e-3' (YAML reads 1e-3 as text"),
-    (["digits", "--seeds", "0"], "error: seeds: expected at least 1, got 0"),
-    (["digits", "--jobs", "0"], "error: jobs: expected at least 1, got 0"),
-    (["digits", "--max-seconds", "0"], "error: max-seconds: expected a number above 0, got 0.0"),
-    (["digits", "--length", "quik"], "error: length: 'quik' is unknown (did you mean 'quick'?)"),
-    (["digits", "-p", "labels_per_class=1000"], "error: labels_per_class: expected 1 to"),
-    (["digits", "-p", "queue_size=10"], "error: queue_size: expected at least the 50 keys of a batch"),
-    (["cifar10_resnet18", "-p", "data_root=nowhere"],
-     "error: cifar10: nowhere/cifar-10-batches-py/data_batch_1 is missing"),
-])
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["digit"], "error: preset: 'digit' is unknown (did you mean 'digits'?)"),
+        (["missing.yaml"], "error: preset: 'missing.yaml' is unknown"),
+        (
+            ["digits", "--only", "gensclmix"],
+            "error: only: 'gensclmix' is unknown (did you mean 'genscl_mix'?)",
+        ),
+        (["digits", "-p", "epoch=3"], "error: epoch: unknown parameter (did you mean 'epochs'?)"),
+        (["digits", "-p", "method=supcon"], "error: parameter: method is chosen by --only"),
+        (["digits", "-p", "epochs=["], "error: parameter: 'epochs=[' is not YAML"),
+        (["digits", "-p", "epochs"], "error: parameter: expected NAME=VALUE, got 'epochs'"),
+        (
+            ["digits", "-p", "learning_rate=1e-3"],
+            "error: learning_rate: expected float, got '1e-3' (YAML reads 1e-3 as text",
+        ),
+        (["digits", "--seeds", "0"], "error: seeds: expected at least 1, got 0"),
+        (["digits", "--jobs", "0"], "error: jobs: expected at least 1, got 0"),
+        (["digits", "--max-seconds", "0"], "error: max-seconds: expected a number above 0, got 0.0"),
+        (["digits", "--length", "quik"], "error: length: 'quik' is unknown (did you mean 'quick'?)"),
+        (["digits", "-p", "labels_per_class=1000"], "error: labels_per_class: expected 1 to"),
+        (["digits", "-p", "queue_size=10"], "error: queue_size: expected at least the 50 keys of a batch"),
+        (
+            ["cifar10_resnet18", "-p", "data_root=nowhere"],
+            "error: cifar10: nowhere/cifar-10-batches-py/data_batch_1 is missing",
+        ),
+    ],
+)
 def test_wrong_requests_end_before_any_work(words, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(words) == 2
@@ -246,7 +295,9 @@ def test_without_the_notebooks_it_says_what_to_do(words, preset, tmp_path, monke
     monkeypatch.setattr(launch, "NOTEBOOKS", tmp_path / "site-packages" / "notebooks")
     assert main([preset, *words]) == 2
     printed = capsys.readouterr()
-    assert printed.err.startswith(f"error: notebooks: {launch.NOTEBOOKS} is not there; `genscl reproduce` executes")
+    assert printed.err.startswith(
+        f"error: notebooks: {launch.NOTEBOOKS} is not there; `genscl reproduce` executes"
+    )
     assert "pip install -e .); `genscl train PRESET` needs none" in printed.err
     assert printed.err.count("\n") == 1 and not printed.out and not (tmp_path / "runs").exists()
 

@@ -29,15 +29,23 @@ def test_a_given_teacher_needs_no_row(tmp_path):
 
 
 def test_quick_is_the_same_recipe_in_fewer_epochs():
-    paper, quick = (make_configs(read_presets(preset_files("cifar10_resnet18", length)))[0]
-                    for length in ("paper", "quick"))
+    paper, quick = (
+        make_configs(read_presets(preset_files("cifar10_resnet18", length)))[0]
+        for length in ("paper", "quick")
+    )
     assert paper.epochs == 500 and quick.epochs == 50
     assert {name for name in vars(paper) if getattr(paper, name) != getattr(quick, name)} == {
-        "epochs", "warmup_epochs", "probe_epochs", "eval_every"}
+        "epochs",
+        "warmup_epochs",
+        "probe_epochs",
+        "eval_every",
+    }
 
 
 def test_the_same_folder_in_other_words_is_the_same(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    jobs = [plan({}, relative(out), ["genscl_kd"])[-1]
-            for out in (Path("runs/a"), tmp_path / "runs" / "a", Path("./runs/a"))]
+    jobs = [
+        plan({}, relative(out), ["genscl_kd"])[-1]
+        for out in (Path("runs/a"), tmp_path / "runs" / "a", Path("./runs/a"))
+    ]
     assert len({job.parameters["teacher"] for job in jobs}) == 1

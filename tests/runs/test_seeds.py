@@ -25,8 +25,10 @@ def test_each_seed_is_trained_on_its_own_labels_and_tested(configs, tmp_path):
         assert summary == run_folder.read_json(folder / "summary.json")
         images = seeds.load_data(run.config)
         alone = pretrain(run.config, images)
-        assert all(torch.equal(ours, theirs) for ours, theirs in zip(run.model.parameters(), alone.model.parameters(),
-                                                                     strict=True))
+        assert all(
+            torch.equal(ours, theirs)
+            for ours, theirs in zip(run.model.parameters(), alone.model.parameters(), strict=True)
+        )
         tested = finish_run(alone, images, tmp_path / "alone" / folder.name)
         assert tested["accuracy_last"] == summary["accuracy_last"]
 
@@ -39,7 +41,9 @@ def test_finished_seeds_are_read_and_yielded_too(configs, tmp_path, monkeypatch)
     assert not epochs and [summary for _, summary in again] == [summary for _, summary in first]
     for (run, _), (before, _) in zip(again, first, strict=True):
         assert run.log == before.log and run.epoch == 3
-        assert all(torch.equal(*pair) for pair in zip(run.model.parameters(), before.model.parameters(), strict=True))
+        assert all(
+            torch.equal(*pair) for pair in zip(run.model.parameters(), before.model.parameters(), strict=True)
+        )
 
 
 def test_out_of_time_all_is_saved_and_the_same_call_goes_on(configs, tmp_path):
@@ -52,7 +56,9 @@ def test_out_of_time_all_is_saved_and_the_same_call_goes_on(configs, tmp_path):
 def test_out_of_time_between_training_and_test(configs, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(seeds, "pretrain", lambda *words, deadline, **options: pretrain(*words, **options))
-        with pytest.raises(OutOfTime, match="trained, but not tested yet; the same command goes on from there"):
+        with pytest.raises(
+            OutOfTime, match="trained, but not tested yet; the same command goes on from there"
+        ):
             list(run_seeds(configs, tmp_path, deadline=time.monotonic()))
     trained = run_folder.read_checkpoint(tmp_path / "seed0" / "checkpoint.pt")
     assert trained["progress"]["epoch"] == 3 and not (tmp_path / "seed0" / "summary.json").exists()

@@ -23,7 +23,12 @@ def summaries(**columns):
 
 
 def test_a_table_averages_over_seeds_and_joins_what_is_published():
-    runs = summaries(method=["ce", "supcon", "supcon"], seed=[0, 0, 1], accuracy_last=[0.9, 0.95, 0.97], seconds=[3.0, 4.0, 6.0])
+    runs = summaries(
+        method=["ce", "supcon", "supcon"],
+        seed=[0, 0, 1],
+        accuracy_last=[0.9, 0.95, 0.97],
+        seconds=[3.0, 4.0, 6.0],
+    )
     table = make_table(runs).set_index("method")
     assert table.accuracy_mean["supcon"] == 0.96 and abs(table.accuracy_sd["supcon"] - 0.0141) < 1e-9
     assert pd.isna(table.accuracy_sd["ce"]) and table.seconds["supcon"] == 5.0
@@ -32,9 +37,15 @@ def test_a_table_averages_over_seeds_and_joins_what_is_published():
 
 
 def test_costs_are_means_over_seeds_and_the_most_memory():
-    runs = summaries(method=["teacher", "supcon", "supcon"], seed=[0, 0, 1], seconds=[60.0, 100.0, 140.0], device="GPU",
-                     probe_seconds=[0.0, 20.0, 40.0], images_per_second=[900.0, 500.0, 700.0],
-                     peak_memory_bytes=[None, 2 * 2**30, 3 * 2**30])  # fmt: skip
+    runs = summaries(
+        method=["teacher", "supcon", "supcon"],
+        seed=[0, 0, 1],
+        seconds=[60.0, 100.0, 140.0],
+        device="GPU",
+        probe_seconds=[0.0, 20.0, 40.0],
+        images_per_second=[900.0, 500.0, 700.0],
+        peak_memory_bytes=[None, 2 * 2**30, 3 * 2**30],
+    )
     table = make_cost_table(runs)
     assert tuple(table.columns) == COST_COLUMNS
     lines = render_cost_table(table).splitlines()
@@ -55,10 +66,13 @@ def test_no_runs_are_said(tmp_path):
 
 
 def test_the_committed_digits_results_show_the_papers_ordering():
-    """Mean above mean by more than the standard error, over SupCon and over plain CE; and the table is that of the runs."""
+    """Means above SupCon's and plain CE's by more than the standard error; the table is that of the runs."""
     runs = read_summaries(RESULTS / "digits")
     table = make_table(runs).set_index("method")
-    assert list(table.index) == [method for method in METHODS if method != "teacher"] and (table.seeds >= 3).all()
+    assert (
+        list(table.index) == [method for method in METHODS if method != "teacher"]
+        and (table.seeds >= 3).all()
+    )
     error = table.accuracy_sd / table.seeds**0.5
     for method in ("genscl_mix", "genscl_mix_kd"):
         for baseline in ("supcon", "ce"):
@@ -75,15 +89,24 @@ def test_small_files_are_kept(quick, digits, tmp_path):
     (tmp_path / "runs" / "table.csv").write_text("method\nce\n")
     keep_results(tmp_path / "runs", tmp_path / "kept")
     kept = sorted(str(path.relative_to(tmp_path / "kept")) for path in (tmp_path / "kept").rglob("*.*"))
-    assert kept == ["ce/seed0/config.json", "ce/seed0/embeddings.npz", "ce/seed0/log.csv", "ce/seed0/summary.json",
-                    "ce/seed1/summary.json", "cost.csv", "table.csv"]  # fmt: skip
+    assert kept == [
+        "ce/seed0/config.json",
+        "ce/seed0/embeddings.npz",
+        "ce/seed0/log.csv",
+        "ce/seed0/summary.json",
+        "ce/seed1/summary.json",
+        "cost.csv",
+        "table.csv",
+    ]
     assert torch.load(folder / "checkpoint.pt", weights_only=True)["progress"]["epoch"] == 3
 
 
 def test_the_command_keeps_them_too(tmp_path, capsys):
     assert main([str(RESULTS / "digits"), str(tmp_path / "kept")]) == 0
-    committed, kept = ({path.relative_to(folder) for path in folder.rglob("*.*") if path.suffix != ".png"}
-                       for folder in (RESULTS / "digits", tmp_path / "kept"))
+    committed, kept = (
+        {path.relative_to(folder) for path in folder.rglob("*.*") if path.suffix != ".png"}
+        for folder in (RESULTS / "digits", tmp_path / "kept")
+    )
     assert kept == committed
     assert main([str(tmp_path / "nowhere"), str(tmp_path / "other")]) == 2
     error = capsys.readouterr().err
