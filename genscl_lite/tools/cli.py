@@ -50,6 +50,5 @@ def main(arguments: list[str] | None = None) -> int:
 def contents() -> str:
     """Return the table of contents that ``genscl --help`` prints."""
     lines = [f"  {command:<10} {what}" for command, (what, _) in COMMANDS.items()]
-    return "\n".join(
-        ["usage: genscl COMMAND ...", "", *lines, "", "`genscl COMMAND --help` says more about each."]
-    )
+    more = "`genscl COMMAND --help` says more about each."
+    return "\n".join(["usage: genscl COMMAND ...", "", *lines, "", more])

@@ -1,8 +1,6 @@
-"""Is this machine ready? ``genscl check`` reports packages, GPU and data, with the command that mends each
-problem.
+"""Is this machine ready? ``genscl check`` reports packages, GPU and data, and what mends each problem.
 
-Nothing beyond Python's own library is imported before it is looked at, so that a broken torch is a line of
-the report.
+Only Python's own library is imported before it is looked at: a broken torch is a line of the report.
 """
 
 import argparse
@@ -11,15 +9,13 @@ import importlib.metadata
 import os
 import re
 import sys
-from dataclasses import dataclass
+from typing import NamedTuple
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 BOTH_TORCHES = "pip install --upgrade torch torchvision"
-PACKAGE = "genscl-lite"
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """A line of the report. A ``PROBLEM`` must be mended by ``fix``; a ``NOTE`` may be."""
 
     name: str
@@ -32,12 +28,7 @@ class Finding:
 
 
 def check_python(version: tuple = tuple(sys.version_info)) -> Finding:
-    """Look at the version of Python.
-
-    >>> print(check_python((3, 9, 1)))
-    problem  Python: 3.9.1, and 3.11 or newer is needed; fix: make an environment with it: conda env create -f
-    environment.yml
-    """
+    """Look at the version of Python."""
     number = ".".join(str(part) for part in version[:3])
     if version >= (3, 11):
         return Finding("Python", OK, number)
@@ -45,42 +36,39 @@ def check_python(version: tuple = tuple(sys.version_info)) -> Finding:
     return Finding("Python", PROBLEM, f"{number}, and 3.11 or newer is needed", fix)
 
 
-def required() -> list[tuple[str, str]]:
-    """Return (requirement, extra) of each package that this one asks for; the extra is "" for what the loss
-    needs."""
-    found = []
-    for text in importlib.metadata.requires(PACKAGE) or []:
-        wanted, _, marker = text.partition(";")
-        extra = re.search(r"extra == ['\"](\w+)['\"]", marker)
-        if not wanted.startswith(PACKAGE):
-            found.append((wanted.strip(), extra.group(1) if extra else ""))
-    return found
+def check_packages() -> list[Finding]:
+    """Look at each package that this one requires, by its own metadata, whatever extra it belongs to."""
+    try:
+        requirements = importlib.metadata.requires("genscl-lite") or []
+    except importlib.metadata.PackageNotFoundError:
+        return [Finding("genscl-lite", PROBLEM, "not installed", "pip install -r requirements.txt")]
+    parts = [text.partition(";") for text in requirements if not text.startswith("genscl-lite[")]
+    return [check_package(wanted.strip(), for_tests="test" in marker) for wanted, _, marker in parts]
 
 
-def check_package(wanted: str, extra: str = "") -> Finding:
-    """Look whether a package is installed, in a version that ``wanted`` ("torch>=2.11") allows; it is not
-    imported."""
+def check_package(wanted: str, for_tests: bool = False) -> Finding:
+    """Look whether ``wanted``, as "torch>=2.11", is installed; it is not imported."""
     name = re.match(r"[\w.-]+", wanted).group()
-    fix = BOTH_TORCHES if name in ("torch", "torchvision") else f"pip install --upgrade {name}"
+    fix = BOTH_TORCHES if name in ("torch", "torchvision") else f'pip install "{wanted}"'
     version = installed(name)
-    if version is None and extra == "test":
-        return Finding(name, NOTE, "not installed; only the tests need it", fix)
-    if version is None:
-        return Finding(name, PROBLEM, "not installed", fix)
-    if not allows(wanted, version):
+    if version and allows(wanted, version):
+        return Finding(name, OK, version)
+    if version:
         return Finding(name, PROBLEM, f"{version}, and {wanted} is needed", fix)
-    return Finding(name, OK, version)
+    if for_tests:
+        return Finding(name, NOTE, "not installed; only the tests need it", fix)
+    return Finding(name, PROBLEM, "not installed", fix)
 
 
 def check_torch_pair() -> Finding:
     """Look whether torchvision was made for the torch that is installed, and whether both can be imported."""
     name = "torch with torchvision"
     torch, torchvision = installed("torch"), installed("torchvision")
-    if torch is None or torchvision is None:
+    if not torch or not torchvision:
         return Finding(name, PROBLEM, "not both installed", BOTH_TORCHES)
-    for text in importlib.metadata.requires("torchvision") or []:
-        if re.match(r"torch(?![\w.-])", text) and not allows(text, torch):
-            text = f"torchvision {torchvision} is made for {text}, and torch is {torch}"
+    for wanted in importlib.metadata.requires("torchvision") or []:
+        if re.match(r"torch(?![\w.-])", wanted) and not allows(wanted, torch):
+            text = f"torchvision {torchvision} is made for {wanted}, and torch is {torch}"
             return Finding(name, PROBLEM, text, BOTH_TORCHES)
     for module in ("torch", "torchvision"):
         if error := import_error(module):
@@ -100,10 +88,10 @@ def check_device() -> Finding:
         torch.cuda.init()
         gpu = torch.cuda.get_device_properties(0)
     except Exception as error:  # no driver, an old one, no GPU: torch has several kinds of errors for them
+        built = f"none, though this torch is built for CUDA {torch.version.cuda}"
         why = first_line(error).partition(". ")[0]
-        built = f"none, though this torch is built for CUDA {torch.version.cuda} ({why})"
         fix = "if there is a GPU, install or update NVIDIA's driver until nvidia-smi shows it"
-        return Finding("GPU", NOTE, f"{built}: CPU, fine for the notebooks", fix)
+        return Finding("GPU", NOTE, f"{built} ({why}): CPU, fine for the notebooks", fix)
     half = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no bfloat16"
     more = f", the first of {torch.cuda.device_count()}" if torch.cuda.device_count() > 1 else ""
     return Finding("GPU", OK, f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, {half}{more}")
@@ -116,14 +104,9 @@ def check_cores() -> Finding:
 
 
 def check_data() -> list[Finding]:
-    """Look for the data sets: digits come with scikit-learn, CIFAR is downloaded; the md5 of its files is
-    checked."""
+    """Look for digits, which come with scikit-learn, and CIFAR, whose files are compared with their md5."""
     if error := import_error("genscl_lite.datasets"):
-        return [
-            Finding(
-                "data", PROBLEM, f"import genscl_lite.datasets fails ({error})", "mend the problems above"
-            )
-        ]
+        return [Finding("data", PROBLEM, f"cannot be looked at ({error})", "mend the problems above")]
     from genscl_lite.datasets import load_dataset
     from genscl_lite.datasets.builtin import ARCHIVES, check_cifar
 
@@ -139,28 +122,15 @@ def check_data() -> list[Finding]:
     return findings
 
 
-def check_all() -> list[Finding]:
-    """Make all findings, in the order of the report."""
-    try:
-        packages = [check_package(wanted, extra) for wanted, extra in required()]
-    except importlib.metadata.PackageNotFoundError:
-        packages = [Finding(PACKAGE, PROBLEM, "not installed", "pip install -r requirements.txt")]
-    return [check_python(), *packages, check_torch_pair(), check_device(), check_cores(), *check_data()]
-
-
-def installed(package: str) -> str | None:
-    """Return the version of an installed package, or None.
-
-    >>> installed("no-such-package") is None
-    True
-    """
+def installed(package: str) -> str:
+    """Return the version of a package, or "" where it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return None
+        return ""
 
 
-def allows(text: str, version: str) -> bool:
+def allows(wanted: str, version: str) -> bool:
     """Return whether a requirement allows a version, previews of it too.
 
     >>> allows("torch==2.11.0", "2.11.0+cpu"), allows("torch>=2.11", "2.10.1")
@@ -170,7 +140,7 @@ def allows(text: str, version: str) -> bool:
         from packaging.requirements import Requirement
     except ImportError:  # its absence is a line of its own
         return True
-    return Requirement(text).specifier.contains(version, prereleases=True)
+    return Requirement(wanted).specifier.contains(version, prereleases=True)
 
 
 def import_error(module: str) -> str:
@@ -181,9 +151,7 @@ def import_error(module: str) -> str:
     """
     try:
         importlib.import_module(module)
-    except (
-        Exception
-    ) as error:  # a wrong pair of torch and torchvision raises RuntimeError, a broken library OSError
+    except Exception as error:  # a wrong torchvision raises RuntimeError, a broken library OSError
         return first_line(error)
     return ""
 
@@ -194,12 +162,11 @@ def first_line(error: Exception) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Be ``genscl check``: print the report; return 0 if nothing that is required is missing, else 1."""
-    argparse.ArgumentParser(prog="genscl check", description="Say whether this machine is ready.").parse_args(
-        arguments
-    )
-    findings = check_all()
-    for finding in findings:
-        print(finding)
+    description = "Say whether this machine is ready: packages, GPU, data."
+    argparse.ArgumentParser(prog="genscl check", description=description).parse_args(arguments)
+    findings = [check_python(), *check_packages(), check_torch_pair(), check_device(), check_cores()]
+    findings += check_data()
+    print(*findings, sep="\n")
     problems = sum(finding.status == PROBLEM for finding in findings)
     print(f"not ready: {problems} to mend" if problems else "ready")
     return 1 if problems else 0

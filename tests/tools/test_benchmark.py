@@ -12,7 +12,8 @@ CPU = torch.device("cpu")
 def test_the_loss_benchmark_runs_and_leaves_its_files(tmp_path, capsys):
     assert main(["loss", "--device", "cpu", "--rows", "64", "128", "--classes", "3", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    written, records = loss.load(tmp_path)
+    written = files.read_json(tmp_path / "loss.json")
+    records = pd.DataFrame(written["records"])
     assert set(records.contender) == {*loss.contenders(CPU), loss.FLOOR}
     assert (records.seconds > 0).all() and (records.peak_bytes > 0).all() and written["device"]
     assert loss.render(records, 3) in printed and (tmp_path / "loss.png").stat().st_size > 0

@@ -49,32 +49,38 @@ def test_python_has_a_least_version():
 
 @pytest.mark.parametrize("wanted, extra, version, status, text, fix", [
     ("pandas", "train", "3.0", OK, "3.0", ""),
-    ("pandas", "train", None, PROBLEM, "not installed", "pip install --upgrade pandas"),
+    ("pandas", "train", None, PROBLEM, "not installed", 'pip install "pandas"'),
     ("papermill<3,>=2.7", "notebooks", "2.7.0", OK, "2.7.0", ""),
     ("papermill<3,>=2.7", "notebooks", "2.6.1", PROBLEM, "2.6.1, and papermill<3,>=2.7 is needed",
-     "pip install --upgrade papermill"),
+     'pip install "papermill<3,>=2.7"'),
     ("papermill<3,>=2.7", "notebooks", "3.0", PROBLEM, "3.0, and papermill<3,>=2.7 is needed",
-     "pip install --upgrade papermill"),
+     'pip install "papermill<3,>=2.7"'),
     ("torch>=2.11", "", "2.11.0.dev20260101+cu130", PROBLEM, "2.11.0.dev20260101+cu130, and torch>=2.11 is needed",
      "pip install --upgrade torch torchvision"),
     ("torch>=2.11", "", "2.12.0.dev20260101+cu130", OK, "2.12.0.dev20260101+cu130", ""),
     ("torchvision>=0.26", "train", None, PROBLEM, "not installed", "pip install --upgrade torch torchvision"),
-    ("nbval", "test", None, NOTE, "not installed; only the tests need it", "pip install --upgrade nbval"),
+    ("nbval", "test", None, NOTE, "not installed; only the tests need it", 'pip install "nbval"'),
 ])
 def test_packages(machine, wanted, extra, version, status, text, fix):
     name = re.match("[a-z]+", wanted).group()
     machine.versions.pop(name, None)
     if version:
         machine.versions[name] = version
-    assert doctor.check_package(wanted, extra) == Finding(name, status, text, fix)
+    assert doctor.check_package(wanted, for_tests=extra == "test") == Finding(name, status, text, fix)
 
 
 def test_the_packages_are_those_of_the_project():
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    asked = {("", text) for text in project["dependencies"]}
-    asked |= {(extra, text) for extra, texts in project["optional-dependencies"].items() for text in texts}
-    names = {(extra, re.match(r"[\w.-]+", text).group()) for extra, text in asked if not text.startswith("genscl-lite")}
-    assert {(extra, re.match(r"[\w.-]+", text).group()) for text, extra in doctor.required()} == names
+    texts = sum(project["optional-dependencies"].values(), project["dependencies"])
+    names = {re.match(r"[\w.-]+", text).group() for text in texts} - {"genscl-lite"}
+    assert {finding.name for finding in doctor.check_packages()} == names
+
+
+def test_what_only_tests_need_is_a_note(machine):
+    machine.needs = ["torch<3,>=2.11", 'genscl-lite[train]; extra == "test"', 'pandas; extra == "train"', 'nbval; extra == "test"']
+    del machine.versions["pandas"]
+    assert [(finding.name, finding.status) for finding in doctor.check_packages()] == [
+        ("torch", OK), ("pandas", PROBLEM), ("nbval", NOTE)]
 
 
 def test_torch_and_torchvision_that_fit(machine):
@@ -183,16 +189,21 @@ def test_data_that_cannot_be_looked_at(machine):
 
 @pytest.mark.parametrize("status, code", [(OK, 0), (NOTE, 0), (PROBLEM, 1)])
 def test_only_problems_fail(monkeypatch, capsys, status, code):
-    monkeypatch.setattr(doctor, "check_all", lambda: [Finding("a", OK, "1.0"), Finding("b", status, "2.0", "pip install b")])
+    looks = {"check_python": OK, "check_torch_pair": OK, "check_device": OK, "check_cores": status}
+    for name, found in looks.items():
+        monkeypatch.setattr(doctor, name, lambda found=found: Finding("b", found, "2.0", "pip install b"))
+    monkeypatch.setattr(doctor, "check_packages", lambda: [])
+    monkeypatch.setattr(doctor, "check_data", lambda: [])
     assert doctor.main([]) == code
-    first, second, last = capsys.readouterr().out.splitlines()
-    assert second == f"{status:<8} b: 2.0; fix: pip install b"
+    *_, cores, last = capsys.readouterr().out.splitlines()
+    assert cores == f"{status:<8} b: 2.0; fix: pip install b"
     assert last == ("not ready: 1 to mend" if code else "ready")
 
 
-def test_all_is_looked_at_once(monkeypatch, tmp_path):
+def test_all_is_looked_at_once(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("GENSCL_DATA", str(tmp_path))
-    names = [finding.name for finding in doctor.check_all()]
+    doctor.main([])
+    names = re.findall(r"^(?:ok|note|problem) +([\w -]+):", capsys.readouterr().out, re.MULTILINE)
     assert len(names) == len(set(names))
     assert {"Python", "torch", "torchvision", "scikit-learn", "pandas", "papermill", "umap-learn", "nbval", "timm",
             "torch with torchvision", "GPU", "CPU cores", "digits", "cifar10", "cifar100"} <= set(names)  # fmt: skip

@@ -4,7 +4,10 @@
 """
 
 import argparse
+import os
 from pathlib import Path
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # before torch: its profiler, which counts memory, is silent
 
 
 def main(arguments: list[str] | None = None) -> int:

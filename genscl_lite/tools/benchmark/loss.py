@@ -1,5 +1,4 @@
-"""Time and peak memory of the loss, forward and backward, against its peers and against the matrix products
-alone."""
+"""Time and peak memory of the loss, forward and backward, against its peers and its matrix products alone."""
 
 import os
 import statistics
@@ -13,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genscl_lite._checks import require_packages
 from genscl_lite.datasets import files
 from genscl_lite.losses import gen_supcon_loss
 from genscl_lite.runs.machine import machine
@@ -70,8 +70,7 @@ def sample(rows: int, classes: int, device: torch.device) -> tuple[Tensor, Tenso
 
 
 def three_products(z: Tensor, block: int) -> None:
-    """Do what no gradient of the loss can do without, if it uses no symmetry: scores, and their product with
-    both sides."""
+    """Compute scores and their product with both sides: all that a gradient without symmetry must compute."""
     scores, left, right = z.new_empty(min(block, len(z)), len(z)), torch.empty_like(z), torch.zeros_like(z)
     for start in range(0, len(z), block):
         rows = slice(start, start + block)
@@ -89,8 +88,7 @@ def step_of(loss: Callable, latents: Tensor, labels: Tensor) -> Callable[[], Non
 
 
 def check_agreement(losses: dict, device: torch.device, classes: int) -> None:
-    """Raise ValueError unless all of ours give the float64 loss and gradient, and the peer its own on hard
-    labels."""
+    """Raise ValueError unless ours give float64's loss and gradient, and the peer our loss on hard labels."""
     latents, labels = sample(512, classes, device)
     exact = latents.detach().double().requires_grad_()
     expected = gen_supcon_loss(exact, labels.double(), temperature=TEMPERATURE, backend="dense")
@@ -102,9 +100,8 @@ def check_agreement(losses: dict, device: torch.device, classes: int) -> None:
         else:
             value = loss(latents, labels)
             [gradient] = torch.autograd.grad(value, latents)
-            error = max(
-                abs(value / expected - 1).item(), ((gradient - exact.grad).norm() / exact.grad.norm()).item()
-            )
+            error = abs(value / expected - 1).item()
+            error = max(error, ((gradient - exact.grad).norm() / exact.grad.norm()).item())
         allowed = 1e-2 if name == FUSED else 1e-5
         print(f"{name}, C = {classes}: relative error {error:.1e} (allowed {allowed:.0e})")
         if not error < allowed:
@@ -115,9 +112,8 @@ def measure(rows: int, classes: int, losses: dict, device: torch.device) -> list
     """Return a record for each contender that fits into memory: seconds (median), runs and peak bytes."""
     latents, labels = sample(rows, classes, device)
     block = 512 if device.type == "cpu" else 8192
-    steps = {
-        name: step_of(loss, latents, labels) for name, loss in losses.items() if fits(name, rows, device)
-    }
+    fitting = {name: loss for name, loss in losses.items() if fits(name, rows, device)}
+    steps = {name: step_of(loss, latents, labels) for name, loss in fitting.items()}
     steps[FLOOR] = lambda: three_products(latents.detach(), block)
     seconds = seconds_in_turns(steps, device)
     about = {"rows": rows, "classes": classes}
@@ -144,10 +140,8 @@ def render(records: pd.DataFrame, classes: int) -> str:
     lines = [f"| M | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for rows, group in shown.groupby("rows"):
         group = group.set_index("contender")
-        cells = [
-            f"{_time(group.seconds[n])}, {_size(group.peak_bytes[n])}" if n in group.index else ""
-            for n in names
-        ]
+        both = {n: f"{_time(group.seconds[n])}, {_size(group.peak_bytes[n])}" for n in group.index}
+        cells = [both.get(name, "") for name in names]
         lines.append(f"| {rows} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -156,26 +150,18 @@ def claims(records: pd.DataFrame) -> list[str]:
     """Say in a line each what the records show: ratios at one size, and how memory grows."""
     shown = records[records.classes == records.classes.min()]
     shown = shown.pivot(index="rows", columns="contender", values=["seconds", "peak_bytes"])
+    seconds, memory = shown["seconds"], shown["peak_bytes"]
     lines = []
-    for rows in (8192, 16384):
-        if rows in shown.index:
-            seconds, memory = shown.loc[rows, "seconds"], shown.loc[rows, "peak_bytes"]
-            for ours in (OURS, FUSED):
-                for name in (PEER, PLAIN, FLOOR):
-                    if ours in seconds and np.isfinite(seconds.get(name, np.nan)):
-                        times = seconds[name] / seconds[ours]
-                        lines.append(f"M = {rows}: {name}: {times:.1f} times the time of {ours}")
-            if np.isfinite(memory.get(PLAIN, np.nan)):
-                lines.append(
-                    f"M = {rows}: {PLAIN}: {memory[PLAIN] / memory[OURS]:.0f} times the memory of {OURS}"
-                )
-    memory = shown["peak_bytes"][OURS]
-    memory = memory[(memory.index >= 4096) & (memory.index <= 32768)]
-    if len(memory) > 1:
-        exponent = np.polyfit(np.log(memory.index.to_numpy(float)), np.log(memory.to_numpy(float)), 1)[0]
-        lines.append(
-            f"memory of {OURS} grows as M^{exponent:.2f} from M = {memory.index[0]} to {memory.index[-1]}"
-        )
+    for rows in seconds.index.intersection([8192, 16384]):
+        at, held = seconds.loc[rows].dropna(), memory.loc[rows].dropna()
+        lines += [f"M = {rows}: {name}: {at[name] / at[ours]:.1f} times the time of {ours}"
+                  for ours in (OURS, FUSED) for name in (PEER, PLAIN, FLOOR) if {ours, name} <= set(at.index)]
+        if PLAIN in held:
+            lines.append(f"M = {rows}: {PLAIN}: {held[PLAIN] / held[OURS]:.0f} times the memory of {OURS}")
+    held = memory[OURS].loc[4096:32768]
+    if len(held) > 1:
+        power = np.polyfit(np.log(held.index.to_numpy(float)), np.log(held.to_numpy(float)), 1)[0]
+        lines.append(f"memory of {OURS} grows as M^{power:.2f} from M = {held.index[0]} to {held.index[-1]}")
     return lines
 
 
@@ -184,28 +170,28 @@ def draw(records: pd.DataFrame, where: str, path: Path) -> None:
     import seaborn as sns
     from matplotlib import pyplot as plt
 
-    sns.set_theme(context="notebook", style="ticks", palette="colorblind")
+    sns.set_theme(context="notebook", style="ticks", rc={"axes.titleweight": "bold"})
     colours = sns.color_palette("colorblind", 10)
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
     shown = records[records.classes == records.classes.min()]
-    for axis, column, scale, label in zip(
-        axes, ("seconds", "peak_bytes"), (1, 2**20), ("seconds", "MiB"), strict=True
-    ):
-        for name, group in shown.groupby("contender"):
-            if column == "peak_bytes" and name == FLOOR:
-                continue
-            line = {"marker": "o", "linewidth": 3 if name in (OURS, FUSED) else 1.5}
-            if name == FLOOR:
-                line = {"linestyle": "--", "linewidth": 1.5}
-            axis.plot(group.rows, group[column] / scale, color=colours[COLOURS[name]], label=name, **line)
-        axis.set(xscale="log", yscale="log", xlabel="rows M of the batch", ylabel=label)
-        axis.set_xticks(sorted(shown.rows.unique()), sorted(shown.rows.unique()), rotation=45)
+    sizes = sorted(shown.rows.unique())
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
+    for name, group in shown.groupby("contender"):
+        width = 3 if name in (OURS, FUSED) else 1.5
+        line = {"color": colours[COLOURS[name]], "label": name, "linewidth": width}
+        if name == FLOOR:
+            left.plot(group.rows, group.seconds, linestyle="--", **line)
+        else:
+            left.plot(group.rows, group.seconds, marker="o", **line)
+            right.plot(group.rows, group.peak_bytes / 2**20, marker="o", **line)
+    left.set(title="Time, forward and backward", ylabel="seconds")
+    right.set(title="Memory beyond the inputs", ylabel="MiB")
+    for axis in (left, right):
+        axis.set(xscale="log", yscale="log", xlabel="rows M of the batch")
+        axis.set_xticks(sizes, sizes, rotation=45)
         axis.minorticks_off()
         axis.grid(alpha=0.4)
-        sns.despine(ax=axis)
-    axes[0].set_title("Time, forward and backward", fontweight="bold")
-    axes[1].set_title("Memory beyond the inputs", fontweight="bold")
-    axes[0].legend(frameon=False, fontsize=9)
+    sns.despine(figure)
+    left.legend(frameon=False, fontsize=9)
     figure.suptitle(f"{where}; D = {LATENT_DIM}, C = {shown.classes.min()}", fontsize=10)
     figure.savefig(path, dpi=100)
     plt.close(figure)
@@ -219,38 +205,25 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def main(out: Path, device: torch.device, rows: list[int], classes: list[int]) -> int:
     """Check, measure, print, and write loss.json and loss.png into ``out``."""
+    require_packages("notebooks", "matplotlib", "seaborn")  # for the picture, after all has been measured
     losses, records = contenders(device), []
     for c in classes:
         check_agreement(losses, device, c)
     for m in rows:
         for c in classes if m <= MANY_ROWS else classes[:1]:
-            records += measure(m, c, losses, device)
-            print(
-                "; ".join(
-                    f"{r['contender']} {_time(r['seconds'])}"
-                    for r in records
-                    if (r["rows"], r["classes"]) == (m, c)
-                ),
-                f"(M = {m}, C = {c})",
-                flush=True,
-            )
-    out.mkdir(parents=True, exist_ok=True)
+            new = measure(m, c, losses, device)
+            records += new
+            times = "; ".join(f"{record['contender']} {_time(record['seconds'])}" for record in new)
+            print(f"{times} (M = {m}, C = {c})", flush=True)
     where = machine(device)
-    files.write_json(
-        out / "loss.json", {**where, "latent_dim": LATENT_DIM, "temperature": TEMPERATURE, "records": records}
-    )
+    about = {**where, "latent_dim": LATENT_DIM, "temperature": TEMPERATURE}
+    files.write_json(out / "loss.json", about | {"records": records})
     table = pd.DataFrame(records)
     draw(table, where["device"], out / "loss.png")
     for c in classes:
         print(f"\nC = {c}: median seconds and peak memory, forward and backward\n\n{render(table, c)}")
     print("\n" + "\n".join(claims(table)) + f"\n\nwritten: {out / 'loss.json'}, {out / 'loss.png'}")
     return 0
-
-
-def load(folder: Path) -> tuple[dict, pd.DataFrame]:
-    """Return what ``main`` wrote: the machine and the records."""
-    written = files.read_json(Path(folder) / "loss.json")
-    return written, pd.DataFrame(written.pop("records"))
 
 
 def _time(seconds: float) -> str:

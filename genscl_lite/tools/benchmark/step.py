@@ -1,5 +1,4 @@
-"""Images a second of a whole training step, against its parts and against a pipeline of DataLoader
-workers."""
+"""Images a second of a whole training step, against its parts and a pipeline of DataLoader workers."""
 
 import os
 import statistics
@@ -54,12 +53,10 @@ def photographs(images: int) -> Dataset:
     return Dataset("custom", pixels, labels, pixels[:10], labels[:10], names, (0.5,) * 3, (0.25,) * 3)
 
 
-def config_of(
-    method: str, arch: str, batch: int, precision: str = "auto", compile: str = "auto"
-) -> TrainConfig:
+def config_of(method: str, arch: str, batch: int, **changes) -> TrainConfig:
     return TrainConfig(
         method=method, dataset="custom", labels_per_class=0, arch=arch, batch_size=batch, latent_dim=128,
-        augmentation="crop_jitter", mix_per_image=False, precision=precision, compile=compile,
+        augmentation="crop_jitter", mix_per_image=False, **changes,
     )
 
 
@@ -78,11 +75,8 @@ def steps_and_parts(
     arch: str, teacher_arch: str, batch: int, dataset: Dataset, device: torch.device
 ) -> dict[str, Callable]:
     """Return name -> one step, or one part of the last method's step."""
-    teacher = Teacher(
-        new_model(config_of("teacher", teacher_arch, batch), dataset).to(
-            device, memory_format=torch.channels_last
-        )
-    )
+    network = new_model(config_of("teacher", teacher_arch, batch), dataset)
+    teacher = Teacher(network.to(device, memory_format=torch.channels_last))
     steps = {}
     for method in STEPS:
         config = config_of(method, arch, batch)
@@ -105,22 +99,24 @@ def steps_and_parts(
         pieces.loss(config, latents, targets, draws.index).loss.backward()
         latents.grad = None
 
+    gradients = [torch.zeros_like(parameter) for parameter in run.model.parameters()]
+
     def optimizer_alone():
         for parameter, gradient in zip(run.model.parameters(), gradients, strict=True):
             parameter.grad = gradient
         run.optimizer.step()
         run.optimizer.zero_grad(set_to_none=True)
 
-    gradients = [torch.zeros_like(parameter) for parameter in run.model.parameters()]
+    def draws_alone():
+        draw_epoch(config, torch.zeros(batch, dtype=torch.long), (32, 32), Generator().manual_seed(0))
+
     return steps | {
         MODEL: model_alone,
         VIEWS: lambda: pieces.views(pixels, draws),
         TEACHER: lambda: through(pieces.teacher),
         LOSS: loss_alone,
         OPTIMIZER: optimizer_alone,
-        DRAWS: lambda: draw_epoch(
-            config, torch.zeros(batch, dtype=torch.long), (32, 32), Generator().manual_seed(0)
-        ),
+        DRAWS: draws_alone,
     }
 
 
@@ -128,10 +124,8 @@ class _TwoViews(torch.utils.data.Dataset):
     """Images as PIL, two views each by torchvision's transforms, as SupContrast has them."""
 
     def __init__(self, dataset: Dataset):
-        self.arrays, self.labels = (
-            dataset.train_images.permute(0, 2, 3, 1).cpu().numpy(),
-            dataset.train_labels.cpu(),
-        )
+        self.arrays = dataset.train_images.permute(0, 2, 3, 1).cpu().numpy()
+        self.labels = dataset.train_labels.cpu()
         recipe = AUGMENTATIONS["crop_jitter"]
         self.transform = transforms.Compose([
             transforms.RandomResizedCrop(32, scale=recipe.crop_scale),
@@ -150,11 +144,8 @@ class _TwoViews(torch.utils.data.Dataset):
         return self.transform(image), self.transform(image), self.labels[i]
 
 
-def pipeline_seconds(
-    arch: str, batch: int, dataset: Dataset, device: torch.device, batches: int
-) -> list[float]:
-    """Train SupCon as one would without this kit, in float32; return the seconds of each batch after the
-    first."""
+def pipeline_seconds(arch: str, batch: int, dataset: Dataset, device: torch.device, batches: int) -> list:
+    """Train SupCon as one would without this kit, in float32; return each batch's seconds after the first."""
     workers = os.cpu_count() or 1
     loader = DataLoader(
         _TwoViews(dataset), batch, shuffle=True, num_workers=workers, pin_memory=device.type == "cuda",
@@ -178,13 +169,10 @@ def pipeline_seconds(
 
 
 def check_step(arch: str, batch: int, dataset: Dataset, device: torch.device) -> None:
-    """Raise unless compiled pieces in low precision give the plain float32 loss, and no step makes the host
-    wait (CUDA)."""
+    """Raise unless the step gives the plain float32 loss, and never makes the host wait for a GPU."""
     losses = []
-    for precision, compile in (("auto", "auto"), ("float32", "never")):
-        run, _, _, step = step_of(
-            config_of("genscl_mix", arch, batch, precision, compile), dataset, None, device
-        )
+    for changes in ({}, {"precision": "float32", "compile": "never"}):
+        run, _, _, step = step_of(config_of("genscl_mix", arch, batch, **changes), dataset, None, device)
         step()
         losses.append(float(run.sums[0]))
         if device.type == "cuda":
@@ -198,23 +186,19 @@ def check_step(arch: str, batch: int, dataset: Dataset, device: torch.device) ->
     both = f"first loss {losses[0]:.4f}, plain in float32 {losses[1]:.4f}"
     print(f"{arch}: {both}: relative error {error:.1e} (allowed 1e-02)")
     if not error < 1e-2:
-        raise ValueError(
-            f"{arch}: the first loss differs by {error:.1e} from the plain one in float32, allowed 1e-02"
-        )
+        raise ValueError(f"{arch}: the first loss differs by {error:.1e} from plain float32, allowed 1e-02")
 
 
 def measure(
     arch: str, teacher_arch: str, batch: int, device: torch.device, seconds: float, batches: int
 ) -> list[dict]:
-    """Return a record for each step and part: median seconds for one batch of N images, and peak bytes of
-    whole steps."""
+    """Return a record for each step and part: median seconds of a batch; on a GPU, peak bytes of a step."""
     dataset = photographs(4 * batch).to(device)
     check_step(arch, batch, dataset, device)
     parts = steps_and_parts(arch, teacher_arch, batch, dataset, device)
     timed = seconds_in_turns(parts, device, seconds)
-    peaks = (
-        {name: peak_bytes(parts[name], device) for name in map(whole, STEPS)} if device.type == "cuda" else {}
-    )
+    on_gpu = map(whole, STEPS) if device.type == "cuda" else ()
+    peaks = {name: peak_bytes(parts[name], device) for name in on_gpu}
     timed[PIPELINE] = pipeline_seconds(arch, batch, dataset, device, batches)
     about = {"arch": arch, "teacher": teacher_arch, "batch": batch}
     medians = {name: statistics.median(runs) for name, runs in timed.items()}
@@ -228,16 +212,15 @@ def measure(
 def render(records: pd.DataFrame) -> str:
     """Render steps and parts as Markdown, for each encoder; shares are of the last method's whole step."""
     archs = list(records.arch.unique())
-    lines = ["| step or part | " + " | ".join(f"{arch}, ms | images/s | share" for arch in archs) + " |",
-             "|---" * (1 + 3 * len(archs)) + "|"]
+    head = " | ".join(f"{arch}, ms | images/s | share" for arch in archs)
+    lines = [f"| step or part | {head} |", "|---" * (1 + 3 * len(archs)) + "|"]
     table = records.set_index(["part", "arch"])
     for part in records.part.unique():
         cells = []
         for arch in archs:
             row, step = table.loc[part, arch], table.loc[whole(STEPS[-1]), arch]
-            share = (
-                "" if part in (PIPELINE, *map(whole, STEPS)) else f"{100 * row.seconds / step.seconds:.1f} %"
-            )
+            is_part = part not in (PIPELINE, *map(whole, STEPS))
+            share = f"{100 * row.seconds / step.seconds:.1f} %" if is_part else ""
             cells += [_digits(1000 * row.seconds), _digits(row.images_per_second), share]
         lines.append(f"| {part} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -258,21 +241,17 @@ def claims(records: pd.DataFrame) -> list[str]:
     for arch, rows in records.groupby("arch", sort=False):
         seconds = rows.set_index("part").seconds
         mix, kd, supcon = (whole(method) for method in ("genscl_mix", "genscl_mix_kd", "supcon"))
-        of_model = 100 * seconds[MODEL] / seconds[mix]
-        of_both = 100 * (seconds[MODEL] + seconds[TEACHER]) / seconds[kd]
-        of_views = 100 * seconds[VIEWS] / seconds[mix]
-        times = seconds[PIPELINE] / seconds[supcon]
+        model, both = seconds[MODEL] / seconds[mix], (seconds[MODEL] + seconds[TEACHER]) / seconds[kd]
         lines += [
-            f"{arch}: {mix} reaches {of_model:.0f} % of the speed of the model alone",
-            f"{arch}: {kd} reaches {of_both:.0f} % of the speed of model and teacher alone",
-            f"{arch}: augmentation and mixing take {of_views:.1f} % of {mix}",
-            f"{arch}: {supcon} does {times:.1f} times the images/s of the DataLoader pipeline",
+            f"{arch}: {mix} reaches {100 * model:.0f} % of the speed of the model alone",
+            f"{arch}: {kd} reaches {100 * both:.0f} % of the speed of model and teacher alone",
+            f"{arch}: augmentation and mixing take {100 * seconds[VIEWS] / seconds[mix]:.1f} % of {mix}",
+            f"{arch}: {supcon} does {seconds[PIPELINE] / seconds[supcon]:.1f} times the images/s "
+            "of the DataLoader pipeline",
         ]
-        peak = rows.set_index("part").peak_bytes.get(whole("genscl_mix_kd"))
+        peak = rows.set_index("part").peak_bytes.get(kd)
         if pd.notna(peak):
-            lines.append(
-                f"{arch}: {whole('genscl_mix_kd')} needs {peak / 2**30:.1f} GiB beyond weights and data"
-            )
+            lines.append(f"{arch}: {kd} needs {peak / 2**30:.1f} GiB beyond weights and data")
     return lines
 
 
@@ -285,9 +264,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     here = "(default here: %(default)s)"
     parser.add_argument("--arch", nargs="+", choices=ENCODERS, default=archs, help=f"encoders {here}")
     parser.add_argument("--teacher", choices=ENCODERS, default=teacher, help=here)
-    parser.add_argument(
-        "--batch", type=int, default=batch, metavar="N", help=f"images, two views each {here}"
-    )
+    parser.add_argument("--batch", type=int, default=batch, metavar="N", help=f"images, in two views {here}")
     parser.add_argument("--seconds", type=float, default=10.0, help=f"to measure steps and parts for {here}")
     parser.add_argument("--batches", type=int, default=8, help=f"to measure the pipeline with {here}")
 
@@ -303,7 +280,7 @@ def main(
     table = pd.DataFrame(records)
     where = {**machine(device), "cores": os.cpu_count()}
     files.write_json(out / "step.json", where | {"records": records})
-    machine_line = f"{where['device']}, {where['cores']} cores"
-    print(f"\n{machine_line}; batch {batch}, two views, teacher {teacher}\n\n{render(table)}\n")
+    print(f"\n{where['device']}, {where['cores']} cores; batch {batch}, two views, teacher {teacher}\n")
+    print(render(table) + "\n")
     print("\n".join(claims(table)) + f"\n\nwritten: {out / 'step.json'}")
     return 0

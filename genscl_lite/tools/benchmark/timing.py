@@ -1,13 +1,11 @@
 """How long a step takes and how much memory it needs, several steps in turns."""
 
 import argparse
-import os
 import time
 from collections.abc import Callable
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler, which counts memory here, is silent
-import torch  # noqa: E402
-from torch.profiler import ProfilerActivity, profile  # noqa: E402
+import torch
+from torch.profiler import ProfilerActivity, profile
 
 
 def seconds_in_turns(
@@ -44,8 +42,7 @@ def wait(device: torch.device) -> None:
 
 
 def peak_bytes(step: Callable[[], None], device: torch.device) -> int:
-    """Return the most memory that torch held at once for the step, beyond what it held before, as its
-    allocator tells."""
+    """Return the most bytes that torch's allocator held at once for the step, beyond those it held before."""
     if device.type == "cuda":
         wait(device)
         before = torch.cuda.memory_allocated(device)
@@ -64,5 +61,5 @@ def peak_bytes(step: Callable[[], None], device: torch.device) -> int:
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu",
-                        help="(default here: %(default)s)")
+    here = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", type=torch.device, default=here, help="(default here: %(default)s)")
