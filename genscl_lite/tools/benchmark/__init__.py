@@ -6,6 +6,8 @@
 import argparse
 from pathlib import Path
 
+from genscl_lite import datasets as datasets  # says what to install where packages are missing
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Be ``genscl benchmark``: measure, print a table, write the results; return the exit status."""
