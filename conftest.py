@@ -1,14 +1,16 @@
-"""For all tests, doctests and notebooks: CPUs alone, one thread a process, and a notebook's cells in one process."""
+"""For all tests, doctests and notebooks: CPUs alone, one thread a process, a notebook's cells together."""
 
 import os
 
-os.environ["CUDA_VISIBLE_DEVICES"] = ""  # tests compare bit for bit, on CPUs; kernels of notebooks inherit this
-os.environ["OMP_NUM_THREADS"] = "1"  # processes run side by side, and results do not depend on the number of cores
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # tests compare bit for bit, on CPUs; notebooks' kernels inherit this
+os.environ["OMP_NUM_THREADS"] = "1"  # processes run side by side; and results do not depend on cores
 
 import pytest
 
-SLOWEST = ("test_launch", "test_own_images", "09_see_the_space", "05_distillation", "06_momentum_contrast", "07_train",
-           "test_processes")
+SLOWEST = (
+    "test_launch", "test_own_images", "09_see_the_space", "05_distillation", "06_momentum_contrast",
+    "07_train", "test_processes",
+)
 """Begun first, so that no process waits at the end for one of them."""
 
 

@@ -2,4 +2,4 @@
 
 from genscl_lite._checks import require_packages
 
-require_packages(__name__, "notebooks", "matplotlib", "seaborn", "IPython")
+require_packages("notebooks", "matplotlib", "seaborn", "IPython")

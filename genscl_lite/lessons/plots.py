@@ -31,12 +31,8 @@ MEAN_STYLE = {"fmt": "o", "markersize": 9, "capsize": 4, "linewidth": 2}
 WRONG_COLOUR = "crimson"
 """Frames what is wrong."""
 FAMILY_COLOURS = {"cross_entropy": CLASS_COLOURS[7], "instance": CLASS_COLOURS[1], "label": CLASS_COLOURS[2]}
-"""Classifiers gray, SimCLR orange, SupCon and GenSCL green."""
-
-
-def family_colour(method: str):
-    """Return the colour of a method's family, purple where it has none of its own."""
-    return FAMILY_COLOURS.get(METHODS[method].family, CLASS_COLOURS[4])
+"""Classifiers gray, SimCLR orange, SupCon and GenSCL green; any other family has OTHER_COLOUR."""
+OTHER_COLOUR = CLASS_COLOURS[4]
 
 
 def class_colours(classes: int) -> list:
@@ -208,8 +204,9 @@ def plot_table(runs: pd.DataFrame, table: pd.DataFrame, axis: Axes) -> Axes:
     """
     for y, row in enumerate(table.itertuples()):
         error = _percent_wrong(runs.accuracy_last[runs.method == row.method])
-        colour = family_colour(row.method)
-        axis.plot(error, np.full(len(error), y), "o", color=colour, alpha=0.35, markersize=6, markeredgewidth=0)
+        colour = FAMILY_COLOURS.get(METHODS[row.method].family, OTHER_COLOUR)
+        dots = {"alpha": 0.35, "markersize": 6, "markeredgewidth": 0}
+        axis.plot(error, np.full(len(error), y), "o", color=colour, **dots)
         spread = 0 if pd.isna(row.accuracy_sd) else 100 * row.accuracy_sd / row.seeds**0.5
         axis.errorbar(_percent_wrong(row.accuracy_mean), y, xerr=spread, color=colour, **MEAN_STYLE)
         if not pd.isna(row.published):
@@ -236,7 +233,7 @@ def plot_costs(table: pd.DataFrame, axis: Axes) -> Axes:
     unit, name = (3600, "hours") if table.seconds.max() > 7200 else (1, "seconds")
     teacher = table.seconds[table.method == ("teacher" if "teacher" in set(table.method) else "ce_mix")]
     for y, row in enumerate(table.itertuples()):
-        colour = family_colour(row.method)
+        colour = FAMILY_COLOURS.get(METHODS[row.method].family, OTHER_COLOUR)
         axis.barh(y, row.seconds / unit, color=colour, height=0.5)
         if METHODS[row.method].distils and len(teacher):
             axis.barh(y, teacher.iloc[0] / unit, left=row.seconds / unit, color=colour, alpha=0.4, height=0.5)
@@ -297,7 +294,7 @@ def plot_alignment_uniformity(measures: pd.DataFrame, axis: Axes) -> Axes:
     for height in heights[1:]:
         names_at.append(max(height, names_at[-1] + 14))  # names do not overlap
     for row, down in zip(measures.itertuples(), np.subtract(names_at, heights), strict=True):
-        colour = family_colour(row.method)
+        colour = FAMILY_COLOURS.get(METHODS[row.method].family, OTHER_COLOUR)
         axis.plot(row.uniformity, row.alignment, "o", color=colour, markersize=11)
         name = f"{METHODS[row.method].title}: {100 * row.accuracy:.1f} %"
         axis.annotate(name, (row.uniformity, row.alignment), (10, -down), textcoords="offset points",

@@ -1,8 +1,8 @@
 """Rebuild a table unattended: ``genscl reproduce PRESET``.
 
-Each method is one papermill run of ``07_train.ipynb``, which trains its seeds one after another; methods run side by
-side where there are CPU cores for it. Then ``08_reproduce_table.ipynb`` makes the table. Finished runs are skipped,
-interrupted ones go on: the same command continues. ``--max-seconds`` cuts the work into pieces.
+Each method is one papermill run of ``07_train.ipynb``, which trains its seeds one after another; methods run
+side by side where there are CPU cores for it. Then ``08_reproduce_table.ipynb`` makes the table. Finished
+runs are skipped, interrupted ones go on: the same command continues. ``--max-seconds`` cuts work into pieces.
 """
 
 import math
@@ -12,57 +12,82 @@ import signal
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
-import papermill
 import torch
-from papermill.exceptions import PapermillExecutionError
 
-from genscl_lite.datasets import files
-from genscl_lite.datasets import load_data
+from genscl_lite.datasets import files, load_data
 from genscl_lite.datasets.folder import scan_folder
-from genscl_lite.lessons.exercises import UNSOLVED
 from genscl_lite.runs.paths import NOTEBOOKS
-from genscl_lite.runs.plan import Job, make_parser, read_presets, read_request, relative
+from genscl_lite.runs.plan import Job, Request, make_parser, read_presets, read_request, relative
 from genscl_lite.runs.tables import SUMMARIES, render_table
 from genscl_lite.train.config import make_configs, min_accuracy
 from genscl_lite.train.loop import OutOfTime
 from genscl_lite.train.methods import METHODS
 
-QUIET = {"kernel_name": "python3", "progress_bar": False, "extra_arguments": ["--log-level=ERROR"]}
+UNSOLVED = "not solved yet"
+"""How the lines end that an exercise nobody has solved prints; they are not shown while runs are made."""
+
+
+def command(arguments: list[str] | None = None) -> int:
+    """Be ``genscl reproduce``: run ``main``, and end at once when interrupted."""
+    signal.signal(signal.SIGINT, _stop)  # an exception could be lost in some callback
+    return main(arguments)
+
+
+def _stop(*_) -> None:
+    """End without waiting for kernels: they end when they find themselves alone."""
+    print("interrupted; the same command continues", file=sys.stderr, flush=True)
+    os._exit(130)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return 0, 1 after a failed run, 2 after a wrong request."""
     parser = make_parser("genscl reproduce", "Rebuild a table unattended.")
-    parser.add_argument("--jobs", type=int, help="methods at once; default: 1 on a GPU, else up to 4, one a core")
-    parser.add_argument("--dry-run", action="store_true", help="print the papermill commands, one for each run, and stop")
+    parser.add_argument("--jobs", type=int,
+                        help="methods at once; default: 1 on a GPU, else one a core, up to 4")
+    parser.add_argument("--dry-run", action="store_true",
+                        help="print the papermill command of each run, and stop")
     options = parser.parse_args(arguments)
     try:
+        check_notebooks(options.dry_run)
         request = read_request(options)
         if options.jobs is not None and options.jobs < 1:
             raise ValueError(f"jobs: expected at least 1, got {options.jobs}")
         if options.dry_run:
-            print("\n".join(commands(request.jobs, request.files)))
+            print("\n".join(papermill_commands(request)))
             return 0
         deadline = time.monotonic() + request.max_seconds
-        return reproduce(request.jobs, request.out, options.jobs or default_jobs(), deadline)
+        default = 1 if torch.cuda.is_available() else min(4, os.cpu_count() or 1)
+        return reproduce(request.jobs, request.out, options.jobs or default, deadline)
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def commands(jobs: list[Job], files: list[Path]) -> list[str]:
-    """Write the papermill command line of each run, a line each."""
-    preset, lines = read_presets(files), []
-    for job in jobs:
+def check_notebooks(dry_run: bool) -> None:
+    """Raise ValueError where the notebooks are not there, or papermill, which executes them."""
+    if not NOTEBOOKS.is_dir():
+        raise ValueError(f"notebooks: {NOTEBOOKS} is not there; `genscl reproduce` executes the notebooks "
+                         "of a clone (git clone the project, pip install -e .); "
+                         "`genscl train PRESET` needs none")
+    if not dry_run and not find_spec("papermill"):
+        raise ValueError("notebooks: papermill is not installed; pip install 'genscl-lite[notebooks]'")
+
+
+def papermill_commands(request: Request) -> list[str]:
+    """Write the papermill command line of each run."""
+    preset, lines = read_presets(request.files), []
+    for job in request.jobs:
         for config in make_configs(job.parameters):
             folder = job.folder / f"seed{config.seed}"
-            changed = {name: value for name, value in job.parameters.items() if preset.get(name) != value or name not in preset}
+            changed = {name: value for name, value in job.parameters.items()
+                       if name not in preset or preset[name] != value}
             changed |= {"seed": config.seed, "seeds": 1}
             words = ["papermill", str(relative(NOTEBOOKS / "07_train.ipynb")), str(folder / "train.ipynb")]
-            for path in files:
+            for path in request.files:
                 words += ["-f", str(relative(path))]
             for name, value in changed.items():
                 words += ["-p", name, str(value)]
@@ -70,18 +95,23 @@ def commands(jobs: list[Job], files: list[Path]) -> list[str]:
     return lines
 
 
-def default_jobs() -> int:
-    return 1 if torch.cuda.is_available() else min(4, os.cpu_count() or 1)
+def execute(notebook: str, output: Path, parameters: dict, **options) -> None:
+    """Execute one of the project's notebooks in a kernel of its own."""
+    import papermill  # here, because nothing else needs it
+
+    papermill.execute_notebook(str(NOTEBOOKS / notebook), str(output), parameters, kernel_name="python3",
+                               progress_bar=False, extra_arguments=["--log-level=ERROR"], **options)
 
 
 def reproduce(jobs: list[Job], out: Path, workers: int, deadline: float = math.inf) -> int:
-    """Run what is unfinished, then the table; print progress and the table. Return 1 if a row failed or is below its floor."""
+    """Run what is unfinished, then print the table; return 1 if a row failed or is below its floor."""
     waiting = [job for job in jobs if job.unfinished()]
-    check_data(jobs)
+    check_data(jobs[0])
     with files.locked(out):
-        cores = os.cpu_count() or 1
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // workers)))  # for the kernels
-        print(f"{out}: {len(jobs) - len(waiting)} of {len(jobs)} methods finished, {workers} at a time", flush=True)
+        threads = max(1, (os.cpu_count() or 1) // workers)
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # for the kernels
+        finished = len(jobs) - len(waiting)
+        print(f"{out}: {finished} of {len(jobs)} methods finished, {workers} at a time", flush=True)
         failures, paused = run_all(waiting, workers, deadline)
         if paused:
             print(f"\ntime is up: {', '.join(paused)} to go on with; the same command continues", flush=True)
@@ -89,16 +119,15 @@ def reproduce(jobs: list[Job], out: Path, workers: int, deadline: float = math.i
         if not any(out.glob(SUMMARIES)):
             return 1 if failures else 0
         if not is_current(table):
-            papermill.execute_notebook(
-                str(NOTEBOOKS / "08_reproduce_table.ipynb"), str(out / "08_reproduce_table.ipynb"),
-                {"results": str(out), "table": str(table)}, **QUIET,
-            )  # fmt: skip
-    results = pd.read_csv(table).set_index("method", drop=False)
+            parameters = {"results": str(out), "table": str(table)}
+            execute("08_reproduce_table.ipynb", out / "08_reproduce_table.ipynb", parameters)
+    results = pd.read_csv(table)
     print(f"\n{render_table(results)}\n\n{table}", flush=True)
+    accuracies = dict(zip(results.method, results.accuracy_mean, strict=True))
     for job in jobs:
         floor = min_accuracy(job.parameters, job.method)
-        if job.method in results.index.difference([*failures, *paused]) and results.accuracy_mean[job.method] < floor:
-            failures[job.method] = f"mean accuracy {results.accuracy_mean[job.method]}, expected at least {floor}"
+        if job.method in accuracies.keys() - {*failures, *paused} and accuracies[job.method] < floor:
+            failures[job.method] = f"mean accuracy {accuracies[job.method]}, expected at least {floor}"
             print(f"error: {job.method}: {failures[job.method]}", file=sys.stderr)
     return 1 if failures else 0
 
@@ -109,97 +138,78 @@ def is_current(table: Path) -> bool:
     return table.exists() and table.stat().st_mtime_ns >= finished
 
 
-def check_data(jobs: list[Job]) -> None:
+def check_data(job: Job) -> None:
     """Look at the data once, so that what is missing is said before a kernel starts."""
-    parameters = jobs[0].parameters
-    config, root = make_configs(parameters)[0], parameters.get("data_root") or None
-    if config.dataset == "folder" and root:
-        scan_folder(root, val_share=config.val_share)
+    config = make_configs(job.parameters)[0]
+    if config.dataset == "folder" and job.data_root:
+        scan_folder(job.data_root, val_share=config.val_share)
     else:
-        load_data(config, root)
-
-
-class Paused(Exception):
-    """A run has been saved because its time was over."""
+        load_data(config, job.data_root)
 
 
 def run_all(jobs: list[Job], workers: int, deadline: float) -> tuple[dict[str, str], list[str]]:
-    """Run jobs side by side, those that learn from the teacher after it; return method -> what went wrong, and who is paused."""
+    """Run jobs side by side; return method -> what went wrong, and the methods that the deadline stopped."""
     started, failures, paused = time.perf_counter(), {}, []
-    pool = ThreadPoolExecutor(workers)
-    teachers = {job.method: pool.submit(run_job, job, deadline) for job in jobs if job.teaches(jobs)}
-    futures = {teachers.get(job.method) or pool.submit(run_after, teachers, job, deadline): job.method for job in jobs}
-    for done, future in enumerate(as_completed(futures), start=1):
-        method, seconds, error = futures[future], time.perf_counter() - started, future.exception()
-        left = f", about {seconds / done * (len(jobs) - done):.0f} s left"
-        if isinstance(error, Paused):
-            paused.append(method)
-            ended, left = f"paused ({error})", ""
-        elif error:
-            failures[method], ended = str(error), "failed"
-            print(f"error: {method}: {error}", file=sys.stderr, flush=True)
-        else:
-            ended = "done"
-        print(f"[{done}/{len(jobs)}] {method} {ended} after {seconds:.0f} s{left}", flush=True)
-    pool.shutdown()
+    teacher, methods = None, {}
+    with ThreadPoolExecutor(workers) as pool:
+        for job in jobs:  # the teacher is the first
+            future = pool.submit(run_job, job, deadline, teacher if METHODS[job.method].distils else None)
+            methods[future] = job.method
+            teacher = future if job.teaches(jobs) else teacher
+        for done, future in enumerate(as_completed(methods), start=1):
+            method, seconds, error = methods[future], time.perf_counter() - started, future.exception()
+            ended, left = "done", f", about {seconds / done * (len(jobs) - done):.0f} s left"
+            if isinstance(error, OutOfTime):
+                paused.append(method)
+                ended, left = f"paused ({error})", ""
+            elif error:
+                failures[method], ended = str(error), "failed"
+                print(f"error: {method}: {error}", file=sys.stderr, flush=True)
+            print(f"[{done}/{len(jobs)}] {method} {ended} after {seconds:.0f} s{left}", flush=True)
     return failures, paused
 
 
-def run_after(teachers: dict[str, Future], job: Job, deadline: float) -> None:
-    """Run a job; first wait for the teacher, if the job learns from it."""
-    if METHODS[job.method].distils:
-        for teacher in teachers.values():
-            if isinstance(teacher.exception(), Paused):
-                raise Paused("its teacher is")
-            if teacher.exception():
-                raise ValueError("its teacher failed")
-    run_job(job, deadline)
+def run_job(job: Job, deadline: float, teacher: Future | None = None) -> None:
+    """Wait for the teacher, if there is one, then execute the training notebook for one method.
 
-
-def run_job(job: Job, deadline: float) -> None:
-    """Execute the training notebook for one method; a failed one is kept as ``failed.ipynb``."""
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise Paused("not begun")
+    Raises:
+        OutOfTime: the deadline came; what was trained is saved.
+        ValueError: the run failed; its notebook is kept as ``failed.ipynb``.
+    """
+    if teacher and teacher.exception():
+        paused = isinstance(teacher.exception(), OutOfTime)
+        raise OutOfTime("its teacher is") if paused else ValueError("its teacher failed")
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        raise OutOfTime("not begun")
+    parameters = job.parameters | {"max_seconds": seconds if seconds < math.inf else 0.0}
     job.folder.mkdir(parents=True, exist_ok=True)
     temporary = job.folder / ".train.tmp.ipynb"
+    from papermill import PapermillExecutionError  # as in ``execute``
+
     try:
-        papermill.execute_notebook(
-            str(NOTEBOOKS / "07_train.ipynb"), str(temporary), job.parameters | {"max_seconds": left if left < math.inf else 0.0},
-            coalesce_streams=True, stdout_file=_Prefixed(job.method), **QUIET,
-        )  # fmt: skip
+        printed = Prefixed(job.method)
+        execute("07_train.ipynb", temporary, parameters, coalesce_streams=True, stdout_file=printed)
     except PapermillExecutionError as error:
         if error.ename == OutOfTime.__name__:
             temporary.unlink()
-            raise Paused(error.evalue) from None
+            raise OutOfTime(error.evalue) from None
         failed = temporary.replace(job.folder / "failed.ipynb")
         raise ValueError(f"{error.ename}: {error.evalue} (see {failed})") from None
     temporary.replace(job.folder / "train.ipynb")
     (job.folder / "failed.ipynb").unlink(missing_ok=True)
 
 
-class _Prefixed:
-    """Passes the lines a kernel prints on to the terminal, each with the method's name before it, but not the exercises'."""
+class Prefixed:
+    """A stream to the terminal with the method's name before each line; exercises that wait are left out."""
 
-    def __init__(self, name: str):
-        self.name = name
+    def __init__(self, method: str):
+        self.method = method
 
     def write(self, text: str) -> None:
         for line in text.splitlines():
             if line.strip() and not line.endswith(UNSOLVED):
-                print(f"{self.name}: {line}", flush=True)
+                print(f"{self.method}: {line}", flush=True)
 
     def flush(self) -> None:
         pass
-
-
-def _stop(*_) -> None:
-    """End at once, without waiting for kernels: they end when they find themselves alone."""
-    print("interrupted; the same command continues", file=sys.stderr, flush=True)
-    os._exit(130)
-
-
-def command(arguments: list[str] | None = None) -> int:
-    """Be ``genscl reproduce``: run ``main``, and end at once when interrupted."""
-    signal.signal(signal.SIGINT, _stop)  # an exception could be lost in some callback
-    return main(arguments)

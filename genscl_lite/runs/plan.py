@@ -1,4 +1,4 @@
-"""What to run: a preset, its length and what the command line changes, planned as jobs, one for each row of the table."""
+"""What to run: a preset and what the command line changes of it, as jobs, one for each row of the table."""
 
 import argparse
 import math
@@ -7,38 +7,42 @@ from pathlib import Path
 
 import yaml
 
-from genscl_lite._checks import nearest, require_choice
+from genscl_lite._checks import require_choice
 from genscl_lite.runs.paths import LENGTHS, PRESETS
 from genscl_lite.train.config import TrainConfig, check_parameters, make_configs, teacher_method
 from genscl_lite.train.methods import METHODS
 from genscl_lite.train.run_folder import is_finished
 
-ELSEWHERE = {"method": "chosen by --only", "out": "chosen by --out", "seeds": "chosen by --seeds",
-             "max_seconds": "chosen by --max-seconds", "by_method": "for a preset file"}  # fmt: skip
+CHOSEN_ELSEWHERE = {"method": "chosen by --only", "out": "chosen by --out", "seeds": "chosen by --seeds",
+                    "max_seconds": "chosen by --max-seconds", "by_method": "for a preset file"}
 
 
 @dataclass(frozen=True)
 class Job:
-    """One method of the table: all its seeds in ``folder``."""
+    """One row of the table: all seeds of a method, in ``folder``."""
 
     method: str
     folder: Path
     parameters: dict
 
-    def unfinished(self) -> bool:
-        configs = make_configs(self.parameters)
-        return not all([is_finished(self.folder / f"seed{config.seed}", asdict(config)) for config in configs])
+    @property
+    def data_root(self) -> str | None:
+        return self.parameters.get("data_root") or None
 
-    def teaches(self, others: list["Job"]) -> bool:
-        return any(other.parameters.get("teacher") == str(self.folder) for other in others)
+    def unfinished(self) -> list[TrainConfig]:
+        """Return the seeds still to do; RunFolderError where a folder holds another configuration."""
+        configs = make_configs(self.parameters)
+        return [c for c in configs if not is_finished(self.folder / f"seed{c.seed}", asdict(c))]
+
+    def teaches(self, jobs: list["Job"]) -> bool:
+        return any(job.parameters.get("teacher") == str(self.folder) for job in jobs)
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a command line asks for."""
+    """What a command line asks for; ``files`` are its preset and, for a shorter length, what shortens it."""
 
     files: list[Path]
-    """The preset and, for another length than the paper's, the file that shortens it."""
     out: Path
     jobs: list[Job]
     max_seconds: float
@@ -48,23 +52,21 @@ def make_parser(program: str, description: str) -> argparse.ArgumentParser:
     """Make the parser of all that ``read_request`` reads."""
     parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument("preset", help=f"a name ({', '.join(presets())}) or a YAML file")
-    parser.add_argument("--length", default="paper", help="paper: as in the preset (default); quick: a tenth of it")
+    parser.add_argument("--length", default="paper", help="paper: the preset's own (default); quick: a tenth")
     parser.add_argument("--out", help="folder of the runs; default: runs/PRESET, or runs/PRESET_quick")
     parser.add_argument("--seeds", type=int, help="runs of each method; default: the preset's")
-    parser.add_argument("--only", metavar="METHOD", action="append", default=[], help="this row alone; may be repeated")
-    parser.add_argument("-p", "--parameter", metavar="NAME=VALUE", action="append", default=[], help="change a parameter")
+    parser.add_argument("--only", metavar="METHOD", action="append", default=[],
+                        help="this row alone; may be repeated")
+    parser.add_argument("-p", "--parameter", metavar="NAME=VALUE", action="append", default=[],
+                        help="change a parameter")
     parser.add_argument("--max-seconds", metavar="S", type=float, default=math.inf,
-                        help="save and stop after so long; the same command continues")  # fmt: skip
+                        help="save and stop after so long; the same command continues")
     return parser
 
 
 def read_request(options: argparse.Namespace) -> Request:
-    """Read presets, check all parameters and plan the jobs.
-
-    Raises:
-        ValueError: a name or a value is wrong; the message names it.
-    """
-    files = [path for path in (preset_path(options.preset), length_path(options.length)) if path]
+    """Read presets, check all parameters and plan the jobs; ValueError names what is wrong."""
+    files = preset_files(options.preset, options.length)
     parameters = read_presets(files) | dict(map(parse_parameter, options.parameter))
     if options.seeds is not None:
         parameters["seeds"] = options.seeds
@@ -79,31 +81,18 @@ def presets() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
-def preset_path(preset: str) -> Path:
-    """Return the file of a preset, by name or path.
-
-    Raises:
-        ValueError: there is none of this name (the nearest is suggested).
-    """
+def preset_files(preset: str, length: str = "paper") -> list[Path]:
+    """Return the file of a preset, a name or a path, and the one that shortens it; or ValueError."""
     path = Path(preset) if preset.endswith(".yaml") else PRESETS / f"{preset}.yaml"
     if not path.is_file():
-        raise ValueError(f"preset: {preset!r} is unknown{nearest(preset, presets())}; expected one of {', '.join(presets())}")
-    return path
-
-
-def length_path(length: str) -> Path | None:
-    """Return the file that makes a preset shorter; None for "paper", the preset's own length."""
-    lengths = {"paper": None} | {path.stem: path for path in LENGTHS.glob("*.yaml")}
+        require_choice("preset", preset, presets())  # which it is not
+    lengths = {"paper": []} | {path.stem: [path] for path in LENGTHS.glob("*.yaml")}
     require_choice("length", length, lengths)
-    return lengths[length]
+    return [path, *lengths[length]]
 
 
 def read_presets(files: list[Path]) -> dict:
-    """Read files of parameters, the values of a later one over those of an earlier one, as papermill does.
-
-    Raises:
-        ValueError: one is not a YAML mapping.
-    """
+    """Read YAML files of parameters, later values over earlier ones, as papermill does; or ValueError."""
     parameters = {}
     for path in files:
         try:
@@ -120,8 +109,8 @@ def parse_parameter(text: str) -> tuple[str, object]:
     name, equals, value = text.partition("=")
     if not equals:
         raise ValueError(f"parameter: expected NAME=VALUE, got {text!r}")
-    if name in ELSEWHERE:
-        raise ValueError(f"parameter: {name} is {ELSEWHERE[name]}")
+    if name in CHOSEN_ELSEWHERE:
+        raise ValueError(f"parameter: {name} is {CHOSEN_ELSEWHERE[name]}")
     try:
         return name, yaml.safe_load(value)
     except yaml.YAMLError:
@@ -129,28 +118,26 @@ def parse_parameter(text: str) -> tuple[str, object]:
 
 
 def plan(parameters: dict, out: Path, only: list[str]) -> list[Job]:
-    """List the jobs, the teacher first; a method that needs a row as its teacher brings it along.
+    """List the jobs of the rows in ``only``, or of all; those with KD bring their teacher's, as the first.
 
-    Where all labels are known one teacher serves all seeds, and the row "teacher" has one seed. A preset that names another
-    ``teacher`` needs no row for it.
-
-    Raises:
-        ValueError: a method is unknown, or its parameters do not fit together.
+    With all labels known one teacher serves all seeds, so the row "teacher" has one. A preset that names
+    another ``teacher`` needs no row for it. ValueError: a method is unknown.
     """
     for method in only:
         require_choice("only", method, METHODS)
-    teacher, given = teacher_method(parameters), parameters.get("teacher")
-    methods = [method for method in METHODS if method in (only or {*METHODS} - {"teacher"})]
-    if not given and any(METHODS[method].distils for method in methods):
+    given_teacher, teacher = parameters.get("teacher"), teacher_method(parameters)
+    methods = [method for method in METHODS if (method in only if only else method != "teacher")]
+    if not given_teacher and any(METHODS[method].distils for method in methods):
         methods = [teacher] + [method for method in methods if method != teacher]
+    all_labels = parameters.get("labels_per_class", TrainConfig.labels_per_class) == 0
     jobs = []
     for method in methods:
-        own = {"method": method, "out": str(out / method)}
+        row = parameters | {"method": method, "out": str(out / method)}
         if METHODS[method].distils:
-            own["teacher"] = given or str(out / teacher)
-        if method == "teacher" and not parameters.get("labels_per_class", TrainConfig.labels_per_class):
-            own["seeds"] = 1
-        jobs.append(Job(method, out / method, parameters | own))
+            row["teacher"] = given_teacher or str(out / teacher)
+        if method == "teacher" and all_labels:
+            row["seeds"] = 1
+        jobs.append(Job(method, out / method, row))
     return jobs
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import shutil
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -10,54 +11,50 @@ from genscl_lite.datasets import files
 from genscl_lite.runs.paths import PUBLISHED
 from genscl_lite.train.methods import METHODS
 
-TABLE_COLUMNS = ("method", "dataset", "arch", "epochs", "seeds", "accuracy_mean", "accuracy_sd", "published", "source", "seconds")
-COST_COLUMNS = ("method", "dataset", "arch", "epochs", "seconds", "probe_seconds", "images_per_second", "peak_memory_bytes",
-                "device")  # fmt: skip
+TABLE_COLUMNS = ("method", "dataset", "arch", "epochs", "seeds", "accuracy_mean", "accuracy_sd", "published",
+                 "source", "seconds")
+COST_COLUMNS = ("method", "dataset", "arch", "epochs", "seconds", "probe_seconds", "images_per_second",
+                "peak_memory_bytes", "device")
 SUMMARIES = "*/seed*/summary.json"
 
 
 def read_summaries(folder: str | Path) -> pd.DataFrame:
-    """Read every run below ``folder``, METHOD/seedN/summary.json, one row a run, in the order of the methods.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
+    """Read METHOD/seedN/summary.json below ``folder``, in order of METHODS; or FileNotFoundError."""
     paths = sorted(Path(folder).glob(SUMMARIES))
     if not paths:
         raise FileNotFoundError(f"{folder}: no finished run (METHOD/seedN/summary.json) in this folder")
     runs = pd.DataFrame([files.read_json(path) for path in paths])
     order = {method: place for place, method in enumerate(METHODS)}
-    return runs.sort_values(["method", "seed"], key=lambda column: column.replace(order)).reset_index(drop=True)
+    return runs.sort_values(["method", "seed"], key=lambda column: column.replace(order), ignore_index=True)
 
 
 def make_table(runs: pd.DataFrame, published: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Average runs over seeds: one row a method, with ``TABLE_COLUMNS``; seconds are those of one run's training.
+    """Average runs over seeds: one row a method, with ``TABLE_COLUMNS``; seconds are of one run's training.
 
-    Accuracies are fractions. The deviation is the sample's (n - 1), missing for one seed. Published numbers are joined
-    by data set, architecture and method; ``source`` says where each stands.
+    Accuracies are fractions. The deviation is the sample's (n - 1), missing for one seed. Published numbers
+    are joined by data set, architecture and method; ``source`` says where each stands.
     """
     published = pd.read_csv(PUBLISHED) if published is None else published
-    keys = ["method", "dataset", "arch", "epochs"]
-    table = runs.groupby(keys, sort=False).agg(
-        seeds=("seed", "nunique"), accuracy_mean=("accuracy_last", "mean"), accuracy_sd=("accuracy_last", "std"),
+    table = runs.groupby(["method", "dataset", "arch", "epochs"], sort=False).agg(
+        seeds=("seed", "nunique"),
+        accuracy_mean=("accuracy_last", "mean"),
+        accuracy_sd=("accuracy_last", "std"),
         seconds=("seconds", "mean"),
-    )  # fmt: skip
+    )
     table = table.reset_index().merge(published, how="left", on=["method", "dataset", "arch"])
     return table[list(TABLE_COLUMNS)].round({"accuracy_mean": 4, "accuracy_sd": 4, "seconds": 1})
 
 
 def make_cost_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """Say what a run of each method costs, with ``COST_COLUMNS``: means over seeds; memory is the most of any seed.
+    """Say what a run of each method costs, with ``COST_COLUMNS``: means over seeds, but memory is the most.
 
-    Seconds are those of training; the probe's stand beside them, the teacher's in its own row. Images a second count each
-    image once, however many views it has. Memory is a GPU's; on a CPU it is missing.
+    Seconds are those of training; the probe's stand beside them, the teacher's in its own row. Images a
+    second count each image once, however many views it has. Memory is a GPU's; on a CPU it is missing.
     """
-    keys = ["method", "dataset", "arch", "epochs", "device"]
-    table = runs.assign(peak_memory_bytes=runs.peak_memory_bytes.astype(float)).groupby(keys, sort=False).agg(
-        seconds=("seconds", "mean"), probe_seconds=("probe_seconds", "mean"), images_per_second=("images_per_second", "mean"),
-        peak_memory_bytes=("peak_memory_bytes", "max"),
-    )  # fmt: skip
-    return table.reset_index()[list(COST_COLUMNS)].round(1)
+    runs = runs.assign(peak_memory_bytes=runs.peak_memory_bytes.astype(float))
+    means = {name: "mean" for name in ("seconds", "probe_seconds", "images_per_second")}
+    groups = runs.groupby(["method", "dataset", "arch", "epochs", "device"], sort=False)
+    return groups.agg(means | {"peak_memory_bytes": "max"}).reset_index()[list(COST_COLUMNS)].round(1)
 
 
 def write_table(path: str | Path, table: pd.DataFrame) -> None:
@@ -67,27 +64,29 @@ def write_table(path: str | Path, table: pd.DataFrame) -> None:
 
 def render_table(table: pd.DataFrame) -> str:
     """Render a table as Markdown, accuracies in percent."""
-    lines = ["| method | epochs | seeds | accuracy, % | published, % | seconds a run |", "|---|---|---|---|---|---|"]
+    lines = ["| method | epochs | seeds | accuracy, % | published, % | seconds a run |", "|---" * 6 + "|"]
     for row in table.itertuples():
         spread = "" if pd.isna(row.accuracy_sd) else f" ± {100 * row.accuracy_sd:.1f}"
         published = "" if pd.isna(row.published) else f"{100 * row.published:.1f} ({row.source})"
-        lines.append(f"| {METHODS[row.method].title} | {row.epochs} | {row.seeds} | {100 * row.accuracy_mean:.1f}{spread} "
-                     f"| {published} | {row.seconds:.0f} |")
+        lines.append(f"| {METHODS[row.method].title} | {row.epochs} | {row.seeds} "
+                     f"| {100 * row.accuracy_mean:.1f}{spread} | {published} | {row.seconds:.0f} |")
     return "\n".join(lines)
 
 
 def render_cost_table(table: pd.DataFrame) -> str:
     """Render costs as Markdown, the machines below it."""
-    lines = ["| method | encoder | epochs | training, s | probe, s | images/s | peak GPU memory |", "|---" * 7 + "|"]
+    lines = ["| method | encoder | epochs | training, s | probe, s | images/s | peak GPU memory |",
+             "|---" * 7 + "|"]
     for row in table.itertuples():
         memory = "" if pd.isna(row.peak_memory_bytes) else f"{row.peak_memory_bytes / 2**30:.1f} GiB"
-        lines.append(f"| {METHODS[row.method].title} | {row.arch} | {row.epochs} | {row.seconds:.0f} | {row.probe_seconds:.0f} "
-                     f"| {row.images_per_second:.0f} | {memory} |")
+        lines.append(f"| {METHODS[row.method].title} | {row.arch} | {row.epochs} | {row.seconds:.0f} "
+                     f"| {row.probe_seconds:.0f} | {row.images_per_second:.0f} | {memory} |")
     return "\n".join([*lines, "", f"On {'; '.join(table.device.unique())}."])
 
 
 def keep_results(runs: str | Path, kept: str | Path) -> None:
-    """Copy the small files of finished runs: every summary, and of each method's first seed config, log and embeddings."""
+    """Copy what is small: every run's summary, and config, log and embeddings of each method's first seed."""
+    costs = make_cost_table(read_summaries(runs))
     for summary in sorted(Path(runs).glob(SUMMARIES)):
         names = ["summary.json"]
         if summary.parent == min(summary.parents[1].glob("seed*")):
@@ -97,7 +96,7 @@ def keep_results(runs: str | Path, kept: str | Path) -> None:
         for name in names:
             shutil.copyfile(summary.with_name(name), folder / name)
     shutil.copyfile(Path(runs) / "table.csv", Path(kept) / "table.csv")
-    write_table(Path(kept) / "cost.csv", make_cost_table(read_summaries(runs)))
+    write_table(Path(kept) / "cost.csv", costs)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -106,5 +105,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("runs", help="folder of METHOD/seedN runs, for instance runs/digits")
     parser.add_argument("kept", help="folder to copy to, for instance data/results/digits")
     options = parser.parse_args(arguments)
-    keep_results(options.runs, options.kept)
+    try:
+        keep_results(options.runs, options.kept)
+    except FileNotFoundError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return 0

@@ -12,46 +12,51 @@ An exported ``torchvision/resnet18`` needs nothing of this kit:
 """
 
 import argparse
-import dataclasses
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
+from genscl_lite._checks import require_whole
 from genscl_lite.datasets import Dataset, files
 from genscl_lite.datasets.files import RunFolderError
-from genscl_lite.runs.inputs import Images, in_parts
+from genscl_lite.datasets.images import ImageFiles, centre_crop, read_rgb, to_gray
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.evaluate import extract
 from genscl_lite.train.networks import Model
 from genscl_lite.train.state import is_classifier, kept_parts, new_model
 from genscl_lite.train.weights import load_weights, read_about, save_state
 
+Images = Tensor | ImageFiles | Sequence[str | Path | Image.Image]
 
+
+@dataclass(eq=False)
 class Encoder:
-    """A trained encoder with its head and its classifier, in evaluation mode and float32; made by ``Encoder.load``.
+    """A trained encoder with its head and its classifier, in evaluation mode; made by ``Encoder.load``.
 
-    ``images`` are, in all methods, a uint8 tensor (N, channels, H, W), or floating point in [0, 1], of ``image_shape``;
-    ``ImageFiles``; or a list of paths or PIL images, which are resized and cropped (``genscl_lite.runs.inputs``). ``rows`` are
-    images at a time; None: as many as are good for their size. Other images: ValueError.
+    ``images`` are, in all methods, a uint8 tensor (N, channels, H, W), or floating point in [0, 1], of
+    ``image_shape``; ``ImageFiles``; or a list of paths and PIL images, of which the middle square is taken
+    and resized. ``rows`` images at a time go through the network; None: as many as suit their size.
 
     >>> from tempfile import TemporaryDirectory
     >>> from genscl_lite.datasets import load_dataset
-    >>> from genscl_lite.runs.finish import finish_run
-    >>> from genscl_lite.train.loop import pretrain
-    >>> digits = load_dataset("digits", labels_per_class=3)
-    >>> config = TrainConfig("supcon", labels_per_class=3, epochs=1, warmup_epochs=0, batch_size=30, probe_epochs=1)
+    >>> from genscl_lite.runs.seeds import run_seeds
+    >>> config = TrainConfig("supcon", epochs=1, warmup_epochs=0, probe_epochs=1)
     >>> with TemporaryDirectory() as folder:
-    ...     _ = finish_run(pretrain(config, digits, folder), digits, folder)
+    ...     [(run, summary)] = run_seeds([config], folder)
     ...     encoder = Encoder.load(folder)
-    >>> encoder.features(digits.test_images).shape, encoder.latents(digits.test_images).shape
+    >>> images = load_dataset("digits").test_images
+    >>> encoder.features(images).shape, encoder.latents(images).shape
     (torch.Size([797, 64]), torch.Size([797, 64]))
-    >>> names = encoder.predict(digits.test_images)
-    >>> len(names), set(names) <= set(digits.class_names)
+    >>> names = encoder.predict(images)
+    >>> len(names), set(names) <= set(encoder.class_names)
     (797, True)
     """
 
@@ -62,49 +67,51 @@ class Encoder:
     config: TrainConfig
     summary: dict
     """What ``summary.json`` holds."""
-
-    def __init__(self, model: Model, probe: nn.Linear | None, config: TrainConfig, summary: dict, dataset: Dataset):
-        self.model, self.probe, self.config, self.summary, self._dataset = model, probe, config, summary, dataset
+    dataset: Dataset
+    """What it was trained on, without the images: class names, shape, mean and deviation."""
 
     @classmethod
-    def load(cls, path: str | Path, device: torch.device | str | None = None, module: nn.Module | None = None) -> "Encoder":
+    def load(cls, path: str | Path, device: torch.device | str | None = None,
+             module: nn.Module | None = None) -> "Encoder":
         """Load what a finished run left behind.
 
         Args:
-            path: the run's own folder (METHOD/seedN), the folder METHOD of a single seed, or a file model.safetensors.
+            path: the run's own folder (METHOD/seedN), METHOD of a single seed, or its model.safetensors.
             device: default: the GPU if there is one.
-            module: for arch "custom", an encoder of the same structure as the trained one; the weights are read into it.
+            module: for arch "custom", an encoder of the same structure, to read the weights into.
 
         Raises:
-            ValueError: there is no run, it is not finished, there are several, or ``module`` is missing or not needed.
+            ValueError: there is no run, it is not finished, there are several, or ``module`` does not fit.
             RunFolderError: the file is damaged, of another model, or was written by an earlier version.
         """
         path = weights_path(path)
         config, summary, dataset = _read_header(path)
         if config.arch == "custom" and module is None:
-            raise ValueError(f"module: {path} holds an encoder of its own (arch custom); build it and give it as module=")
+            raise ValueError(f"module: {path} holds an encoder of its own (arch custom); "
+                             "build it and give it as module=")
         if config.arch != "custom" and module is not None:
-            raise ValueError(f"module: {path} holds a {config.arch}, which is built by this name; expected None, "
-                             f"got {type(module).__name__}")
+            raise ValueError(f"module: {path} holds a {config.arch}, which is built by this name; "
+                             f"expected None, got {type(module).__name__}")
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.filterwarnings("ignore", message="encoder: reduces")  # said when it was trained
             model = new_model(config, dataset, module)
-            features = next(layer for layer in model.head.modules() if isinstance(layer, nn.Linear)).in_features
-            probe = None if is_classifier(config) else nn.Linear(features, dataset.num_classes)
+            first_layer = next(layer for layer in model.head.modules() if isinstance(layer, nn.Linear))
+            probe = None if is_classifier(config) else nn.Linear(first_layer.in_features, dataset.num_classes)
         parts = kept_parts(model, probe)
         load_weights(path, parts)
-        parts.to(device or ("cuda" if torch.cuda.is_available() else "cpu"), memory_format=torch.channels_last)
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        parts.to(device, memory_format=torch.channels_last)
         return cls(model.eval(), probe, config, summary, dataset)
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """The C classes, in the order of the probabilities."""
-        return self._dataset.class_names
+        return self.dataset.class_names
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of the images it was trained on."""
-        return self._dataset.image_shape
+        return self.dataset.image_shape
 
     @property
     def device(self) -> torch.device:
@@ -112,52 +119,58 @@ class Encoder:
 
     def features(self, images: Images, rows: int | None = None) -> Tensor:
         """Return the encoder's features, (N, F) float32 on its device: what the probe saw."""
-        return self._pass(self.model.encoder, images, rows)
+        return self._extract(self.model.encoder, images, rows)
 
     def latents(self, images: Images, rows: int | None = None) -> Tensor:
-        """Return the head's latents, (N, D) float32, not brought to unit length; ValueError for a classifier, which has none."""
+        """Return the head's latents, (N, D) float32, not of unit length; ValueError for a classifier."""
         if self.probe is None:
-            raise ValueError(f"latents: method {self.config.method} is a classifier, whose head gives probabilities")
-        return self._pass(self.model, images, rows)
+            raise ValueError(f"latents: method {self.config.method} is a classifier, "
+                             "whose head gives probabilities")
+        return self._extract(self.model, images, rows)
 
     def probabilities(self, images: Images, rows: int | None = None) -> Tensor:
-        """Return the probability of each class, (N, C), rows summing to 1."""
+        """Return the probability of each class, (N, C)."""
         return self._logits(images, rows).softmax(dim=1)
 
     def predict(self, images: Images, rows: int | None = None) -> list[str]:
         """Return the name of the most probable class of each image."""
-        return [self.class_names[i] for i in self._logits(images, rows).argmax(dim=1).tolist()]
+        return [self.class_names[number] for number in self._logits(images, rows).argmax(dim=1).tolist()]
 
     @torch.no_grad()
     def _logits(self, images: Images, rows: int | None) -> Tensor:
         if self.probe is None:
-            return self._pass(self.model, images, rows)
+            return self._extract(self.model, images, rows)
         return self.probe(self.features(images, rows))
 
-    def _pass(self, module: nn.Module, images: Images, rows: int | None) -> Tensor:
+    def _extract(self, module: nn.Module, images: Images, rows: int | None) -> Tensor:
         parts = in_parts(images, self.image_shape, rows)
-        return torch.cat([extract(module, self._dataset, part.to(self.device)) for part in parts])
+        return torch.cat([extract(module, self.dataset, part.to(self.device)) for part in parts])
 
     def export(self, path: str | Path) -> None:
-        """Write the encoder alone for other programs, and beside it, as ``.json``, what belongs to it, for people.
+        """Write the encoder alone for other programs; beside it, as ``.json``, what belongs to it.
 
-        Tensors have the names of the module: of ``torchvision/NAME`` and ``timm/NAME`` those of that network without its
-        classifier. The header holds arch, mean, std, image_shape, class_names, config and summary, each as JSON.
+        Tensors have the names of the module: of ``torchvision/NAME`` and ``timm/NAME`` those of that network
+        without its classifier. The header holds arch, mean, std, image_shape, class_names, config, summary.
 
         Raises:
             ValueError: ``path`` does not end in .safetensors, or would overwrite what is no export.
         """
-        path = Path(path)
-        _check_free(path)
+        path, beside = Path(path), Path(path).with_suffix(".json")
+        if path.suffix != ".safetensors":
+            raise ValueError(f"path: expected a file name ending in .safetensors, got {path}")
+        if path.exists() and "arch" not in read_about(path):
+            raise ValueError(f"path: {path} exists and is no exported encoder; choose another name")
+        if beside.exists() and not path.exists():
+            raise ValueError(f"path: {beside} exists and belongs to no exported encoder; choose another name")
         names = ("mean", "std", "image_shape", "class_names")
-        about = {"arch": self.config.arch, **{name: getattr(self._dataset, name) for name in names},
-                 "config": dataclasses.asdict(self.config), "summary": self.summary}  # fmt: skip
+        about = {"arch": self.config.arch, **{name: getattr(self.dataset, name) for name in names},
+                 "config": asdict(self.config), "summary": self.summary}
         save_state(path, self.model.encoder, **about)
-        files.write_json(path.with_suffix(".json"), about)
+        files.write_json(beside, about)
 
 
 def weights_path(path: str | Path) -> Path:
-    """Return the file of weights that ``path`` means: a file, a run's folder, or a folder METHOD with one seed.
+    """Return the file of weights that ``path`` means: a file, a run's folder, or METHOD with one seed.
 
     >>> weights_path("no/such/run")
     Traceback (most recent call last):
@@ -170,97 +183,139 @@ def weights_path(path: str | Path) -> Path:
         return path
     seeds = sorted(path.glob("seed*/"), key=lambda folder: (len(folder.name), folder.name))
     if len(seeds) > 1:
-        raise ValueError(f"path: {path} holds {len(seeds)} seeds; expected one of {', '.join(str(seed) for seed in seeds)}")
+        names = ", ".join(map(str, seeds))
+        raise ValueError(f"path: {path} holds {len(seeds)} seeds; expected one of {names}")
     folder = seeds[0] if seeds else path
     if (folder / "model.safetensors").is_file():
         return folder / "model.safetensors"
     if (folder / "config.json").exists():
-        raise ValueError(f"path: the run in {folder} is not finished; the command that began it goes on from there")
-    raise ValueError(f"path: {folder} holds no finished run; expected a folder METHOD/seedN with model.safetensors")
+        raise ValueError(f"path: the run in {folder} is not finished; the command that began it goes on")
+    raise ValueError(f"path: {folder} holds no finished run; expected a folder METHOD/seedN of one")
 
 
 def _read_header(path: Path) -> tuple[TrainConfig, dict, Dataset]:
-    """Return configuration, summary and a ``Dataset`` without images, which knows classes, shape and how to normalize."""
+    """Return configuration, summary and a ``Dataset`` without images."""
     about = read_about(path)
     if "arch" in about:
-        raise RunFolderError(f"{path}: an exported encoder without its head; give the run's model.safetensors")
+        raise RunFolderError(f"{path}: an exported encoder without its head; "
+                             "give the run's model.safetensors")
     for name in ("config", "summary", "data"):
         if name not in about:
-            raise RunFolderError(f"{path}: holds no {name}, an earlier version wrote it; delete the summary.json of this run "
-                                 "and finish it again")
+            raise RunFolderError(f"{path}: holds no {name}, an earlier version wrote it; "
+                                 "delete the summary.json of this run and finish it again")
     try:
         config, data = TrainConfig(**about["config"]), about["data"]
     except TypeError as error:
         raise RunFolderError(f"{path}: its configuration is of another version ({error})") from None
-    images, labels = torch.empty(0, *data["image_shape"], dtype=torch.uint8), torch.empty(0, dtype=torch.long)
-    lists = (tuple(data[name]) for name in ("class_names", "mean", "std"))
-    return config, about["summary"], Dataset(data["name"], images, labels, images, labels, *lists)
+    images = torch.empty(0, *data["image_shape"], dtype=torch.uint8)
+    labels = torch.empty(0, dtype=torch.long)
+    described = (tuple(data[name]) for name in ("class_names", "mean", "std"))
+    return config, about["summary"], Dataset(data["name"], images, labels, images, labels, *described)
 
 
-def _check_free(path: Path) -> None:
-    """Raise ValueError where an export to ``path`` would overwrite anything but an earlier export."""
-    if path.suffix != ".safetensors":
-        raise ValueError(f"path: expected a file name ending in .safetensors, got {path}")
-    beside = path.with_suffix(".json")
-    if path.exists() and "arch" not in read_about(path):
-        raise ValueError(f"path: {path} exists and is no exported encoder; choose another name")
-    if beside.exists() and not path.exists():
-        raise ValueError(f"path: {beside} exists and belongs to no exported encoder; choose another name")
+# The images that a trained model is given
+
+
+def in_parts(images: Images, image_shape: tuple[int, int, int], rows: int | None = None) -> Iterator[Tensor]:
+    """Check images against a model's (channels, H, W) and return them in parts, (rows, channels, H, W).
+
+    The last part may be smaller. Files become RGB, or gray for 1 channel.
+
+    Raises:
+        ValueError: there are none, they are of another kind, shape or range, or a file cannot be read.
+
+    >>> [len(part) for part in in_parts(torch.zeros(5, 1, 8, 8), (1, 8, 8), rows=2)]
+    [2, 2, 1]
+    >>> in_parts(torch.zeros(5, 3, 8, 8), (1, 8, 8))
+    Traceback (most recent call last):
+    ValueError: images: expected shape (N, 1, 8, 8), got (5, 3, 8, 8)
+    """
+    if rows is None:  # 83 images of 224 x 224
+        rows = min(1000, max(1, 2**22 // (image_shape[1] * image_shape[2])))
+    require_whole("rows", rows)
+    if not isinstance(images, Tensor | ImageFiles | list | tuple):
+        raise ValueError("images: expected a tensor, ImageFiles, or a list of paths or PIL images, "
+                         f"got {type(images).__name__}")
+    if not len(images):
+        raise ValueError("images: expected at least one, got none")
+    if isinstance(images, Tensor | ImageFiles):
+        _check_pixels(images, image_shape)
+        return iter(images.split(rows))
+    _check_list(images, image_shape)
+    parts = (images[start : start + rows] for start in range(0, len(images), rows))
+    return (torch.stack([_read_picture(image, image_shape) for image in part]) for part in parts)
+
+
+def _check_pixels(images: Tensor | ImageFiles, image_shape: tuple[int, int, int]) -> None:
+    if tuple(images.shape[1:]) != tuple(image_shape):
+        expected = ", ".join(map(str, image_shape))
+        raise ValueError(f"images: expected shape (N, {expected}), got {tuple(images.shape)}")
+    if images.dtype == torch.uint8:
+        return
+    if not images.is_floating_point():
+        raise ValueError(f"images: expected uint8 or floating point, got {images.dtype}")
+    least, most = images.aminmax()
+    if not (least >= 0 and most <= 1):  # so that NaN fails too
+        raise ValueError(f"images: expected floating point values in [0, 1], got {least:.4g} to {most:.4g}")
+
+
+def _check_list(images: Sequence, image_shape: tuple[int, int, int]) -> None:
+    for place, image in enumerate(images):
+        if not isinstance(image, str | Path | Image.Image):
+            raise ValueError("images: expected paths or PIL images in the list, "
+                             f"got {type(image).__name__} at {place}")
+    channels, height, width = image_shape
+    if channels not in (1, 3) or height != width:
+        raise ValueError("images: files become square and of 1 or 3 channels, but the model takes "
+                         f"{channels} x {height} x {width}; "
+                         f"expected a tensor (N, {channels}, {height}, {width})")
+
+
+def _read_picture(image: str | Path | Image.Image, image_shape: tuple[int, int, int]) -> Tensor:
+    pixels = centre_crop(read_rgb(image), image_shape[-1])
+    return to_gray(pixels) if image_shape[0] == 1 else pixels
 
 
 # The command line
 
 
-def predict(arguments: list[str] | None = None) -> int:
-    """Be ``genscl predict``: print file, class and probability."""
-    parser = _parser("predict", "Print file, class and probability of each image.", files=True)
-    return _use(_predict, parser.parse_args(arguments))
+COMMANDS = {
+    "predict": "Print file, class and probability of each image.",
+    "features": "Write features (N, F) and files (N,).",
+    "export": "Write the encoder alone, and a .json beside it.",
+}
 
 
-def features(arguments: list[str] | None = None) -> int:
-    """Be ``genscl features``: write features (N, F) and files (N,)."""
-    parser = _parser("features", "Write features (N, F) and files (N,).", files=True)
-    parser.add_argument("--out", required=True, type=Path, help="file .npz")
-    return _use(_features, parser.parse_args(arguments))
-
-
-def export(arguments: list[str] | None = None) -> int:
-    """Be ``genscl export``: write the encoder alone, and a .json beside it."""
-    parser = _parser("export", "Write the encoder alone, and a .json beside it.")
-    parser.add_argument("out", type=Path, metavar="OUT.safetensors")
-    return _use(_export, parser.parse_args(arguments))
-
-
-def _parser(command: str, description: str, files: bool = False) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"genscl {command}", description=description)
+def main(command: str, arguments: list[str] | None = None) -> int:
+    """Be one of ``COMMANDS``; return 0, or 2 after an error of one line."""
+    parser = argparse.ArgumentParser(prog=f"genscl {command}", description=COMMANDS[command])
     parser.add_argument("run", help="folder of the run (METHOD/seedN), or its model.safetensors")
-    if files:
+    if command == "export":
+        parser.add_argument("out", type=Path, metavar="OUT.safetensors")
+    else:
         parser.add_argument("files", nargs="+", metavar="FILE", help="image")
-    return parser
-
-
-def _use(use: Callable[[Encoder, argparse.Namespace], None], options: argparse.Namespace) -> int:
+    if command == "features":
+        parser.add_argument("--out", required=True, type=Path, help="file .npz")
+    options = parser.parse_args(arguments)
     try:
-        use(Encoder.load(options.run), options)
+        if command == "features" and options.out.suffix != ".npz":
+            raise ValueError(f"--out: expected a file name ending in .npz, got {options.out}")
+        encoder = Encoder.load(options.run)
+        if command == "predict":
+            confidences, classes = encoder.probabilities(options.files).max(dim=1)
+            for file, confidence, number in zip(options.files, confidences, classes, strict=True):
+                print(f"{file}\t{encoder.class_names[number]}\t{confidence:.4f}")
+        elif command == "features":
+            features = encoder.features(options.files).cpu().numpy()
+            files.write_arrays(options.out, features=features, files=np.array(options.files))
+            print(f"written: {options.out}")
+        else:
+            encoder.export(options.out)
+            print(f"written: {options.out} and {options.out.with_suffix('.json')}")
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
 
 
-def _predict(encoder: Encoder, options: argparse.Namespace) -> None:
-    confidences, classes = encoder.probabilities(options.files).max(dim=1)
-    for file, confidence, number in zip(options.files, confidences.tolist(), classes.tolist(), strict=True):
-        print(f"{file}\t{encoder.class_names[number]}\t{confidence:.4f}")
-
-
-def _features(encoder: Encoder, options: argparse.Namespace) -> None:
-    if options.out.suffix != ".npz":
-        raise ValueError(f"--out: expected a file name ending in .npz, got {options.out}")
-    files.write_arrays(options.out, features=encoder.features(options.files).cpu().numpy(), files=np.array(options.files))
-    print(f"written: {options.out}")
-
-
-def _export(encoder: Encoder, options: argparse.Namespace) -> None:
-    encoder.export(options.out)
-    print(f"written: {options.out} and {options.out.with_suffix('.json')}")
+predict, features, export = (partial(main, command) for command in COMMANDS)

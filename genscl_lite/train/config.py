@@ -1,5 +1,4 @@
 """What a run is: a method (a row of the paper's table) and its parameters, checked before any work starts."""
-# ruff: noqa: E501 (the comments of TrainConfig's fields are those of notebook 07's parameters, a line each)
 
 import dataclasses
 import math
@@ -49,24 +48,24 @@ class TrainConfig:
     method: str = choice("genscl_mix", METHODS)  # a row of the table, one of METHODS
     dataset: str = "digits"  # digits, cifar10, cifar100, folder ("custom": your own Dataset, from Python)
     labels_per_class: int = 10  # labelled training images of each class; 0: all
-    image_size: int = 0  # of a folder's images: pixels they are brought to; the other data sets have their own
+    image_size: int = 0  # of a folder's images: pixels they become; other data sets have their own
     distributions: str = ""  # of a folder: CSV of label distributions (path, then a column for each class)
     val_share: float = below_one(0.2)  # of a folder without a split: share of each class to test with
-    on_bad_image: str = choice("stop", ("stop", "skip"))  # of a folder: stop at files that cannot be read, or skip them
-    resident: str = choice("auto", ("auto", "always", "never"))  # of a folder: images in memory always, never, auto: up to 4 GiB
+    on_bad_image: str = choice("stop", ("stop", "skip"))  # of a folder: stop at unreadable files, or skip
+    resident: str = choice("auto", ("auto", "always", "never"))  # of a folder: in memory; auto: up to 4 GiB
     balanced: bool = False  # draw as many images of each class
-    arch: str = "resnet_small"  # resnet_small, resnet18, resnet50, wide_resnet50, torchvision/NAME, timm/NAME ("custom": own)
+    arch: str = "resnet_small"  # resnet_small, resnet18, resnet50, ..., torchvision/NAME, timm/NAME, custom
     seed: int = 0  # weights, order, augmentation, and which labels are kept
     epochs: int = positive(200)  # passes over the training images
     batch_size: int = positive(50)  # N, images of a batch
     views: int = positive(2)  # V, augmented views of each image
-    augmentation: str = choice("affine", AUGMENTATIONS)  # of the views: affine (digits), crop_jitter, crop, none
+    augmentation: str = choice("affine", AUGMENTATIONS)  # of the views: affine, crop_jitter, crop, none
     learning_rate: float = positive(0.2)  # peak, SGD
     warmup_epochs: int = 5  # linear from warmup_from
     warmup_from: float = 0.01  # first learning rate
     sgd_momentum: float = below_one(0.9)  # of SGD
     weight_decay: float = 0.0001  # of SGD
-    ema: float = below_one(0.0)  # decay of the average over weights, which then is the result; 0: the weights themselves
+    ema: float = below_one(0.0)  # decay of the average over weights, then the result; 0: none
     latent_dim: int = positive(64)  # D, size of the latents
     temperature: float = positive(0.1)  # tau
     base_temperature: float = 0.0  # multiply the loss by temperature / base_temperature; 0: do not
@@ -75,7 +74,7 @@ class TrainConfig:
     mixing: str = choice("mixup_cutmix", MIXINGS)  # or mixup, cutmix
     mix_alpha: float = positive(1.0)  # lam ~ Beta(alpha, alpha)
     mix_per_image: bool = True  # draw lam and coin for each image, not once for a batch
-    teacher: str = ""  # folder of the teacher's runs (seed0, seed1, ...), a model.safetensors, torchvision/NAME@WEIGHTS, a CSV
+    teacher: str = ""  # the teacher's runs, model.safetensors, torchvision/NAME@WEIGHTS, timm/NAME, CSV
     teacher_temperature: float = positive(1.0)  # softness of the teacher's labels
     label_weight: float = 1.0  # weight of the labels' own term beside a teacher; 0: teacher alone
     kd_weight: float = 1.0  # weight of the teacher's term
@@ -89,7 +88,7 @@ class TrainConfig:
     knn_neighbours: int = positive(5)  # k of the kNN accuracy in the log
     eval_every: int = positive(20)  # epochs between kNN accuracies
     checkpoint_every: int = positive(10)  # epochs between checkpoints
-    precision: str = choice("auto", ("auto", "float32", "bfloat16"))  # float32, bfloat16 autocast, auto: bfloat16 where a GPU has it
+    precision: str = choice("auto", ("auto", "float32", "bfloat16"))  # auto: bfloat16 where a GPU has it
     compile: str = choice("auto", ("auto", "always", "never"))  # torch.compile: always, never, auto: on a GPU
 
     def __post_init__(self):

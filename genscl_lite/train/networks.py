@@ -264,8 +264,8 @@ def probe_encoder(encoder: nn.Module, image_shape: tuple[int, int, int]) -> Enco
     """Pass two black images through the encoder, in evaluation mode so that nothing changes.
 
     The last map is that of a convolution or max-pool with a window: layers that look at one pixel at a time
-    see 1 x 1 maps behind (or, in squeeze-and-excitation, beside) an average pooling in any network. ValueError
-    where the encoder fails on such images, or does not return (N, F) features.
+    see 1 x 1 maps behind (or, in squeeze-and-excitation, beside) an average pooling in any network.
+    ValueError where the encoder fails on such images, or does not return (N, F) features.
 
     >>> probe_encoder(build_encoder("resnet_small", 1), (1, 8, 8))
     EncoderProbe(features=64, last_map=(2, 2))

@@ -25,14 +25,14 @@ class Run:
     config: TrainConfig
     model: Model
     optimizer: torch.optim.Optimizer
-    generator: Generator  # the run's randomness; on the CPU, so that draws do not depend on the device
+    generator: Generator  # the run's randomness; on the CPU, so that draws are the same on every device
     key_encoder: MomentumEncoder | None = None
     queue: LabelledQueue | None = None
     average: MomentumEncoder | None = None  # over the model's weights, where the configuration asks for one
     epoch: int = 0  # epochs done
     step: int = 0  # steps done of the next one
     drawn_from: Tensor | None = None  # generator's state before the draws of this epoch; None between epochs
-    # (5,) of this epoch: loss, label entropy, KL; the first step whose loss, and whose labels, were not finite
+    # (5,) of this epoch: loss, label entropy, KL; first step whose loss, and whose labels, were not finite
     sums: Tensor | None = None
     seconds: float = 0.0
     epoch_seconds: float = 0.0

@@ -1,98 +1,162 @@
-"""A user's own folder of images through every stage: training, table, pictures of the space, and the finished encoder."""
+"""A user's own folder of images through every stage: training, table and pictures of the space."""
 
 import json
-import shutil
 import subprocess
 import sys
+import types
 
+import matplotlib
+import numpy as np
 import pandas as pd
 import papermill
 import pytest
 import yaml
+from matplotlib import pyplot as plt
 
-from genscl_lite.runs import rows
-from genscl_lite.runs.launch import QUIET
-from genscl_lite.runs.launch import main as reproduce
+from genscl_lite.runs import launch
 from genscl_lite.runs.paths import NOTEBOOKS
-from genscl_lite.runs.plan import preset_path, read_presets
+from genscl_lite.runs.plan import preset_files, read_presets
+from genscl_lite.runs.seeds import main as train
 from tests.conftest import QUICK
 from tests.folders import CORRUPT, make_digit_folder
+from tests.runs.conftest import only_table_without_kernel
 from tests.train.test_parallel import ENVIRONMENT, TORCHRUN
 
 CLASSES = 4
+SHORTER = ["-p", "epochs=2", "-p", "eval_every=2"]
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """160 PNG and JPEG files of many kinds, and three that are broken."""
     root = tmp_path_factory.mktemp("photos")
-    return make_digit_folder(root, per_class=40, classes=CLASSES, splits={"train": 0.75, "val": 0.25}, corrupt=True)
+    return make_digit_folder(
+        root, per_class=40, classes=CLASSES, splits={"train": 0.75, "val": 0.25}, corrupt=True
+    )
 
 
 @pytest.fixture
 def preset(photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    own = {"dataset": "folder", "data_root": str(photos), "image_size": 16, "labels_per_class": 0, "on_bad_image": "skip",
-           "augmentation": "crop_jitter", "batch_size": 60, "queue_size": 120, "min_accuracy": 0.0}  # fmt: skip
+    changes = {
+        "dataset": "folder",
+        "data_root": str(photos),
+        "image_size": 16,
+        "labels_per_class": 0,
+        "on_bad_image": "skip",
+        "augmentation": "crop_jitter",
+        "batch_size": 60,
+        "queue_size": 120,
+        "min_accuracy": 0.0,
+    }
     path = tmp_path / "photos.yaml"
-    path.write_text(yaml.safe_dump(QUICK | own))
+    path.write_text(yaml.safe_dump(QUICK | changes))
     return str(path)
 
 
-def accuracies(folder):
-    return {path.parents[1].name: json.loads(path.read_text())["accuracy_last"] for path in folder.glob("*/seed0/summary.json")}
+@pytest.mark.filterwarnings("ignore:left out")
+def test_rows_out_of_the_files(preset, tmp_path, capsys):
+    """Images that are not kept in memory: a teacher, and a student with momentum and queue."""
+    assert train([preset, "--only", "genscl_mix_kd_queue", *SHORTER, "-p", "resident=never"]) == 0
+    printed = capsys.readouterr().out
+    assert "ce_mix, seed 0" in printed and "| GenSCL + both, momentum and queue | 2 | 1 |" in printed
+    bad = json.loads((tmp_path / "runs/photos/ce_mix/folder_check.json").read_text())["bad"]
+    assert set(bad) == {f"train/zero/{name}" for name in CORRUPT}
 
 
 @pytest.mark.filterwarnings("ignore:left out")
-def test_a_folder_in_every_stage(preset, photos, tmp_path, capsys):
+def test_a_folder_in_every_stage(preset, photos, tmp_path, monkeypatch):
+    """Images in memory: a row without notebooks and one with them, the table, the pictures of the space."""
     out = tmp_path / "runs" / "photos"
-    shorter = ["-p", "epochs=2", "-p", "eval_every=2"]
-    assert rows.main([preset, "--only", "genscl_mix_kd_queue", *shorter, "-p", "resident=never"]) == 0  # out of the files
-    printed = capsys.readouterr().out
-    assert "ce_mix, seed 0" in printed and "| GenSCL + both, momentum and queue | 2 | 1 |" in printed
-    bad = json.loads((out / "ce_mix" / "folder_check.json").read_text())["bad"]
-    assert set(bad) == {f"train/zero/{name}" for name in CORRUPT}
-    shutil.rmtree(out)
-
-    gentle = {"epochs": 20, "eval_every": 20, "probe_epochs": 20, "augmentation": "affine", "batch_size": 30,
-              "learning_rate": 0.05, "temperature": 0.5}  # fmt: skip
+    gentle = {
+        "epochs": 20,
+        "eval_every": 20,
+        "probe_epochs": 20,
+        "augmentation": "affine",
+        "batch_size": 30,
+        "learning_rate": 0.05,
+        "temperature": 0.5,
+    }
     longer = [word for name, value in gentle.items() for word in ("-p", f"{name}={value}")]
-    assert reproduce([preset, "--only", "supcon", "--only", "genscl_mix", *longer]) == 0  # in memory, by the notebooks
-    assert list(pd.read_csv(out / "table.csv").method) == ["supcon", "genscl_mix"]
-    assert len(accuracies(out)) == 2 and min(accuracies(out).values()) > 2 / CLASSES
-    papermill.execute_notebook(str(NOTEBOOKS / "09_see_the_space.ipynb"), None, {"results": str(out), "data_root": str(photos)},
-                               **QUIET)  # fmt: skip
+    assert train([preset, "--only", "supcon", *longer]) == 0
+    monkeypatch.setattr(papermill, "execute_notebook", only_table_without_kernel)
+    assert launch.main([preset, "--only", "genscl_mix", *longer]) == 0
+    table = pd.read_csv(out / "table.csv")
+    assert list(table.method) == ["supcon", "genscl_mix"] and (table.accuracy_mean > 2 / CLASSES).all()
+    see_the_space({"results": str(out), "data_root": str(photos)}, monkeypatch)
+
+
+class FirstTwo:
+    """Lays points on a plane at once; UMAP would first compile for half a minute."""
+
+    def __init__(self, **options):
+        pass
+
+    def fit_transform(self, points):
+        return np.asarray(points, dtype=np.float32)[:, :2]
+
+
+def see_the_space(parameters, monkeypatch):
+    """Execute notebook 09 with these parameters."""
+    monkeypatch.setitem(sys.modules, "umap", types.SimpleNamespace(UMAP=FirstTwo))
+    matplotlib.use("agg")
+    cells = json.loads((NOTEBOOKS / "09_see_the_space.ipynb").read_text())["cells"]
+    names = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)
+        if "parameters" in cell["metadata"].get("tags", []):
+            names |= parameters
+    plt.close("all")
+    assert names["UMAP"] is FirstTwo and names["results"] == parameters["results"]
 
 
 def test_two_processes_share_the_files(preset, tmp_path):
     """Each decodes its rows of a batch; the weights are those of one process."""
-    rows_of = ["-m", "genscl_lite", "train", preset, "--only", "supcon", "-p", "epochs=2", "-p", "eval_every=2"]
-    losses = []
-    for start, out in (([sys.executable], "one"), (TORCHRUN, "two")):
-        command = [*start, *rows_of, "-p", "resident=never", "--out", out]
-        run = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=200)
-        assert run.returncode == 0, run.stderr
-        losses.append(pd.read_csv(tmp_path / out / "supcon" / "seed0" / "log.csv").loss)
-    pd.testing.assert_series_equal(*losses, rtol=1e-4)
+    words = [preset, "--only", "supcon", *SHORTER, "-p", "resident=never", "--out"]
+    command = [*TORCHRUN, "-m", "genscl_lite", "train", *words, "two"]
+    two = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=200)
+    assert two.returncode == 0, two.stderr
+    with pytest.warns(UserWarning, match="left out: 3 of 163 images"):
+        assert train([*words, "one"]) == 0
+    logs = (pd.read_csv(tmp_path / out / "supcon" / "seed0" / "log.csv") for out in ("one", "two"))
+    pd.testing.assert_series_equal(*(log.loss for log in logs), rtol=1e-4)
 
 
 def test_broken_files_stop_a_run_unless_they_are_to_be_skipped(preset, capsys):
-    assert rows.main([preset, "--only", "supcon", "-p", "on_bad_image=stop"]) == 2
+    assert train([preset, "--only", "supcon", "-p", "on_bad_image=stop"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: root: 3 of 163 images in ") and error.count("\n") == 1
     assert all(name in error for name in CORRUPT) and 'leave them out with on_bad_image="skip"' in error
 
 
 def test_the_way_to_imagenet(photos, tmp_path, monkeypatch, capsys):
-    """The preset's recipe, with a small network, small images and another teacher, on a folder of the same layout."""
+    """The preset's recipe, with a small network, small images and another teacher, on a like folder."""
     monkeypatch.chdir(tmp_path)
-    recipe = read_presets([preset_path("imagenet_resnet50")])
-    assert (recipe["batch_size"], recipe["queue_size"], recipe["temperature"], recipe["image_size"]) == (1024, 8192, 0.07, 224)
-    small = {"epochs": 2, "warmup_epochs": 1, "batch_size": 30, "queue_size": 60, "image_size": 48, "probe_epochs": 1,
-             "eval_every": 2, "arch": "torchvision/shufflenet_v2_x0_5", "on_bad_image": "skip", "min_accuracy": 0.0,
-             "data_root": str(photos)}  # fmt: skip
+    recipe = read_presets(preset_files("imagenet_resnet50"))
+    assert (recipe["batch_size"], recipe["queue_size"], recipe["temperature"], recipe["image_size"]) == (
+        1024,
+        8192,
+        0.07,
+        224,
+    )
+    small = {
+        "epochs": 2,
+        "warmup_epochs": 1,
+        "batch_size": 30,
+        "queue_size": 60,
+        "image_size": 48,
+        "probe_epochs": 1,
+        "eval_every": 2,
+        "arch": "torchvision/shufflenet_v2_x0_5",
+        "on_bad_image": "skip",
+        "min_accuracy": 0.0,
+        "data_root": str(photos),
+    }
     path = tmp_path / "small.yaml"
-    path.write_text(yaml.safe_dump({name: value for name, value in recipe.items() if name != "teacher"} | small))
+    path.write_text(
+        yaml.safe_dump({name: value for name, value in recipe.items() if name != "teacher"} | small)
+    )
     with pytest.warns(UserWarning, match="left out: 3 of 163 images"):
-        assert rows.main([str(path), "--only", "genscl_mix_kd_queue"]) == 0
+        assert train([str(path), "--only", "genscl_mix_kd_queue"]) == 0
     assert "| GenSCL + both, momentum and queue | 2 | 1 |" in capsys.readouterr().out

@@ -139,6 +139,6 @@ def test_each_view_of_streamed_images_is_its_own_crop_and_no_other(quick, rgb, m
 def test_without_crop_all_else_stays(name, rgb):
     augment = AUGMENTATIONS[name]
     changed = {field.name for field in dataclasses.fields(augment)
-               if getattr(augment, field.name) != getattr(augment.without_crop(), field.name)}  # fmt: skip
+               if getattr(augment, field.name) != getattr(augment.without_crop(), field.name)}
     assert changed == ({"crop_scale", "crop_ratio"} if "crop" in name else set())
     assert augment.without_crop().uniforms_per_image == augment.uniforms_per_image

@@ -41,7 +41,7 @@ from genscl_lite.train.methods import METHODS
     (dict(dataset="folder", image_size=-1), "image_size: expected a number of at least 0, got -1"),
     (dict(dataset="folder", image_size=224, val_share=1.0), "val_share: expected a number below 1, got 1.0"),
     (dict(resident=True), "resident: expected str, got True"),
-])  # fmt: skip
+])
 def test_bad_values_are_named(change, message):
     with pytest.raises(ValueError, match=message):
         TrainConfig(**change)
@@ -73,7 +73,7 @@ def test_configs_of_all_seeds_with_what_a_method_changes():
     ({"by_method": {"ce": {"epoch": 3}}}, "epoch: unknown parameter .did you mean 'epochs'"),
     ({"by_method": {"simclr": {"temperature": 0}}}, "temperature: "),
     ({"by_method": {"simclr": {"method": "ce"}}}, "method: unknown parameter"),
-])  # fmt: skip
+])
 def test_bad_parameters_are_named(parameters, message):
     with pytest.raises(ValueError, match=message):
         check_parameters(parameters)
@@ -135,4 +135,4 @@ def test_every_number_of_the_config_has_a_range(name):
 
 def test_rows_of_the_table():
     assert list(METHODS) == ["teacher", "ce", "ce_mix", "ce_mix_kd", "simclr", "supcon", "genscl_kd", "genscl_mix",
-                             "genscl_mix_kd", "genscl_mix_kd_queue"]  # fmt: skip
+                             "genscl_mix_kd", "genscl_mix_kd_queue"]

@@ -74,7 +74,7 @@ def test_the_probe_leaves_the_encoder_and_repeats(digits):
     encoder = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 16))
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     first, again = (linear_probe(encoder, digits, build_augment("affine"), epochs=10, batch_size=20, learning_rate=0.5,
-                                 generator=torch.Generator().manual_seed(1)) for _ in range(2))  # fmt: skip
+                                 generator=torch.Generator().manual_seed(1)) for _ in range(2))
     assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
     assert first.accuracy_last == again.accuracy_last and torch.equal(first.classifier.weight, again.classifier.weight)
     assert first.accuracy_best >= first.accuracy_last > 0.3

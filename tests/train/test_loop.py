@@ -282,7 +282,7 @@ def test_compiled_model_learns_the_same(quick, digits, monkeypatch):
 def test_the_full_scale_recipe_on_small_data(quick, rgb, teacher):
     """CIFAR's augmentation, ResNet-18, bfloat16 and the queue, one epoch."""
     config = quick("genscl_mix_kd_queue", arch="resnet18", augmentation="crop_jitter", precision="bfloat16", epochs=1,
-                   warmup_epochs=0, base_temperature=0.07, mix_per_image=False)  # fmt: skip
+                   warmup_epochs=0, base_temperature=0.07, mix_per_image=False)
     run = pretrain(config, rgb, teacher=Teacher(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))))
     assert run.queue.filled == 20 and 0 < run.log[-1]["loss"] < 50
 
@@ -460,7 +460,7 @@ def test_no_step_waits_for_the_host(method, quick, rgb, teacher):
     ("missing", "teacher: .*seed0 holds no finished run"),
     ("other labels", "teacher: .*labels_per_class 3, this run has 4"),
     ("no classifier", "teacher: .*holds supcon, which is no classifier"),
-])  # fmt: skip
+])
 def test_a_teacher_that_does_not_fit_is_named(case, message, quick, digits, teacher, tmp_path):
     if case == "no classifier":
         finish_run(pretrain(quick("supcon", epochs=2), digits, tmp_path / "seed0"), digits, tmp_path / "seed0")

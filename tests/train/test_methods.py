@@ -3,7 +3,7 @@ import torch
 
 from genscl_lite.losses import LossParts
 from genscl_lite.train.config import TrainConfig, check_parameters
-from genscl_lite.train.loop import pretrain
+from genscl_lite.train.loop import batch_loss, pretrain
 from genscl_lite.train.methods import METHODS, Method, cross_entropy, label_similarity
 
 
@@ -45,3 +45,18 @@ def test_heads_are_checked():
         Method("X", label_similarity, "projector", "label")
     with pytest.raises(ValueError, match="queues: a queue keeps latents, 'X' has a classifier's head"):
         Method("X", cross_entropy, "classifier", "cross_entropy", queues=True)
+
+
+@pytest.mark.parametrize("method, changes", [
+    ("ce_mix_kd", {}), ("simclr", {}), ("genscl_mix_kd", {"ce_weight": 0.5}), ("genscl_mix_kd_queue", {"ce_weight": 0.5}),
+])
+def test_the_loss_is_one_piece_for_the_compiler(method, changes, quick):
+    """One graph without breaks, which gives the same."""
+    def rows(n, outputs=16):
+        return torch.randn(n, outputs), torch.rand(n, 2 if METHODS[method].distils else 1, 10).softmax(2)
+
+    config, queues = quick(method, **changes), METHODS[method].queues
+    outputs, targets = rows(12 if queues else 24, 10 if METHODS[method].head == "classifier" else 26)
+    step = config, outputs, targets, torch.arange(12), *([rows(12), rows(20)] if queues else [])
+    whole = torch.compile(batch_loss, fullgraph=True, dynamic=False, backend="aot_eager")
+    assert torch.isclose(whole(*step).loss, batch_loss(*step).loss)

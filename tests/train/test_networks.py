@@ -25,7 +25,7 @@ from genscl_lite.train.state import new_model
 
 @pytest.mark.parametrize("arch, channels, size, features", [
     ("resnet_small", 1, 8, 64), ("resnet18", 3, 32, 512), ("resnet34", 3, 32, 512), ("resnet50", 3, 32, 2048),
-])  # fmt: skip
+])
 def test_encoders_give_features(arch, channels, size, features):
     assert build_encoder(arch, channels)(torch.zeros(2, channels, size, size)).shape == (2, features)
     assert arch in ENCODERS
@@ -86,7 +86,7 @@ FAMILIES = {
     "googlenet": 1024, "inception_v3": 2048, "maxvit_t": 512, "mnasnet0_5": 1280, "mobilenet_v3_small": 1024, "resnet50": 2048,
     "resnext50_32x4d": 2048, "shufflenet_v2_x0_5": 1024, "squeezenet1_1": 512, "swin_t": 768, "swin_v2_t": 768, "vgg11": 4096,
     "vit_b_16": 768, "wide_resnet50_2": 2048,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -153,7 +153,7 @@ def test_without_timm_its_names_say_what_to_do(monkeypatch):
     ("vit_b16", "did you mean 'torchvision/vit_b_16'"),
     ("torchvision/vit_b16", "arch: 'torchvision/vit_b16' is unknown .did you mean 'torchvision/vit_b_16'.*torchvision/NAME"),
     ("torchvision/fcn_resnet50", "expected a classification model of torchvision"),
-])  # fmt: skip
+])
 def test_unknown_names_meet_a_hint(arch, message, monkeypatch):
     monkeypatch.setattr(networks, "get_model", lambda *_, **__: pytest.fail("a check builds nothing"))
     for ask in (check_arch, build_encoder, lambda arch: TrainConfig(arch=arch)):
@@ -249,7 +249,7 @@ def test_a_network_for_large_images_is_warned_of_on_small_ones():
 @pytest.mark.parametrize("arch, channels, size, last_map", [
     ("resnet_small", 1, 8, (2, 2)), ("resnet18", 3, 32, (4, 4)), ("resnet50", 3, 32, (4, 4)),
     ("torchvision/mobilenet_v3_small", 3, 64, (2, 2)),
-])  # fmt: skip
+])
 def test_no_warning_where_maps_are_left(arch, channels, size, last_map):
     encoder = build_encoder(arch, channels)
     assert probe_encoder(encoder, (channels, size, size)).last_map == last_map

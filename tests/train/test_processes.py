@@ -44,7 +44,7 @@ def test_two_processes_train_to_the_weights_of_one(case, both):
     assert compared > 70_000
     assert torch.equal(one["random"]["generator"], two["random"]["generator"])
     logs = [pd.read_csv(both / processes / case / "log.csv").drop(columns=["seconds", "images_per_second"])
-            for processes in ("one", "two")]  # fmt: skip
+            for processes in ("one", "two")]
     pd.testing.assert_frame_equal(*logs, atol=1e-4)
 
 
@@ -74,11 +74,11 @@ def test_batch_norm_of_one_process_is_torchs(monkeypatch):
             images = torch.randn(5, 3, 4, 4, requires_grad=True)
             outputs = [layer(images) for layer in (ours, theirs)]
             gradients = [torch.autograd.grad(output.pow(3).sum(), [images, layer.weight, layer.bias])
-                         for output, layer in zip(outputs, (ours, theirs), strict=True)]  # fmt: skip
+                         for output, layer in zip(outputs, (ours, theirs), strict=True)]
             assert torch.allclose(*outputs, atol=1e-5)
             assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-4) for a, b in zip(*gradients, strict=True))
         assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(),
-                                                                 strict=True))  # fmt: skip
+                                                                 strict=True))
         assert torch.allclose(ours.eval()(images), theirs.eval()(images), atol=1e-5)
 
 

@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.transforms import v2
 
-from genscl_lite.datasets import few_labels
-from genscl_lite.datasets import load_data
+from genscl_lite.datasets import few_labels, load_data
 from genscl_lite.datasets.folder import paths, scan_folder
 from genscl_lite.train import loop, teachers
 from genscl_lite.train.config import TrainConfig
@@ -111,7 +110,7 @@ def test_normalization_is_undone_channel_by_channel():
     ((*NAMES[:8], "9", "8"), "has other classes, or another order: 8: 9 there, 8 here, 9: 8 there, 9 here"),
     ((*NAMES[:9], "nine"), "has other classes, or another order: 9: nine there, 9 here"),
     (NAMES[:9], "knows 9 classes, digits has 10"),
-])  # fmt: skip
+])
 def test_other_classes_or_another_order_are_refused(theirs, message, quick, rgb, pretrained):
     _, asked = pretrained(theirs)
     with pytest.raises(ValueError, match=f"^teacher: {NAMED} {message}$"):

@@ -2,22 +2,26 @@ import dataclasses
 
 import numpy as np
 import pytest
-import torch
 from torch import nn
 
 from genscl_lite.datasets import files
 from genscl_lite.datasets.files import RunFolderError
 from genscl_lite.runs import finish
 from genscl_lite.runs.finish import finish_run, probe_run, summarize
-from genscl_lite.runs.tables import keep_results
 from genscl_lite.train.evaluate import Probe
 from genscl_lite.train.loop import pretrain
 
 
 def test_the_result_is_the_last_epoch_and_not_the_best(quick, digits):
     run = pretrain(quick(), digits)
-    summary = summarize(run, Probe(nn.Linear(1, 1), accuracy_last=0.8, accuracy_best=0.9, calibration_error=0.1), digits)
-    assert (summary["accuracy_last"], summary["accuracy_best"], summary["calibration_error"]) == (0.8, 0.9, 0.1)
+    summary = summarize(
+        run, Probe(nn.Linear(1, 1), accuracy_last=0.8, accuracy_best=0.9, calibration_error=0.1), digits
+    )
+    assert (summary["accuracy_last"], summary["accuracy_best"], summary["calibration_error"]) == (
+        0.8,
+        0.9,
+        0.1,
+    )
     classifier = pretrain(quick("ce"), digits)
     classifier.log[1]["accuracy"] = 0.99
     summary = summarize(classifier, None, digits)
@@ -41,7 +45,9 @@ def test_embeddings_are_of_the_same_images_and_mixtures_for_all_methods(quick, d
     for name in ("labels", "mixed_labels"):
         assert np.array_equal(stored[0][name], stored[1][name])
     assert stored[0]["latents"].shape == (797, 16) and stored[1]["latents"].shape == (797, 10)
-    assert stored[0]["mixed_latents"].shape == (256, 16) and np.allclose(stored[0]["mixed_labels"].sum(1), 1, atol=1e-6)
+    assert stored[0]["mixed_latents"].shape == (256, 16) and np.allclose(
+        stored[0]["mixed_labels"].sum(1), 1, atol=1e-6
+    )
 
 
 def test_a_finished_run_is_read_not_tested_again(quick, digits, tmp_path, monkeypatch):
@@ -60,15 +66,3 @@ def test_nobody_else_works_in_the_folder_while_it_is_tested(quick, digits, tmp_p
 
     monkeypatch.setattr(finish, "probe_run", look)
     finish_run(pretrain(quick("ce"), digits, tmp_path), digits, tmp_path)
-
-
-def test_small_files_are_kept(quick, digits, tmp_path):
-    for seed in range(2):
-        folder = tmp_path / "runs" / "ce" / f"seed{seed}"
-        finish_run(pretrain(quick("ce", seed=seed), digits, folder), digits, folder)
-    (tmp_path / "runs" / "table.csv").write_text("method\nce\n")
-    keep_results(tmp_path / "runs", tmp_path / "kept")
-    kept = sorted(str(path.relative_to(tmp_path / "kept")) for path in (tmp_path / "kept").rglob("*.*"))
-    assert kept == ["ce/seed0/config.json", "ce/seed0/embeddings.npz", "ce/seed0/log.csv", "ce/seed0/summary.json",
-                    "ce/seed1/summary.json", "cost.csv", "table.csv"]  # fmt: skip
-    assert torch.load(folder / "checkpoint.pt", weights_only=True)["progress"]["epoch"] == 3

@@ -11,9 +11,8 @@ import torchvision
 from PIL import Image
 from torch import nn
 
-from genscl_lite.datasets.images import centre_crop, read_rgb
 from genscl_lite.datasets.files import RunFolderError
-from genscl_lite.datasets.images import ImageFiles
+from genscl_lite.datasets.images import ImageFiles, centre_crop, read_rgb
 from genscl_lite.runs.finish import finish_run, probe_run
 from genscl_lite.runs.trained import Encoder
 from genscl_lite.tools.cli import main
@@ -59,8 +58,13 @@ def loaded(contrastive, folder):
 @pytest.fixture(scope="module")
 def few(rgb):
     """Twelve and eight colour images, for larger networks."""
-    return dataclasses.replace(rgb, train_images=rgb.train_images[:12], train_labels=rgb.train_labels[:12],
-                               test_images=rgb.test_images[:8], test_labels=rgb.test_labels[:8])
+    return dataclasses.replace(
+        rgb,
+        train_images=rgb.train_images[:12],
+        train_labels=rgb.train_labels[:12],
+        test_images=rgb.test_images[:8],
+        test_labels=rgb.test_labels[:8],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +77,10 @@ def colour(few, tmp_path_factory):
 
 
 def accuracy(names, dataset):
-    right = [dataset.class_names[label] == name for name, label in zip(names, dataset.test_labels.tolist(), strict=True)]
+    right = [
+        dataset.class_names[label] == name
+        for name, label in zip(names, dataset.test_labels.tolist(), strict=True)
+    ]
     return sum(right) / len(right)
 
 
@@ -94,7 +101,11 @@ def test_all_is_as_it_was_in_memory(contrastive, loaded, digits):
     assert torch.equal(loaded.probabilities(images), logits.softmax(dim=1))
     assert not loaded.model.training and not loaded.probabilities(images).requires_grad
     assert loaded.features(images).dtype == torch.float32
-    assert (loaded.class_names, loaded.image_shape, loaded.config) == (digits.class_names, (1, 8, 8), contrastive.config)
+    assert (loaded.class_names, loaded.image_shape, loaded.config) == (
+        digits.class_names,
+        (1, 8, 8),
+        contrastive.config,
+    )
 
 
 def test_a_classifier_has_its_head_and_no_latents(classifier, folder, digits):
@@ -102,7 +113,9 @@ def test_a_classifier_has_its_head_and_no_latents(classifier, folder, digits):
     assert accuracy(loaded.predict(digits.test_images), digits) == loaded.summary["accuracy_last"]
     logits = extract(classifier.result, digits, digits.test_images)
     assert torch.equal(loaded.probabilities(digits.test_images), logits.softmax(dim=1))
-    assert not any(name.startswith("probe") for name in names_in(folder / "ce" / "seed0" / "model.safetensors"))
+    assert not any(
+        name.startswith("probe") for name in names_in(folder / "ce" / "seed0" / "model.safetensors")
+    )
     with pytest.raises(ValueError, match="latents: method ce is a classifier"):
         loaded.latents(digits.test_images)
 
@@ -110,15 +123,21 @@ def test_a_classifier_has_its_head_and_no_latents(classifier, folder, digits):
 def test_an_average_over_weights_is_what_is_loaded(digits, tmp_path):
     run = train(digits, tmp_path, ema=0.8)
     loaded = Encoder.load(tmp_path)
-    averaged, trained = (extract(model.encoder, digits, digits.test_images) for model in (run.average.encoder, run.model))
+    averaged, trained = (
+        extract(model.encoder, digits, digits.test_images) for model in (run.average.encoder, run.model)
+    )
     assert torch.equal(loaded.features(digits.test_images), averaged) and not torch.equal(averaged, trained)
     assert accuracy(loaded.predict(digits.test_images), digits) == loaded.summary["accuracy_last"]
 
 
-def test_a_run_is_its_folder_or_that_of_its_only_seed_or_its_file(contrastive, folder, loaded, digits, tmp_path):
+def test_a_run_is_its_folder_or_that_of_its_only_seed_or_its_file(
+    contrastive, folder, loaded, digits, tmp_path
+):
     file = shutil.copy(folder / "supcon" / "seed0" / "model.safetensors", tmp_path / "shared.safetensors")
     for path in (folder / "supcon", file, str(file)):
-        assert torch.equal(Encoder.load(path).features(digits.test_images), loaded.features(digits.test_images))
+        assert torch.equal(
+            Encoder.load(path).features(digits.test_images), loaded.features(digits.test_images)
+        )
 
 
 def test_loading_leaves_the_random_state_alone(contrastive, folder):
@@ -135,12 +154,20 @@ def test_an_encoder_of_ones_own_is_given_as_a_module(digits, tmp_path):
     module = own()
     loaded = Encoder.load(tmp_path, module=module)
     assert loaded.model.encoder is module
-    assert torch.equal(loaded.features(digits.test_images), extract(run.result.encoder, digits, digits.test_images))
-    with pytest.raises(ValueError, match="module: .* holds an encoder of its own .arch custom.; build it and give it"):
+    assert torch.equal(
+        loaded.features(digits.test_images), extract(run.result.encoder, digits, digits.test_images)
+    )
+    with pytest.raises(
+        ValueError, match="module: .* holds an encoder of its own .arch custom.; build it and give it"
+    ):
         Encoder.load(tmp_path)
-    with pytest.raises(RunFolderError, match="model.safetensors: damaged, or of another model .*size mismatch"):
+    with pytest.raises(
+        RunFolderError, match="model.safetensors: damaged, or of another model .*size mismatch"
+    ):
         Encoder.load(tmp_path, module=own(8))
-    with pytest.raises(RunFolderError, match="of another model .encoder.3.bias is on one side only, and 1 more"):
+    with pytest.raises(
+        RunFolderError, match="of another model .encoder.3.bias is on one side only, and 1 more"
+    ):
         Encoder.load(tmp_path, module=nn.Sequential(*own(), nn.Linear(9, 9)))
 
 
@@ -155,23 +182,36 @@ def test_what_is_no_finished_run_is_named(contrastive, folder, loaded, digits, t
         Encoder.load(tmp_path)
     pretrain(contrastive.config, digits, tmp_path / "supcon" / "seed2")
     for path in ("supcon", "supcon/seed2"):
-        with pytest.raises(ValueError, match="path: the run in .*seed2 is not finished; the command that began it"):
+        with pytest.raises(
+            ValueError, match="path: the run in .*seed2 is not finished; the command that began it"
+        ):
             Encoder.load(tmp_path / path)
     (tmp_path / "supcon" / "seed10").mkdir()
     with pytest.raises(ValueError, match="path: .*supcon holds 2 seeds; expected one of .*seed2, .*seed10"):
         Encoder.load(tmp_path / "supcon")
-    with pytest.raises(ValueError, match="module: .* holds a resnet_small, which is built by this name; expected None, got Id"):
+    with pytest.raises(
+        ValueError,
+        match="module: .* holds a resnet_small, which is built by this name; expected None, got Id",
+    ):
         Encoder.load(file, module=nn.Identity())
 
 
 def test_files_that_are_damaged_or_of_another_version_are_named(contrastive, folder, loaded, tmp_path):
-    about, path = read_about(folder / "supcon" / "seed0" / "model.safetensors"), tmp_path / "model.safetensors"
+    about, path = (
+        read_about(folder / "supcon" / "seed0" / "model.safetensors"),
+        tmp_path / "model.safetensors",
+    )
     parts = kept_parts(loaded.model, loaded.probe)
     save_weights(path, parts, config=about["config"], summary=about["summary"])
-    with pytest.raises(RunFolderError, match="model.safetensors: holds no data, an earlier version wrote it; delete the summary"):
+    with pytest.raises(
+        RunFolderError,
+        match="model.safetensors: holds no data, an earlier version wrote it; delete the summary",
+    ):
         Encoder.load(path)
     save_weights(path, parts, **about | {"config": about["config"] | {"colour": "red"}})
-    with pytest.raises(RunFolderError, match="model.safetensors: its configuration is of another version .*colour"):
+    with pytest.raises(
+        RunFolderError, match="model.safetensors: its configuration is of another version .*colour"
+    ):
         Encoder.load(path)
     save_weights(path, loaded.model, **about)
     with pytest.raises(RunFolderError, match="of another model .probe.bias is on one side only"):
@@ -180,7 +220,9 @@ def test_files_that_are_damaged_or_of_another_version_are_named(contrastive, fol
     with pytest.raises(RunFolderError, match="model.safetensors: damaged"):
         Encoder.load(path)
     loaded.export(tmp_path / "alone.safetensors")
-    with pytest.raises(RunFolderError, match="alone.safetensors: an exported encoder without its head; give the run's"):
+    with pytest.raises(
+        RunFolderError, match="alone.safetensors: an exported encoder without its head; give the run's"
+    ):
         Encoder.load(tmp_path / "alone.safetensors")
 
 
@@ -195,7 +237,13 @@ def test_images_are_tensors_files_or_pil_images(loaded, digits, tmp_path):
     for number, image in enumerate(pil):
         image.save(tmp_path / f"{number}.png")
     paths = [tmp_path / f"{number}.png" for number in range(5)]
-    for given in (pil, paths, [str(path) for path in paths], tuple(pil[:3] + paths[3:]), [p.convert("RGB") for p in pil]):
+    for given in (
+        pil,
+        paths,
+        [str(path) for path in paths],
+        tuple(pil[:3] + paths[3:]),
+        [p.convert("RGB") for p in pil],
+    ):
         assert torch.equal(loaded.features(given), expected)
     assert loaded.predict(paths) == loaded.predict(images)
 
@@ -226,15 +274,33 @@ WRONG_IMAGES = {
     "other size": (torch.zeros(2, 1, 9, 9), r"images: expected shape \(N, 1, 8, 8\), got \(2, 1, 9, 9\)"),
     "other channels": (torch.zeros(2, 3, 8, 8), r"images: expected shape \(N, 1, 8, 8\), got \(2, 3, 8, 8\)"),
     "one image": (torch.zeros(1, 8, 8), r"images: expected shape \(N, 1, 8, 8\), got \(1, 8, 8\)"),
-    "up to 255": (torch.full((2, 1, 8, 8), 255.0), r"images: expected floating point values in \[0, 1\], got 255 to 255"),
-    "below 0": (torch.full((2, 1, 8, 8), -0.5), r"images: expected floating point values in \[0, 1\], got -0.5 to -0.5"),
-    "not a number": (torch.full((2, 1, 8, 8), torch.nan), r"images: expected floating point values in \[0, 1\], got nan"),
-    "integers": (torch.zeros(2, 1, 8, 8, dtype=torch.long), "images: expected uint8 or floating point, got torch.int64"),
+    "up to 255": (
+        torch.full((2, 1, 8, 8), 255.0),
+        r"images: expected floating point values in \[0, 1\], got 255 to 255",
+    ),
+    "below 0": (
+        torch.full((2, 1, 8, 8), -0.5),
+        r"images: expected floating point values in \[0, 1\], got -0.5 to -0.5",
+    ),
+    "not a number": (
+        torch.full((2, 1, 8, 8), torch.nan),
+        r"images: expected floating point values in \[0, 1\], got nan",
+    ),
+    "integers": (
+        torch.zeros(2, 1, 8, 8, dtype=torch.long),
+        "images: expected uint8 or floating point, got torch.int64",
+    ),
     "none": (torch.zeros(0, 1, 8, 8), "images: expected at least one, got none"),
     "empty list": ([], "images: expected at least one, got none"),
-    "a single path": ("a.png", "images: expected a tensor, ImageFiles, or a list of paths or PIL images, got str"),
+    "a single path": (
+        "a.png",
+        "images: expected a tensor, ImageFiles, or a list of paths or PIL images, got str",
+    ),
     "an array": (np.zeros((2, 1, 8, 8)), "images: expected a tensor, ImageFiles, or a list .*, got ndarray"),
-    "a list of tensors": (["a.png", torch.zeros(1, 8, 8)], "images: expected paths or PIL images in the list, got Tensor at 1"),
+    "a list of tensors": (
+        ["a.png", torch.zeros(1, 8, 8)],
+        "images: expected paths or PIL images in the list, got Tensor at 1",
+    ),
     "no file": (["nowhere.png"], "nowhere.png: cannot be read: .*No such file"),
     "unknown range": ([Image.new("F", (8, 8))], "cannot be read: floating point pixels"),
 }
@@ -251,11 +317,15 @@ def test_wrong_images_are_named(case, loaded):
 
 
 def test_files_need_a_square_model_of_one_or_three_channels(digits, tmp_path):
-    wide = dataclasses.replace(digits, train_images=digits.train_images[..., 1:], test_images=digits.test_images[..., 1:])
+    wide = dataclasses.replace(
+        digits, train_images=digits.train_images[..., 1:], test_images=digits.test_images[..., 1:]
+    )
     train(wide, tmp_path, **SHORT)
     loaded = Encoder.load(tmp_path)
     assert loaded.image_shape == (1, 8, 7) and loaded.features(wide.test_images).shape == (797, 64)
-    with pytest.raises(ValueError, match="images: files become square .* the model takes 1 x 8 x 7; expected a tensor"):
+    with pytest.raises(
+        ValueError, match="images: files become square .* the model takes 1 x 8 x 7; expected a tensor"
+    ):
         loaded.features(pictures(digits, 1))
 
 
@@ -295,7 +365,9 @@ def test_torchvision_reads_the_kits_own_resnet(few, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:encoder. reduces")
-@pytest.mark.parametrize(("name", "options"), [("mobilenetv3_small_050", {}), ("vit_tiny_patch16_224", {"img_size": 32})])
+@pytest.mark.parametrize(
+    ("name", "options"), [("mobilenetv3_small_050", {}), ("vit_tiny_patch16_224", {"img_size": 32})]
+)
 def test_timm_reads_what_it_knows_by_name(name, options, few, tmp_path):
     timm = pytest.importorskip("timm")
     train(few, tmp_path / "run", arch=f"timm/{name}", **SHORT)
@@ -307,7 +379,11 @@ def test_what_belongs_to_an_export_is_in_its_header_and_beside_it(loaded, digits
     loaded.export(tmp_path / "deep" / "digits.safetensors")
     about = read_about(tmp_path / "deep" / "digits.safetensors")
     assert about == json.loads((tmp_path / "deep" / "digits.json").read_text())
-    assert (about["arch"], about["image_shape"], about["mean"]) == ("resnet_small", [1, 8, 8], list(digits.mean))
+    assert (about["arch"], about["image_shape"], about["mean"]) == (
+        "resnet_small",
+        [1, 8, 8],
+        list(digits.mean),
+    )
     assert (about["std"], about["class_names"]) == (list(digits.std), list(digits.class_names))
     assert about["config"] == dataclasses.asdict(loaded.config) and about["summary"] == loaded.summary
 
@@ -323,7 +399,9 @@ def test_tied_weights_are_exported_under_each_name(digits, tmp_path):
 
     run = train(digits, tmp_path / "run", arch="custom", encoder=Tied(), **SHORT)
     loaded = Encoder.load(tmp_path / "run", module=Tied())
-    assert torch.equal(loaded.features(digits.test_images), extract(run.result.encoder, digits, digits.test_images))
+    assert torch.equal(
+        loaded.features(digits.test_images), extract(run.result.encoder, digits, digits.test_images)
+    )
     assert_loads_elsewhere(Tied(), loaded, digits, tmp_path / "tied.safetensors")
 
 
@@ -335,7 +413,9 @@ def test_an_export_overwrites_nothing_but_an_export(contrastive, folder, loaded,
         loaded.export(tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="path: .*summary.json exists and belongs to no exported encoder"):
         loaded.export(tmp_path / "summary.safetensors")
-    with pytest.raises(ValueError, match="path: expected a file name ending in .safetensors, got .*encoder.pt"):
+    with pytest.raises(
+        ValueError, match="path: expected a file name ending in .safetensors, got .*encoder.pt"
+    ):
         loaded.export(tmp_path / "encoder.pt")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     for _ in range(2):
@@ -356,13 +436,18 @@ def test_the_command_line_predicts(folder, loaded, files, capsys):
     assert main(["predict", str(folder / "supcon"), *files]) == 0
     rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert [row[0] for row in rows] == files and [row[1] for row in rows] == loaded.predict(files)
-    assert [float(row[2]) for row in rows] == pytest.approx(loaded.probabilities(files).amax(dim=1).tolist(), abs=6e-5)
+    assert [float(row[2]) for row in rows] == pytest.approx(
+        loaded.probabilities(files).amax(dim=1).tolist(), abs=6e-5
+    )
 
 
 def test_the_command_line_writes_features_and_encoder(folder, loaded, files, tmp_path):
     assert main(["features", str(folder / "supcon"), *files, "--out", str(tmp_path / "features.npz")]) == 0
     with np.load(tmp_path / "features.npz") as stored:
-        assert np.array_equal(stored["features"], loaded.features(files).numpy()) and stored["files"].tolist() == files
+        assert (
+            np.array_equal(stored["features"], loaded.features(files).numpy())
+            and stored["files"].tolist() == files
+        )
     assert main(["export", str(folder / "supcon"), str(tmp_path / "encoder.safetensors")]) == 0
     assert names_in(tmp_path / "encoder.safetensors") == loaded.model.encoder.state_dict().keys()
     assert (tmp_path / "encoder.json").exists()
@@ -373,7 +458,10 @@ def test_the_command_line_writes_features_and_encoder(folder, loaded, files, tmp
     [
         (["predict", "nowhere", "FILE"], "error: path: nowhere does not exist"),
         (["predict", "RUN", "FILE", "nowhere.png"], "error: nowhere.png: cannot be read"),
-        (["features", "RUN", "FILE", "--out", "features.csv"], "error: --out: expected a file name ending in .npz"),
+        (
+            ["features", "RUN", "FILE", "--out", "features.csv"],
+            "error: --out: expected a file name ending in .npz",
+        ),
         (["export", "RUN", "encoder.pt"], "error: path: expected a file name ending in .safetensors"),
         (["export", "RUN", "FILE/encoder.safetensors"], "error: .*0.png"),
     ],

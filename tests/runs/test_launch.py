@@ -1,0 +1,328 @@
+import ast
+import contextlib
+import io
+import json
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import papermill
+import papermill.cli
+import pytest
+from click.testing import CliRunner
+
+from genscl_lite.datasets import files
+from genscl_lite.lessons import exercises
+from genscl_lite.runs import launch
+from genscl_lite.runs.launch import main
+from genscl_lite.runs.tables import TABLE_COLUMNS
+from genscl_lite.train import run_folder
+from genscl_lite.train.methods import METHODS
+from tests.conftest import QUICK
+from tests.runs.conftest import only_table_without_kernel, without_kernel, write_preset
+
+# Kernels: what their notebooks do, and how a kernel that ends badly is met
+
+
+@pytest.fixture(scope="module")
+def reproduction(tmp_path_factory):
+    """A row and its teacher, two seeds each, by the notebooks themselves."""
+    folder = tmp_path_factory.mktemp("reproduction")
+    preset, printed = write_preset(folder), io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stdout(printed):
+        assert main([preset, "--only", "genscl_kd"]) == 0
+    return SimpleNamespace(folder=folder, out=folder / "runs" / "quick", printed=printed.getvalue())
+
+
+@pytest.fixture
+def reproduced(reproduction, tmp_path, monkeypatch, no_kernels):
+    """A copy of the reproduction, in the current folder: its folder, and the words that made it."""
+    shutil.copytree(reproduction.folder, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "runs" / "quick", [str(tmp_path / "quick.yaml"), "--only", "genscl_kd"]
+
+
+def test_rows_and_their_table(reproduction):
+    out, printed = reproduction.out, reproduction.printed
+    assert "0 of 2 methods finished" in printed and "about 0 s left" in printed
+    assert "| GenSCL + KD | 3 | 2 |" in printed and "genscl_kd: seed 1, epoch 3/3: loss" in printed
+    table = pd.read_csv(out / "table.csv")
+    assert tuple(table.columns) == TABLE_COLUMNS
+    assert (
+        list(table.method) == ["ce_mix", "genscl_kd"] and (table.seeds == 2).all()
+    )  # the teacher came along
+    assert (out / "08_reproduce_table.ipynb").exists()
+    for method in table.method:
+        assert (out / method / "train.ipynb").exists() and not (out / method / "failed.ipynb").exists()
+        for seed in range(2):
+            names = {
+                "config.json",
+                "log.csv",
+                "summary.json",
+                "checkpoint.pt",
+                "embeddings.npz",
+                "model.safetensors",
+            }
+            assert names <= {path.name for path in (out / method / f"seed{seed}").iterdir()}
+    summary = json.loads((out / "genscl_kd" / "seed1" / "summary.json").read_text())
+    assert summary["method"] == "genscl_kd" and summary["seed"] == 1 and 0 < summary["accuracy_last"] < 1
+    assert {
+        "dataset",
+        "arch",
+        "epochs",
+        "accuracy_best",
+        "knn_accuracy",
+        "seconds",
+        "images_per_second",
+        "device",
+        "versions",
+        "git_commit",
+    } <= summary.keys()
+
+
+def test_exercises_that_wait_are_not_shown(reproduction, capsys):
+    assert launch.UNSOLVED == exercises.UNSOLVED
+    assert exercises.UNSOLVED in (reproduction.out / "ce_mix" / "train.ipynb").read_text()
+    assert exercises.UNSOLVED not in reproduction.printed
+    launch.Prefixed("ce").write(f"rate: {exercises.UNSOLVED}\n\nseed 0\nseed 1\n")
+    assert capsys.readouterr().out == "ce: seed 0\nce: seed 1\n"
+
+
+def test_finished_runs_are_skipped_and_the_others_go_on(reproduced, capsys):
+    out, words = reproduced
+    trained = {path: path.stat().st_mtime_ns for path in out.glob("*/seed*/summary.json")}
+    (out / "genscl_kd" / "seed1" / "summary.json").unlink()  # as if it had been killed before its end
+    assert main(words) == 0
+    assert "1 of 2 methods finished" in capsys.readouterr().out
+    again = {path: path.stat().st_mtime_ns for path in out.glob("*/seed*/summary.json")}
+    assert len(again) == 4
+    assert [path for path in trained if trained[path] != again[path]] == [
+        out / "genscl_kd" / "seed1" / "summary.json"
+    ]
+
+    table = (out / "table.csv").stat().st_mtime_ns
+    assert main(words) == 0
+    assert "2 of 2 methods finished" in capsys.readouterr().out
+    assert (out / "table.csv").stat().st_mtime_ns == table
+
+
+def test_another_configuration_is_refused(reproduced, capsys):
+    assert main([*reproduced[1], "-p", "temperature=0.2"]) == 2
+    error = capsys.readouterr().err
+    assert "holds a run with another configuration (temperature 0.1 there, 0.2 now)" in error
+
+
+def test_a_failing_run_is_reported_and_kept(preset, tmp_path, capsys):
+    words = [preset, "--only", "genscl_kd", "-p", "warmup_epochs=0", "-p"]
+    assert main([*words, "learning_rate=1e30"]) == 2  # YAML: text
+    assert main([*words, "learning_rate=1.0e+30"]) == 1
+    errors = capsys.readouterr().err
+    assert "error: ce_mix: ValueError: loss: not finite in epoch" in errors
+    assert "error: genscl_kd: its teacher failed" in errors
+    assert (tmp_path / "runs/quick/ce_mix/failed.ipynb").exists()
+    assert not (tmp_path / "runs/quick/table.csv").exists()
+
+
+def test_an_accuracy_below_the_floor_fails_each_time(preset, monkeypatch, capsys):
+    """First the notebook's own assertion, then, when the run is finished, the command itself."""
+    monkeypatch.setattr(papermill, "execute_notebook", only_table_without_kernel)
+    for message in ("error: ce: AssertionError: mean accuracy 0.", "error: ce: mean accuracy 0."):
+        assert main([preset, "--only", "ce", "-p", "min_accuracy=0.99"]) == 1
+        printed = capsys.readouterr()
+        assert message in printed.err and "| CE | 3 | 2 |" in printed.out
+
+
+def test_a_time_budget_cuts_the_work_into_pieces(preset, tmp_path, monkeypatch, capsys):
+    """Little time: the teacher is saved in its middle, and what learns from it is not begun."""
+    words = [preset, "--only", "genscl_kd", "-p", "epochs=100000", "-p", "eval_every=100000", "--seeds", "1"]
+    assert main([*words, "--jobs", "2", "--max-seconds", "3"]) == 0
+    printed = capsys.readouterr()
+    assert re.search(
+        r"ce_mix paused \(saved \d+ of 100000 epochs( and \d steps)?; the same command goes", printed.out
+    )
+    assert "genscl_kd paused (its teacher is)" in printed.out and not printed.err
+    assert "time is up: ce_mix, genscl_kd to go on with; the same command continues" in printed.out
+    out = tmp_path / "runs" / "quick" / "ce_mix"
+    assert (
+        not (out / "train.ipynb").exists()
+        and not list(out.glob("*.tmp*"))
+        and not (out / "failed.ipynb").exists()
+    )
+    begun = run_folder.read_checkpoint(out / "seed0" / "checkpoint.pt")["progress"]["epoch"]
+    monkeypatch.setattr(papermill, "execute_notebook", without_kernel)
+    assert main([*words, "--jobs", "2", "--max-seconds", "3"]) == 0
+    assert "ce_mix paused (saved " in capsys.readouterr().out
+    assert run_folder.read_checkpoint(out / "seed0" / "checkpoint.pt")["progress"]["epoch"] > begun
+
+
+def start(preset, *words, **options):
+    command = [
+        sys.executable,
+        "-m",
+        "genscl_lite",
+        "reproduce",
+        preset,
+        "--only",
+        "supcon",
+        "--seeds",
+        "1",
+        *words,
+    ]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, **options)
+
+
+def wait_for(path, process, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_killed_it_leaves_no_kernel_and_the_same_command_goes_on(preset, tmp_path, monkeypatch):
+    process = start(preset, "-p", "epochs=150", stderr=subprocess.DEVNULL)
+    checkpoint = tmp_path / "runs/quick/supcon/seed0/checkpoint.pt"
+    wait_for(checkpoint, process)
+    process.kill()
+    process.wait()
+    with files.locked(checkpoint.parent, wait=20):  # the kernel has ended too
+        begun = run_folder.read_checkpoint(checkpoint)["progress"]["epoch"]
+    monkeypatch.setattr(papermill, "execute_notebook", without_kernel)
+    assert main([preset, "--only", "supcon", "--seeds", "1", "-p", "epochs=150"]) == 0
+    assert begun < 150 and run_folder.read_checkpoint(checkpoint)["progress"]["epoch"] == 150
+    log = pd.read_csv(checkpoint.with_name("log.csv"))
+    assert list(log.epoch) == list(range(1, 151))
+
+
+def test_interrupted_by_hand_it_says_how_to_go_on(preset, tmp_path):
+    process = start(preset, "-p", "epochs=100000", stderr=subprocess.PIPE, text=True)
+    checkpoint = tmp_path / "runs/quick/supcon/seed0/checkpoint.pt"
+    wait_for(checkpoint, process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert "interrupted; the same command continues" in process.stderr.read()
+    with files.locked(checkpoint.parent, wait=20):  # the kernel has ended too
+        assert run_folder.read_checkpoint(checkpoint)["progress"]["epoch"] < 100000
+
+
+# What is said and planned without a kernel
+
+
+def test_a_dry_run_prints_commands_that_do_the_same(preset, tmp_path, monkeypatch, capsys):
+    assert main([preset, "--dry-run", "-p", "learning_rate=0.3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 * (len(METHODS) - 1) and not (tmp_path / "runs").exists()
+    line = next(line for line in lines if "method supcon" in line and "seed1/" in line)
+    assert "'" not in line  # nothing that xargs would stumble over
+
+    make_folder, papermill_line = line.split(" && ")
+    subprocess.run(make_folder, shell=True, check=True)
+    executed = []
+
+    def read_notebook(input_path, output_path, parameters, **options):
+        executed.append(Path(input_path).resolve())
+        without_kernel(input_path, output_path, parameters)
+
+    monkeypatch.setattr(papermill.cli, "execute_notebook", read_notebook)
+    result = CliRunner().invoke(
+        papermill.cli.papermill, shlex.split(papermill_line)[1:], catch_exceptions=False
+    )
+    assert result.exit_code == 0 and executed[0].is_file()
+    config = json.loads((tmp_path / "runs/quick/supcon/seed1/config.json").read_text())
+    assert config["learning_rate"] == 0.3 and config["epochs"] == QUICK["epochs"]
+    assert (tmp_path / "runs/quick/supcon/seed1/train.ipynb").exists()
+
+    assert main([preset, "--only", "supcon", "-p", "learning_rate=0.3", "--dry-run"]) == 0
+    folders = [shlex.split(line)[2] for line in capsys.readouterr().out.splitlines()]
+    assert folders == ["runs/quick/supcon/seed0", "runs/quick/supcon/seed1"]
+
+
+def test_a_shorter_length_is_a_second_file(capsys):
+    for length in ("paper", "quick"):
+        assert main(["cifar10_resnet18", "--length", length, "--dry-run"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == len(METHODS) and lines[-1].count(" -f ") == (1 if length == "paper" else 2)
+    assert "runs/cifar10_resnet18_quick/" in lines[-1] and "lengths/quick.yaml" in lines[-1]
+    named = [word for word in shlex.split(lines[-1]) if word.endswith(".yaml")]
+    assert [Path(name).is_file() for name in named] == [True, True]
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["digit"], "error: preset: 'digit' is unknown (did you mean 'digits'?)"),
+        (["missing.yaml"], "error: preset: 'missing.yaml' is unknown"),
+        (
+            ["digits", "--only", "gensclmix"],
+            "error: only: 'gensclmix' is unknown (did you mean 'genscl_mix'?)",
+        ),
+        (["digits", "-p", "epoch=3"], "error: epoch: unknown parameter (did you mean 'epochs'?)"),
+        (["digits", "-p", "method=supcon"], "error: parameter: method is chosen by --only"),
+        (["digits", "-p", "epochs=["], "error: parameter: 'epochs=[' is not YAML"),
+        (["digits", "-p", "epochs"], "error: parameter: expected NAME=VALUE, got 'epochs'"),
+        (
+            ["digits", "-p", "learning_rate=1e-3"],
+            "error: learning_rate: expected float, got '1e-3' (YAML reads 1e-3 as text",
+        ),
+        (["digits", "--seeds", "0"], "error: seeds: expected at least 1, got 0"),
+        (["digits", "--jobs", "0"], "error: jobs: expected at least 1, got 0"),
+        (["digits", "--max-seconds", "0"], "error: max-seconds: expected a number above 0, got 0.0"),
+        (["digits", "--length", "quik"], "error: length: 'quik' is unknown (did you mean 'quick'?)"),
+        (["digits", "-p", "labels_per_class=1000"], "error: labels_per_class: expected 1 to"),
+        (["digits", "-p", "queue_size=10"], "error: queue_size: expected at least the 50 keys of a batch"),
+        (
+            ["cifar10_resnet18", "-p", "data_root=nowhere"],
+            "error: cifar10: nowhere/cifar-10-batches-py/data_batch_1 is missing",
+        ),
+    ],
+)
+def test_wrong_requests_end_before_any_work(words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith(message) and printed.err.count("\n") == 1 and not printed.out
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", [[], ["--dry-run"]])
+def test_without_the_notebooks_it_says_what_to_do(words, preset, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(launch, "NOTEBOOKS", tmp_path / "site-packages" / "notebooks")
+    assert main([preset, *words]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith(
+        f"error: notebooks: {launch.NOTEBOOKS} is not there; `genscl reproduce` executes"
+    )
+    assert "pip install -e .); `genscl train PRESET` needs none" in printed.err
+    assert printed.err.count("\n") == 1 and not printed.out and not (tmp_path / "runs").exists()
+
+
+def test_without_papermill_it_says_what_to_install(preset, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "papermill", None)
+    assert main([preset]) == 2
+    printed = capsys.readouterr()
+    assert "pip install 'genscl-lite[notebooks]'" in printed.err and printed.err.count("\n") == 1
+    assert not printed.out and not (tmp_path / "runs").exists()
+    assert main([preset, "--dry-run"]) == 0
+
+
+def test_papermill_is_imported_only_to_execute_and_lessons_never():
+    for path in Path(launch.__file__).parent.glob("*.py"):
+        code = ast.parse(path.read_text())
+        assert not any("papermill" in ast.unparse(line) for line in code.body if is_import(line)), path
+        assert not any("lessons" in ast.unparse(line) for line in ast.walk(code) if is_import(line)), path
+
+
+def is_import(line):
+    return isinstance(line, ast.Import | ast.ImportFrom)
+
+
+def test_a_second_run_in_the_same_folder_says_so(preset, tmp_path, capsys):
+    with files.locked(tmp_path / "runs" / "quick"):
+        assert main([preset]) == 2
+    assert "another run is working in this folder" in capsys.readouterr().err

@@ -1,0 +1,114 @@
+import pandas as pd
+import pytest
+import torch
+
+from genscl_lite.runs.finish import finish_run
+from genscl_lite.runs.paths import PUBLISHED, RESULTS
+from genscl_lite.runs.tables import (
+    COST_COLUMNS,
+    keep_results,
+    main,
+    make_cost_table,
+    make_table,
+    read_summaries,
+    render_cost_table,
+    render_table,
+)
+from genscl_lite.train.loop import pretrain
+from genscl_lite.train.methods import METHODS
+
+
+def summaries(**columns):
+    return pd.DataFrame({"dataset": "cifar10", "arch": "resnet50", "epochs": 500, **columns})
+
+
+def test_a_table_averages_over_seeds_and_joins_what_is_published():
+    runs = summaries(
+        method=["ce", "supcon", "supcon"],
+        seed=[0, 0, 1],
+        accuracy_last=[0.9, 0.95, 0.97],
+        seconds=[3.0, 4.0, 6.0],
+    )
+    table = make_table(runs).set_index("method")
+    assert table.accuracy_mean["supcon"] == 0.96 and abs(table.accuracy_sd["supcon"] - 0.0141) < 1e-9
+    assert pd.isna(table.accuracy_sd["ce"]) and table.seconds["supcon"] == 5.0
+    assert table.published["supcon"] == 0.96 and table.source["supcon"] == "GenSCL v1"
+    assert "| SupCon | 500 | 2 | 96.0 ± 1.4 | 96.0 (GenSCL v1) | 5 |" in render_table(make_table(runs))
+
+
+def test_costs_are_means_over_seeds_and_the_most_memory():
+    runs = summaries(
+        method=["teacher", "supcon", "supcon"],
+        seed=[0, 0, 1],
+        seconds=[60.0, 100.0, 140.0],
+        device="GPU",
+        probe_seconds=[0.0, 20.0, 40.0],
+        images_per_second=[900.0, 500.0, 700.0],
+        peak_memory_bytes=[None, 2 * 2**30, 3 * 2**30],
+    )
+    table = make_cost_table(runs)
+    assert tuple(table.columns) == COST_COLUMNS
+    lines = render_cost_table(table).splitlines()
+    assert "| Teacher: CE + MixUp-CutMix | resnet50 | 500 | 60 | 0 | 900 |  |" in lines
+    assert "| SupCon | resnet50 | 500 | 120 | 30 | 600 | 3.0 GiB |" in lines and lines[-1] == "On GPU."
+
+
+def test_published_numbers_name_known_rows_and_sources():
+    published = pd.read_csv(PUBLISHED)
+    assert set(published.method) <= set(METHODS) and published.source.notna().all()
+    assert published.published.between(0.5, 1).all()
+    assert not published.duplicated(["dataset", "arch", "method"]).any()
+
+
+def test_no_runs_are_said(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no finished run"):
+        read_summaries(tmp_path)
+
+
+def test_the_committed_digits_results_show_the_papers_ordering():
+    """Means above SupCon's and plain CE's by more than the standard error; the table is that of the runs."""
+    runs = read_summaries(RESULTS / "digits")
+    table = make_table(runs).set_index("method")
+    assert (
+        list(table.index) == [method for method in METHODS if method != "teacher"]
+        and (table.seeds >= 3).all()
+    )
+    error = table.accuracy_sd / table.seeds**0.5
+    for method in ("genscl_mix", "genscl_mix_kd"):
+        for baseline in ("supcon", "ce"):
+            gain = table.accuracy_mean[method] - table.accuracy_mean[baseline]
+            assert gain > (error[method] ** 2 + error[baseline] ** 2) ** 0.5
+    committed = pd.read_csv(RESULTS / "digits" / "table.csv").set_index("method")
+    pd.testing.assert_frame_equal(committed, table, check_dtype=False)
+
+
+def test_small_files_are_kept(quick, digits, tmp_path):
+    for seed in range(2):
+        folder = tmp_path / "runs" / "ce" / f"seed{seed}"
+        finish_run(pretrain(quick("ce", seed=seed), digits, folder), digits, folder)
+    (tmp_path / "runs" / "table.csv").write_text("method\nce\n")
+    keep_results(tmp_path / "runs", tmp_path / "kept")
+    kept = sorted(str(path.relative_to(tmp_path / "kept")) for path in (tmp_path / "kept").rglob("*.*"))
+    assert kept == [
+        "ce/seed0/config.json",
+        "ce/seed0/embeddings.npz",
+        "ce/seed0/log.csv",
+        "ce/seed0/summary.json",
+        "ce/seed1/summary.json",
+        "cost.csv",
+        "table.csv",
+    ]
+    assert torch.load(folder / "checkpoint.pt", weights_only=True)["progress"]["epoch"] == 3
+
+
+def test_the_command_keeps_them_too(tmp_path, capsys):
+    assert main([str(RESULTS / "digits"), str(tmp_path / "kept")]) == 0
+    committed, kept = (
+        {path.relative_to(folder) for path in folder.rglob("*.*") if path.suffix != ".png"}
+        for folder in (RESULTS / "digits", tmp_path / "kept")
+    )
+    assert kept == committed
+    assert main([str(tmp_path / "nowhere"), str(tmp_path / "other")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "no finished run" in error and error.count("\n") == 1
+    assert not (tmp_path / "other").exists()
