@@ -20,7 +20,7 @@ from genscl_lite.runs.seeds import main as train
 from tests.conftest import QUICK
 from tests.folders import CORRUPT, make_digit_folder
 from tests.runs.conftest import only_table_without_kernel
-from tests.train.test_parallel import ENVIRONMENT, TORCHRUN
+from tests.train.test_processes import ENVIRONMENT, TORCHRUN
 
 CLASSES = 4
 SHORTER = ["-p", "epochs=2", "-p", "eval_every=2"]

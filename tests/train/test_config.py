@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from genscl_lite.runs.paths import LENGTHS, NOTEBOOKS, PRESETS
-from genscl_lite.runs.plan import length_path, preset_path, presets, read_presets
+from genscl_lite.runs.plan import preset_files, presets, read_presets
 from genscl_lite.train import config
 from genscl_lite.train.config import PARAMETERS, RUN_PARAMETERS, TrainConfig, check_parameters, make_configs
 from genscl_lite.train.methods import METHODS
@@ -82,7 +82,7 @@ def test_bad_parameters_are_named(parameters, message):
 @pytest.mark.parametrize("length", ["paper", "quick"])
 @pytest.mark.parametrize("preset", presets())
 def test_presets_are_valid_for_every_method(preset, length):
-    check_parameters(read_presets([path for path in (preset_path(preset), length_path(length)) if path]))
+    check_parameters(read_presets(preset_files(preset, length)))
 
 
 def test_presets_explain_themselves_and_hold_no_text_numbers():
@@ -93,7 +93,7 @@ def test_presets_explain_themselves_and_hold_no_text_numbers():
 
 def test_the_cifar_presets_are_the_v1_recipe():
     for name in ("cifar10_resnet50", "cifar100_resnet50", "cifar10_resnet18", "cifar100_resnet18"):
-        made = make_configs(read_presets([preset_path(name)]) | {"method": "genscl_mix_kd"})[0]
+        made = make_configs(read_presets(preset_files(name)) | {"method": "genscl_mix_kd"})[0]
         assert name == f"{made.dataset}_{made.arch}"
         assert (made.epochs, made.batch_size, made.learning_rate) == (500, 1024, 0.5)
         assert (made.warmup_epochs, made.warmup_from) == (10, 0.01)
