@@ -142,27 +142,27 @@ class Crops(torch.utils.data.Dataset):
         return torch.cat([none, *crops], dim=1), dict(item for item in items if not isinstance(item, Tensor))
 
 
+@dataclass
 class Batches:
     """A batch sampler whose batches can be exchanged, so that worker processes stay from epoch to epoch."""
 
-    def __init__(self, batches: Iterable[list]):
-        self.batches = batches
+    batches: Iterable[list]
 
     def __iter__(self) -> Iterator[list]:
         return iter(self.batches)
 
 
 def make_loader(crops: Crops, batches: Iterable[list], workers: int, keep: bool = False) -> DataLoader:
-    """Return a loader of ``batches`` of what is asked of ``crops``; torch's random state is left alone."""
+    """Return a loader of batches of what ``crops`` is asked for; with ``keep`` its processes live on."""
     return DataLoader(crops, batch_sampler=Batches(batches), collate_fn=crops.collate, num_workers=workers,
                       persistent_workers=keep and workers > 0, pin_memory=torch.cuda.is_available(),
-                      generator=torch.Generator())
+                      generator=torch.Generator())  # torch's global one is left alone
 
 
-def centre_crops(crops: Crops, parts: Sequence[Sequence[str]], workers: int | None) -> DataLoader:
+def centre_crops(root: Path, size: int, parts: Sequence[Sequence[str]], workers: int | None) -> DataLoader:
     """Return a loader of the centre crops of parts of files, by no more workers than there are parts."""
     batches = ([(file, None) for file in part] for part in parts)
-    return make_loader(crops, batches, min(resolve_workers(workers), len(parts)))
+    return make_loader(Crops(root, size), batches, min(resolve_workers(workers), len(parts)))
 
 
 def decode_all(
@@ -176,7 +176,7 @@ def decode_all(
     """
     images = torch.empty(len(files) if keep else 0, 3, size, size, dtype=torch.uint8)
     counts, bad, filled = torch.zeros(3, 256, dtype=torch.long), {}, 0
-    for crops, part_bad in centre_crops(Crops(root, size), chunks(files, CHUNK), workers):
+    for crops, part_bad in centre_crops(root, size, chunks(files, CHUNK), workers):
         counts += value_counts(crops[0])
         bad |= part_bad
         if keep:
@@ -246,8 +246,8 @@ class ImageFiles:
         """
         require_whole("rows", rows)
         parts = [chunks(part, CHUNK) for part in chunks(self.files, rows)]
-        crops = Crops(self.root, self.size)
-        decoded = iter(centre_crops(crops, [piece for part in parts for piece in part], self.workers))
+        pieces = [piece for part in parts for piece in part]
+        decoded = iter(centre_crops(self.root, self.size, pieces, self.workers))
         for part in parts:
             yield torch.cat([self._readable(*next(decoded))[0] for _ in part])
 
@@ -262,11 +262,9 @@ class ImageFiles:
 
         Args:
             index: (steps, B) indices of images, or a sequence of (B,) where batches differ in size.
-            seed, epoch: what the crops are drawn from, with step and row; 0 or more.
-            first_step: the step to begin with.
+            seed, epoch, first_step: 0 or more; the step is the one to begin with.
             views: V.
-            scale: smallest and largest area of a crop, as shares of the image.
-            ratio: smallest and largest width / height of a crop.
+            scale, ratio: smallest and largest area of a crop, as shares of the image, and width / height.
             rows: of each batch, which part is wanted.
 
         Yields:
