@@ -1,6 +1,6 @@
-"""Label distributions from a CSV file: soft labels of annotators, or of a teacher, a row for each image
-file."""
+"""Label distributions from a CSV file, a row for each image file: of annotators, or of a teacher."""
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,15 +18,14 @@ def read_distributions(
     """Read a label distribution for each file.
 
     The first column is ``path``, relative to the images' folder, with forward slashes; the others are the
-    classes, in any order. Rows may come in any order; each must sum to 1 within 1e-3 and is then divided by
-    its sum.
+    classes. Rows and classes may come in any order; each row must sum to 1 within 1e-3 and is then divided
+    by its sum.
 
     Args:
         path: the CSV file.
         files: N files, each of which needs a row.
         class_names: C names.
-        others: files that may have a row as well, which is checked and passed over (the other split); None:
-            any.
+        others: files that may have a row as well, which is checked and passed over; None: any.
         name: of the argument, for messages.
 
     Returns:
@@ -47,29 +46,31 @@ def read_distributions(
     where = f"{name}: {path}"
     if not Path(path).is_file():
         raise ValueError(f"{where} is no file")
-    try:  # a row a line, so that lines can be named; all as text, so that what is wrong can be shown
-        as_text = {"header": None, "dtype": str, "na_filter": False, "skip_blank_lines": False}
-        text = pd.read_csv(path, encoding="utf-8-sig", **as_text)
-    except pd.errors.EmptyDataError:
-        text = pd.DataFrame([[""]])
+    with open(path, encoding="utf-8-sig", newline="") as text:
+        _check_columns(where, next(csv.reader(text), [""]), class_names)
+    try:
+        table = pd.read_csv(path, dtype={"path": str}, skip_blank_lines=False, low_memory=False,
+                            encoding="utf-8-sig")
     except pd.errors.ParserError as error:
         raise ValueError(f"{where}: {str(error).strip()}") from None
-    _check_columns(where, list(text.loc[0]), class_names)
-    text.columns = text.loc[0]
-    text = text[1:].set_index(pd.RangeIndex(2, len(text) + 1))  # the number of its line
-    text = text[text.path != ""]
-    _check_files(where, text.path, files, others)
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first values for the names of rows
+        raise ValueError(f"{where}, line 2: expected {len(class_names)} numbers, got more")
+    table.index += 2  # the number of its line
+    table = table.dropna(how="all")
+    _check_files(where, table.path.fillna(""), files, others)
 
-    numbers = text[list(class_names)].apply(pd.to_numeric, errors="coerce")
+    numbers = table[list(class_names)].apply(pd.to_numeric, errors="coerce")  # (rows, C); no number: NaN
     sums = numbers.sum(axis=1, skipna=False)
-    good = (numbers >= 0).all(axis=1) & ((sums - 1).abs() <= SUM_TOLERANCE)  # NaN is neither
+    good = (numbers >= 0).all(axis=1) & ((sums - 1).abs() <= SUM_TOLERANCE)
     if not good.all():
         line = good.idxmin()
-        got = ", ".join(text.loc[line, list(class_names)])
-        raise ValueError(f"{where}, line {line}, {text.path[line]}: expected {len(class_names)} finite "
-                         f"numbers of at least 0 with sum 1, got {got} (sum {sums[line]:.6g})")
-    shares = numbers.div(sums, axis=0).set_index(text.path).reindex(files)
-    missing = shares.index[shares.isna().any(axis=1)].tolist()
+        wrong = table.loc[line, numbers.columns[numbers.loc[line].isna()]]
+        got = f"{wrong.iloc[0]} for {wrong.index[0]}" if len(wrong) else (
+            f"sum {sums[line]:.6g}, smallest {numbers.loc[line].min():g}")
+        raise ValueError(f"{where}, line {line}, {table.path[line]}: expected {len(class_names)} finite "
+                         f"numbers of at least 0 with sum 1, got {got}")
+    shares = numbers.div(sums, axis=0).set_index(table.path).reindex(files)
+    missing = shares.index[shares.isna().all(axis=1)].tolist()
     if missing:
         raise ValueError(f"{where}: {len(missing)} of {len(files)} training files have no row: "
                          f"{first_few(missing)}")
@@ -96,8 +97,7 @@ def _check_files(where: str, paths: pd.Series, files: Sequence[str], others: Seq
         hint = " (write / for \\)" if "\\" in file else ""
         raise ValueError(f"{where}, line {line}: {file!r} is none of the image files{hint}")
     for line, file in paths[paths.duplicated()].items():
-        earlier = paths.index[paths == file][0]
-        raise ValueError(f"{where}, line {line}: {file} had a row already, line {earlier}")
+        raise ValueError(f"{where}, line {line}: {file} had a row already, line {(paths == file).idxmax()}")
 
 
 def first_few(names: Sequence[str], most: int = 5) -> str:

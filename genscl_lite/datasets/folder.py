@@ -1,78 +1,64 @@
-"""A folder of your own images as a data set: in memory where it fits, decoded as they are needed where it
-does not."""
+"""A folder of your own images: in memory where it fits, decoded as they are needed where it does not."""
 
 import hashlib
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import torch
-from torch import Generator, Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
+from torch import Generator
+from torchvision.datasets.folder import IMG_EXTENSIONS, ImageFolder
 
-from genscl_lite._checks import require_choice, require_whole
-from genscl_lite.datasets.dataset import Dataset, mean_and_std, value_counts
 from genscl_lite.datasets.distributions import first_few, read_distributions
 from genscl_lite.datasets.files import read_json, write_json
-from genscl_lite.datasets.images import CHUNK, CentreCrops, ImageFiles, chunks, load, resolve_workers
+from genscl_lite.datasets.images import ImageFiles, decode_all, mean_and_std, resolve_workers
+from genscl_lite.datasets.registry import Dataset, dataset
 
-SECOND_SPLITS = ("val", "test")
 RESIDENT_BYTES = 4 * 2**30
 """Up to so many bytes of pixels, both splits together, resident="auto" keeps images in memory."""
 
 
-# Which images there are
-
-
 @dataclass(frozen=True)
 class FolderFiles:
-    """Paths relative to ``root``, with forward slashes, in torchvision's order, and class numbers."""
+    """Pairs of a path relative to ``root``, with forward slashes, and its class number."""
 
     root: Path
-    train_files: tuple[str, ...]
-    train_labels: tuple[int, ...]
-    test_files: tuple[str, ...]
-    test_labels: tuple[int, ...]
+    train: list[tuple[str, int]]
+    test: list[tuple[str, int]]
     class_names: tuple[str, ...]
 
     def __len__(self) -> int:
-        return len(self.train_files) + len(self.test_files)
+        return len(self.train) + len(self.test)
 
     def with_shuffled_test(self) -> "FolderFiles":
         """Return the same with the files to test with in a random order, always the same one."""
-        order = torch.randperm(len(self.test_files), generator=Generator().manual_seed(0)).tolist()
-        files, labels = (tuple(column[i] for i in order) for column in (self.test_files, self.test_labels))
-        return replace(self, test_files=files, test_labels=labels)
+        order = torch.randperm(len(self.test), generator=Generator().manual_seed(0))
+        return replace(self, test=[self.test[i] for i in order.tolist()])
 
-    def without(self, left_out: Sequence[str]) -> "FolderFiles":
-        """Return the same without some files; ValueError where a class has none left to train or to test
-        with."""
-        out, kept = set(left_out), {}
-        for split in ("train", "test"):
-            files, labels = getattr(self, f"{split}_files"), getattr(self, f"{split}_labels")
-            pairs = [(file, label) for file, label in zip(files, labels, strict=True) if file not in out]
-            present = {label for _, label in pairs}
-            empty = [name for c, name in enumerate(self.class_names) if c not in present]
+    def without(self, left_out: Collection[str]) -> "FolderFiles":
+        """Return the same without some files; ValueError where a class has none left in a split."""
+        kept = {split: [pair for pair in getattr(self, split) if pair[0] not in left_out]
+                for split in ("train", "test")}
+        for split, pairs in kept.items():
+            empty = set(range(len(self.class_names))) - {c for _, c in pairs}
             if empty:
                 raise ValueError(f"root: {self.root}: no readable image is left to {split} with "
-                                 f"of {first_few(empty)}")
-            kept[f"{split}_files"], kept[f"{split}_labels"] = zip(*pairs, strict=True)
+                                 f"of {first_few([self.class_names[c] for c in sorted(empty)])}")
         return replace(self, **kept)
 
 
 def scan_folder(root: str | Path, *, val_share: float = 0.2, seed: int = 0) -> FolderFiles:
-    """Find the images of ROOT/train/CLASS and ROOT/val/CLASS (or ROOT/test/CLASS), or of ROOT/CLASS, and
-    split the latter.
+    """Find the images of ROOT/train/CLASS and ROOT/val/CLASS (or test), or of ROOT/CLASS and split those.
 
-    Classes and order of files are those of torchvision's ImageFolder. Files whose names do not end like an
-    image's are passed over.
+    Classes and order of files are those of torchvision's ImageFolder. Other files are passed over.
 
     Args:
         root: the folder.
-        val_share: share of each class that is split off to test with; at least one image of a class is on
-            either side.
+        val_share: share of each class that is split off to test with, at least one image on either side.
         seed: which images these are.
 
     Raises:
@@ -84,96 +70,73 @@ def scan_folder(root: str | Path, *, val_share: float = 0.2, seed: int = 0) -> F
         raise ValueError(f"root: {root} is no folder")
     if not 0 < val_share < 1:
         raise ValueError(f"val_share: expected a share between 0 and 1, got {val_share!r}")
-    second = next((name for name in SECOND_SPLITS if (root / name).is_dir()), None)
+    second = next((name for name in ("val", "test") if (root / name).is_dir()), None)
     if (root / "train").is_dir() and second:
-        names, others = (_class_names(root / split) for split in ("train", second))
+        (names, train), (others, test) = (_find_images(root, root / split) for split in ("train", second))
         if names != others:
             only_train, only_second = sorted(set(names) - set(others)), sorted(set(others) - set(names))
             raise ValueError(f"root: {root}: train and {second} must hold the same classes; "
                              f"only in train: {first_few(only_train) or 'none'}; "
                              f"only in {second}: {first_few(only_second) or 'none'}")
-        train, test = (_samples(root, root / split, names) for split in ("train", second))
     else:
         if (root / "train").is_dir() and any(path.is_dir() for path in (root / "train").iterdir()):
             raise ValueError(f"root: {root} holds train but neither val nor test; add one, "
                              f"or give {root / 'train'} to have a split made")
-        names = _class_names(root)
-        train, test = _split(_samples(root, root, names), names, val_share, seed)
-    (train_files, train_labels), (test_files, test_labels) = zip(*train, strict=True), zip(*test, strict=True)
-    return FolderFiles(root, train_files, train_labels, test_files, test_labels, tuple(names))
+        names, images = _find_images(root, root)
+        train, test = _split(images, names, val_share, seed)
+    return FolderFiles(root, train, test, tuple(names))
 
 
-def _class_names(folder: Path) -> list[str]:
-    try:
-        names, _ = find_classes(folder)
-    except FileNotFoundError:
-        names = []
+def _find_images(root: Path, folder: Path) -> tuple[list[str], list[tuple[str, int]]]:
+    """Return the names of classes, and (path relative to root, class number) of all images."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
     if len(names) < 2:
         raise ValueError(f"root: expected a folder for each of two or more classes in {folder}, "
                          f"got {first_few(names) or 'none'}")
-    return names
-
-
-def _samples(root: Path, folder: Path, names: list[str]) -> list[tuple[str, int]]:
-    """Return (path relative to root, class number) of all images."""
-    numbers = {name: c for c, name in enumerate(names)}
-    found = make_dataset(folder, numbers, IMG_EXTENSIONS, allow_empty=True)
-    empty = sorted(set(names) - {names[c] for _, c in found})
+    found = ImageFolder(folder, allow_empty=True)
+    empty = sorted(set(range(len(names))) - set(found.targets))
     if empty:
-        raise ValueError(f"root: no image ({' '.join(IMG_EXTENSIONS)}) in {folder} of {first_few(empty)}")
-    return [(Path(path).relative_to(root).as_posix(), c) for path, c in found]
+        raise ValueError(f"root: no image ({' '.join(IMG_EXTENSIONS)}) in {folder} "
+                         f"of {first_few([names[c] for c in empty])}")
+    return names, [(Path(path).relative_to(root).as_posix(), c) for path, c in found.samples]
 
 
-def _split(samples: list, names: list[str], val_share: float, seed: int) -> tuple[list, list]:
+def _split(images: list[tuple[str, int]], names: list[str], val_share: float, seed: int) -> tuple[list, list]:
     """Split off a share of each class."""
     generator, held_out = Generator().manual_seed(seed), set()
-    for c, name in enumerate(names):
-        members = [i for i, (_, label) in enumerate(samples) if label == c]
+    for c, group in groupby(images, key=itemgetter(1)):
+        members = list(group)
         if len(members) < 2:
-            raise ValueError(f"root: class {name} has a single image, {samples[members[0]][0]}; "
+            raise ValueError(f"root: class {names[c]} has a single image, {members[0][0]}; "
                              "a split needs two or more")
         count = min(max(round(val_share * len(members)), 1), len(members) - 1)
         held_out |= {members[k] for k in torch.randperm(len(members), generator=generator)[:count].tolist()}
-    kept = [sample for i, sample in enumerate(samples) if i not in held_out]
-    return kept, [sample for i, sample in enumerate(samples) if i in held_out]
+    kept = [image for image in images if image not in held_out]
+    return kept, [image for image in images if image in held_out]
 
 
-# The first pass over the files
+def paths(images: list[tuple[str, int]]) -> list[str]:
+    return [path for path, _ in images]
 
 
 @dataclass(frozen=True)
 class FolderCheck:
-    """Which files cannot be read, file -> what is wrong, and mean and deviation of the training images in [0,
-    1]."""
+    """What the first look at all files found."""
 
-    bad: dict[str, str]
-    mean: tuple[float, ...]
+    bad: dict[str, str]  # file that cannot be read -> what is wrong
+    mean: tuple[float, ...]  # of the training images in [0, 1]
     std: tuple[float, ...]
-    fingerprint: str
-    """Of names, sizes and times of change of all files, and the size they are cropped to."""
+    fingerprint: str  # of names, sizes and times of change of all files, and the size they are cropped to
 
 
-@dataclass(frozen=True)
-class _Counts:
-    """Asked for files: how often each value is in each channel, (3, 256), and what is wrong with which
-    file."""
-
-    crops: CentreCrops
-
-    def __getitems__(self, files: Sequence[str]) -> tuple[Tensor, dict[str, str]]:
-        images, bad = self.crops.__getitems__(files)
-        return value_counts(images), bad
-
-
-def check_files(
-    files: FolderFiles, size: int, *, workers: int | None = None, path: str | Path | None = None
-) -> FolderCheck:
+def check_files(files: FolderFiles, size: int, *, workers: int | None = None,
+                path: str | Path | None = None) -> FolderCheck:
     """Decode every file once, by several processes, and keep nothing of it but the ``FolderCheck``.
 
     Args:
         files: of ``scan_folder``.
         size: of the centre crops that mean and deviation are taken of, in pixels.
-        workers: processes; None: one for each core.
+        workers: processes; None: one for each core, at most 16.
         path: JSON file to keep the result in. If it holds that of the very same files, it is read instead.
     """
     fingerprint = _fingerprint(files, size)
@@ -181,14 +144,9 @@ def check_files(
         stored = read_json(path)
         if stored.get("fingerprint") == fingerprint:
             return FolderCheck(stored["bad"], tuple(stored["mean"]), tuple(stored["std"]), fingerprint)
-    train, test = chunks(files.train_files, CHUNK), chunks(files.test_files, CHUNK)
-    bad, counts = {}, torch.zeros(3, 256, dtype=torch.long)
-    answers = load(_Counts(CentreCrops(files.root, size)), train + test, workers)
-    for number, (of_chunk, wrong) in enumerate(answers):
-        bad |= wrong
-        if number < len(train):
-            counts += of_chunk
-    check = FolderCheck(bad, *mean_and_std(counts), fingerprint)
+    _, counts, bad = decode_all(files.root, paths(files.train), size, workers, keep=False)
+    _, _, bad_test = decode_all(files.root, paths(files.test), size, workers, keep=False)
+    check = FolderCheck(bad | bad_test, *mean_and_std(counts), fingerprint)
     if path:
         write_json(path, asdict(check))
     return check
@@ -196,105 +154,56 @@ def check_files(
 
 def _fingerprint(files: FolderFiles, size: int) -> str:
     digest = hashlib.sha256(f"{size}\n".encode())
-    for split, names in (("train", files.train_files), ("test", files.test_files)):
-        for name in names:
+    for split, images in (("train", files.train), ("test", files.test)):
+        for name, _ in images:
             path = files.root / name
             stat = path.stat() if path.exists() else os.lstat(path)  # a link may lead nowhere
             digest.update(f"{split} {name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
-# The data set
+@dataset("folder")
+def load_folder(root: str | Path | None, config, check_path: str | Path | None = None,
+                workers: int | None = None) -> Dataset:
+    """Load a folder of images, RGB and square, as a configuration asks for it.
 
-
-def decode_resident(
-    files: Sequence[str], size: int, *, root: str | Path = "", workers: int | None = None
-) -> tuple[Tensor, dict[str, str]]:
-    """Decode files, each once: uint8 (N, 3, size, size) of those that can be read, and file -> what is wrong
-    with others."""
-    images, bad, filled = torch.empty(len(files), 3, size, size, dtype=torch.uint8), {}, 0
-    for part, wrong in load(CentreCrops(Path(root), size), chunks(files, CHUNK), workers):
-        images[filled : filled + len(part)] = part
-        filled += len(part)
-        bad |= wrong
-    return images[:filled], bad
-
-
-def load_image_folder(
-    root: str | Path, size: int, *, val_share: float = 0.2, seed: int = 0, resident: str | bool = "auto",
-    distributions: str | Path = "", on_bad_image: str = "stop", workers: int | None = None,
-    check_path: str | Path | None = None,
-) -> Dataset:
-    """Load a folder of images, RGB and square.
-
-    Resident images are uint8 tensors of centre crops; streamed ones ``ImageFiles``, decoded as they are
-    needed. Every file is decoded once here, to find those that cannot be read, and the training images' mean
-    and deviation. Test images come in an order that does not depend on their classes, so that the first few
-    stand for all.
+    Resident images are uint8 tensors of centre crops; streamed ones ``ImageFiles``. Every file is decoded
+    once here, to find those that cannot be read, and the training images' mean and deviation. Test images
+    come in an order that does not depend on their classes, so that the first few stand for all.
 
     Args:
-        root, val_share, seed: as in ``scan_folder``.
-        size: height and width in pixels.
-        resident: True, False, or "auto": resident where all crops take up to ``RESIDENT_BYTES``.
-        distributions: CSV file of label distributions for the training images (``read_distributions``);
-            empty: none.
-        on_bad_image: "stop" with a ValueError, or "skip" those files: warn and list them in ``skipped``.
-        workers: processes that decode; None: one for each core, 0: this one.
-        check_path: file that keeps what the first pass over streamed images found, for the next time.
-
-    Returns:
-        The ``Dataset`` "folder"; ``train_distributions`` is (N, C) or None.
+        root: the folder (``scan_folder``).
+        config: ``image_size``, ``val_share``, ``resident``, ``distributions`` and ``on_bad_image``.
+        check_path: file that keeps what the first look at streamed images found, for the next time.
+        workers: processes that decode; None: one for each core, at most 16.
 
     Raises:
-        ValueError: an argument is wrong, the folder is not as it must be, or files cannot be read.
-
-    >>> load_image_folder("no/such/folder", size=224)
-    Traceback (most recent call last):
-    ValueError: root: no/such/folder is no folder
+        ValueError: no folder is given, it is not as it must be, or files cannot be read.
     """
-    require_whole("size", size)
-    require_choice("on_bad_image", on_bad_image, ("stop", "skip"))
-    resolve_workers(workers)
-    if resident not in ("auto", True, False):
-        raise ValueError(f'resident: expected True, False or "auto", got {resident!r}')
-    files = scan_folder(root, val_share=val_share, seed=seed).with_shuffled_test()
-    soft = None
-    if distributions:
-        soft = read_distributions(
-            distributions, files.train_files, files.class_names, others=files.test_files
-        )
-    if resident == "auto":
-        resident = len(files) * 3 * size**2 <= RESIDENT_BYTES
-    if resident:
-        train, bad = decode_resident(files.train_files, size, root=files.root, workers=workers)
-        test, bad_test = decode_resident(files.test_files, size, root=files.root, workers=workers)
-        bad |= bad_test
-        counts = sum(map(value_counts, train.split(CHUNK)), torch.zeros(3, 256, dtype=torch.long))
-        mean, std = mean_and_std(counts)
-    else:
-        check = check_files(files, size, workers=workers, path=check_path)
-        bad, mean, std = check.bad, check.mean, check.std
-    kept = _without_bad(files, bad, on_bad_image)
-    if soft is not None:
-        soft = soft[[i for i, file in enumerate(files.train_files) if file not in bad]]
-    if not resident:
-        splits = kept.train_files, kept.test_files
-        train, test = (ImageFiles(files.root, names, size, workers=workers) for names in splits)
-    labels = [torch.tensor(numbers) for numbers in (kept.train_labels, kept.test_labels)]
-    return Dataset("folder", train, labels[0], test, labels[1], kept.class_names, mean, std, soft,
-                   train_files=kept.train_files, skipped=tuple(bad))
-
-
-def load_folder(root: str | Path | None, config, check_path: str | Path | None = None) -> Dataset:
-    """Load the folder of images at ``root`` as a configuration asks for it; ValueError where no folder is
-    given."""
     if not root:
         raise ValueError("data_root: dataset folder needs the folder of the images")
-    resident = {"auto": "auto", "always": True, "never": False}[config.resident]
-    return load_image_folder(
-        root, config.image_size, val_share=config.val_share, resident=resident, check_path=check_path,
-        distributions=config.distributions, on_bad_image=config.on_bad_image,
-    )
+    size, workers = config.image_size, resolve_workers(workers)
+    files, soft = scan_folder(root, val_share=config.val_share).with_shuffled_test(), None
+    if config.distributions:
+        soft = read_distributions(config.distributions, paths(files.train), files.class_names,
+                                  others=paths(files.test))
+    fits = len(files) * 3 * size**2 <= RESIDENT_BYTES
+    if config.resident == "always" or (config.resident == "auto" and fits):
+        train, counts, bad = decode_all(files.root, paths(files.train), size, workers, keep=True)
+        test, _, bad_test = decode_all(files.root, paths(files.test), size, workers, keep=True)
+        bad, mean_std = bad | bad_test, mean_and_std(counts)
+        kept = _without_bad(files, bad, config.on_bad_image)
+    else:
+        check = check_files(files, size, workers=workers, path=check_path)
+        bad, mean_std = check.bad, (check.mean, check.std)
+        kept = _without_bad(files, bad, config.on_bad_image)
+        train, test = (ImageFiles(files.root, paths(split), size, workers=workers)
+                       for split in (kept.train, kept.test))
+    if soft is not None:
+        soft = soft[[file not in bad for file, _ in files.train]]
+    train_labels, test_labels = (torch.tensor([c for _, c in split]) for split in (kept.train, kept.test))
+    return Dataset("folder", train, train_labels, test, test_labels, kept.class_names, *mean_std, soft,
+                   train_files=tuple(paths(kept.train)), skipped=tuple(bad))
 
 
 def _without_bad(files: FolderFiles, bad: dict[str, str], on_bad_image: str) -> FolderFiles:
@@ -306,4 +215,4 @@ def _without_bad(files: FolderFiles, bad: dict[str, str], on_bad_image: str) -> 
     if on_bad_image == "stop":
         raise ValueError(f'root: {which}; mend or delete them, or leave them out with on_bad_image="skip"')
     warnings.warn(f"left out: {which}", stacklevel=4)
-    return files.without(list(bad))
+    return files.without(bad)

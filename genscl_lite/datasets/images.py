@@ -16,12 +16,11 @@ from torchvision.transforms.v2 import functional as F
 from genscl_lite._checks import require_whole
 
 CHUNK = 64
-"""Images that a process decodes for one answer."""
+"""Images that a worker decodes for one answer, where they are not those of a training batch."""
 
 
 def read_rgb(path: str | Path | Image.Image) -> Tensor:
-    """Decode an image file whole: uint8 RGB (3, H, W), turned upright as its EXIF orientation says. So does a
-    PIL image.
+    """Decode an image file, or a PIL image: uint8 RGB (3, H, W), turned upright as its EXIF orientation says.
 
     Transparent pixels are laid over white; 16 bits of gray become 8; palette, gray and CMYK become RGB as PIL
     does it.
@@ -72,8 +71,7 @@ def centre_crop(image: Tensor, size: int) -> Tensor:
 
 
 def to_gray(image: Tensor) -> Tensor:
-    """Turn uint8 RGB (3, H, W) into gray (1, H, W), with PIL's weights and rounding; gray pixels keep their
-    value.
+    """Turn uint8 RGB (3, H, W) into gray (1, H, W), with PIL's weights and rounding; gray stays as it is.
 
     >>> to_gray(torch.tensor([[[255, 7]], [[0, 7]], [[0, 7]]], dtype=torch.uint8))
     tensor([[[76,  7]]], dtype=torch.uint8)
@@ -82,11 +80,18 @@ def to_gray(image: Tensor) -> Tensor:
     return ((image * weights).sum(dim=0, keepdim=True) + 32768 >> 16).to(torch.uint8)
 
 
-def default_workers() -> int:
-    """Return how many processes decode where nothing else is said: one for each core that may be used, at
-    most 16."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(16, cores)
+def value_counts(images: Tensor) -> Tensor:
+    """Count how often each value is in each channel of uint8 (N, channels, H, W) images: (channels, 256)."""
+    return torch.stack([channel.flatten().bincount(minlength=256) for channel in images.unbind(dim=1)])
+
+
+def mean_and_std(counts: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and deviation of each channel in [0, 1], to 4 digits, from its ``value_counts``."""
+    values, counts = torch.arange(256, dtype=torch.double) / 255, counts.double()
+    pixels = counts.sum(dim=1)
+    mean = (counts * values).sum(dim=1) / pixels
+    variance = (counts * (values - mean[:, None]) ** 2).sum(dim=1) / (pixels - 1)
+    return tuple(round(m, 4) for m in mean.tolist()), tuple(round(s, 4) for s in variance.sqrt().tolist())
 
 
 def chunks(items: Sequence, length: int) -> list[Sequence]:
@@ -98,103 +103,95 @@ def chunks(items: Sequence, length: int) -> list[Sequence]:
     return [items[start : start + length] for start in range(0, len(items), length)]
 
 
-# What worker processes are asked for: a batch at a time
+# Crops of files, by worker processes
 
 
 @dataclass(frozen=True)
-class CentreCrops:
-    """Asked for some files: uint8 (n, 3, size, size) of those that can be read, and file -> what is wrong
-    with others."""
+class Crops(torch.utils.data.Dataset):
+    """Crops of image files, as a DataLoader asks for them: by (file, draw), V random ones or the centre.
 
-    root: Path
-    size: int
-
-    def __getitems__(self, files: Sequence[str]) -> tuple[Tensor, dict[str, str]]:
-        images, bad = [torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)], {}
-        for file in files:
-            try:
-                images.append(centre_crop(read_rgb(self.root / file), self.size)[None])
-            except ValueError as error:
-                bad[file] = str(error).removeprefix(f"{self.root / file}: cannot be read: ")
-        return torch.cat(images), bad
-
-
-@dataclass(frozen=True)
-class RandomCrops:
-    """Asked for (seed, epoch, step, row, file) of each image: V crops of each, uint8 (V, n, 3, size, size).
-
-    torchvision draws an image's crops from (seed, epoch, step, row). So they do not depend on the process
-    that makes them, nor on where an epoch is begun again. A ValueError is returned, as a loader would wrap a
-    raised one.
+    Random crops are those of torchvision's RandomResizedCrop, drawn from ``draw``, which is (seed, epoch,
+    step, row): they do not depend on the process that makes them, nor on where an epoch is begun again.
     """
 
     root: Path
     size: int
-    views: int
-    scale: tuple[float, float]
-    ratio: tuple[float, float]
+    views: int = 1
+    scale: tuple[float, float] = (0.2, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
 
-    def __getitems__(self, wanted: Sequence[tuple[int, int, int, int, str]]) -> Tensor | ValueError:
+    def __getitem__(self, asked: tuple[str, tuple[int, ...] | None]) -> Tensor | tuple[str, str]:
+        """Return uint8 (V, 3, size, size), or file and what is wrong, as a DataLoader would wrap an error."""
+        file, draw = asked
+        try:
+            image = read_rgb(self.root / file)
+        except ValueError as error:
+            return file, str(error).removeprefix(f"{self.root / file}: cannot be read: ")
+        if draw is None:
+            return centre_crop(image, self.size)[None]
         crop = v2.RandomResizedCrop(self.size, self.scale, self.ratio)
-        crops = torch.empty(self.views, len(wanted), 3, self.size, self.size, dtype=torch.uint8)
         with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's global generator
-            for i, (*draw, file) in enumerate(wanted):
-                try:
-                    image = read_rgb(self.root / file)
-                except ValueError as error:
-                    return error
-                seed = np.random.SeedSequence(draw).generate_state(1, np.uint64)[0]
-                torch.default_generator.manual_seed(int(seed))
-                for view in crops:
-                    view[i] = crop(image)
-        return crops
+            seed = np.random.SeedSequence(draw).generate_state(1, np.uint64)[0]
+            torch.default_generator.manual_seed(int(seed))
+            return torch.stack([crop(image) for _ in range(self.views)])
+
+    def collate(self, items: list) -> tuple[Tensor, dict[str, str]]:
+        """Return (V, n, 3, size, size) of files that can be read, and file -> what is wrong for others."""
+        none = torch.empty(self.views, 0, 3, self.size, self.size, dtype=torch.uint8)
+        crops = [item[:, None] for item in items if isinstance(item, Tensor)]
+        return torch.cat([none, *crops], dim=1), dict(item for item in items if not isinstance(item, Tensor))
 
 
-class _Batches:
+@dataclass
+class Batches:
     """A batch sampler whose batches can be exchanged, so that worker processes stay from epoch to epoch."""
 
-    def __init__(self, batches: Iterable[Sequence]):
-        self.batches = batches
+    batches: Iterable[list]
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[list]:
         return iter(self.batches)
 
 
-def load(asked, batches: Iterable[Sequence], workers: int | None, keep: bool = False) -> DataLoader:
-    """Return a DataLoader that gives ``asked.__getitems__(batch)`` for each batch, in order, by ``workers``
-    processes.
+def make_loader(crops: Crops, batches: Iterable[list], workers: int, keep: bool = False) -> DataLoader:
+    """Return a loader of batches of what ``crops`` is asked for; with ``keep`` its processes live on."""
+    return DataLoader(crops, batch_sampler=Batches(batches), collate_fn=crops.collate, num_workers=workers,
+                      persistent_workers=keep and workers > 0, pin_memory=torch.cuda.is_available(),
+                      generator=torch.Generator())  # torch's global one is left alone
 
-    Args:
-        asked: ``CentreCrops``, ``RandomCrops`` or another with ``__getitems__``.
-        batches: of what is asked for.
-        workers: number of processes; 0 works in this one, None: ``default_workers()``.
-        keep: let the processes live on; then ``loader.batch_sampler.batches`` may be exchanged.
+
+def centre_crops(root: Path, size: int, parts: Sequence[Sequence[str]], workers: int | None) -> DataLoader:
+    """Return a loader of the centre crops of parts of files, by no more workers than there are parts."""
+    batches = ([(file, None) for file in part] for part in parts)
+    return make_loader(Crops(root, size), batches, min(resolve_workers(workers), len(parts)))
+
+
+def decode_all(
+    root: Path, files: Sequence[str], size: int, workers: int | None, keep: bool
+) -> tuple[Tensor, Tensor, dict[str, str]]:
+    """Decode files, each once, to centre crops, and keep the crops or only count their values.
+
+    Returns:
+        uint8 (n, 3, size, size) of the n files that can be read, n = 0 where they are not kept; their
+        ``value_counts``; file -> what is wrong for the others.
     """
-    workers = resolve_workers(workers)
-    return DataLoader(
-        asked,
-        batch_sampler=_Batches(batches),
-        collate_fn=_as_it_is,
-        num_workers=workers,
-        persistent_workers=keep and workers > 0,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),  # torch's global one is left alone
-    )
+    images = torch.empty(len(files) if keep else 0, 3, size, size, dtype=torch.uint8)
+    counts, bad, filled = torch.zeros(3, 256, dtype=torch.long), {}, 0
+    for crops, part_bad in centre_crops(root, size, chunks(files, CHUNK), workers):
+        counts += value_counts(crops[0])
+        bad |= part_bad
+        if keep:
+            images[filled : filled + crops.shape[1]] = crops[0]
+            filled += crops.shape[1]
+    return images[:filled], counts, bad
 
 
 def resolve_workers(workers: int | None) -> int:
-    """Return the number given, or the default for None."""
+    """Return the number given; for None one for each core that this process may use, at most 16."""
     if workers is None:
-        return default_workers()
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return min(16, cores)
     require_whole("workers", workers, least=0)
     return workers
-
-
-def _as_it_is(answer):
-    return answer
-
-
-# Images that stay in their files
 
 
 class ImageFiles:
@@ -208,7 +205,7 @@ class ImageFiles:
         root: folder that the files are relative to.
         files: N paths.
         size: height and width of what they become, in pixels.
-        workers: processes that decode; 0 decodes in this one, None: ``default_workers()``.
+        workers: processes that decode; 0 decodes in this one, None: one for each core, at most 16.
         device: where pixels are put.
 
     >>> images = ImageFiles("photos", ["cat/1.jpg", "cat/2.jpg", "dog/1.jpg"], size=224)
@@ -218,14 +215,12 @@ class ImageFiles:
 
     dtype = torch.uint8
 
-    def __init__(
-        self, root: str | Path, files: Sequence[str], size: int, *, workers: int | None = None,
-        device: torch.device | str = "cpu",
-    ):
+    def __init__(self, root: str | Path, files: Sequence[str], size: int, *, workers: int | None = None,
+                 device: torch.device | str = "cpu"):
         require_whole("size", size)
         self.root, self.files, self.size = Path(root), tuple(str(file) for file in files), size
         self.workers, self.device = resolve_workers(workers), torch.device(device)
-        self._idle: dict[RandomCrops, DataLoader] = {}
+        self._idle: dict[Crops, DataLoader] = {}
 
     def __len__(self) -> int:
         return len(self.files)
@@ -244,8 +239,7 @@ class ImageFiles:
         return ImageFiles(self.root, self.files, self.size, workers=self.workers, device=device)
 
     def split(self, rows: int) -> Iterator[Tensor]:
-        """Give centre crops of all images in order, (rows, 3, size, size) at a time; the last part may be
-        smaller.
+        """Give centre crops of all images in order, (rows, 3, size, size) at a time; the last may be smaller.
 
         Raises:
             ValueError: a file cannot be read.
@@ -253,15 +247,9 @@ class ImageFiles:
         require_whole("rows", rows)
         parts = [chunks(part, CHUNK) for part in chunks(self.files, rows)]
         pieces = [piece for part in parts for piece in part]
-        decoded = iter(load(CentreCrops(self.root, self.size), pieces, min(self.workers, len(pieces))))
+        decoded = iter(centre_crops(self.root, self.size, pieces, self.workers))
         for part in parts:
-            images = []
-            for _ in part:
-                readable, bad = next(decoded)
-                for file, what in bad.items():
-                    raise ValueError(f"{self.root / file}: cannot be read: {what}")
-                images.append(readable.to(self.device, non_blocking=True))
-            yield torch.cat(images)
+            yield torch.cat([self._readable(*next(decoded))[0] for _ in part])
 
     def random_crops(
         self, index: Tensor | Sequence[Tensor], *, seed: int, epoch: int, first_step: int = 0, views: int = 2,
@@ -270,16 +258,13 @@ class ImageFiles:
     ) -> Iterator[Tensor]:
         """Give batches of random crops, each image decoded once for all its views.
 
-        A crop depends on (seed, epoch, step, row) and its image alone. Crops are those of torchvision's
-        RandomResizedCrop, antialiased. The processes stay for the next epoch.
+        A crop depends on (seed, epoch, step, row) and its image alone. The processes stay for the next epoch.
 
         Args:
             index: (steps, B) indices of images, or a sequence of (B,) where batches differ in size.
-            seed, epoch: what the crops are drawn from, with step and row; 0 or more.
-            first_step: the step to begin with.
+            seed, epoch, first_step: 0 or more; the step is the one to begin with.
             views: V.
-            scale: smallest and largest area of a crop, as shares of the image.
-            ratio: smallest and largest width / height of a crop.
+            scale, ratio: smallest and largest area of a crop, as shares of the image, and width / height.
             rows: of each batch, which part is wanted.
 
         Yields:
@@ -297,24 +282,25 @@ class ImageFiles:
             if len(batch) and not 0 <= int(batch.min()) <= int(batch.max()) < len(self):
                 raise ValueError(f"index: expected numbers from 0 to {len(self) - 1}, "
                                  f"got {int(batch.min())} to {int(batch.max())}")
+        crops = Crops(self.root, self.size, views, tuple(scale), tuple(ratio))
+        batches = ([(self.files[i], (seed, epoch, step, row))
+                    for row, i in list(enumerate(index[step].tolist()))[rows]]
+                   for step in range(first_step, len(index)))
+        return self._crop(crops, batches)
 
-        def wanted(step: int) -> list[tuple[int, int, int, int, str]]:
-            numbered = list(enumerate(index[step].tolist()))[rows]
-            return [(seed, epoch, step, row, self.files[i]) for row, i in numbered]
-
-        batches = (wanted(step) for step in range(first_step, len(index)))
-        return self._crop(RandomCrops(self.root, self.size, views, tuple(scale), tuple(ratio)), batches)
-
-    def _crop(self, crops: RandomCrops, batches: Iterable[Sequence]) -> Iterator[Tensor]:
+    def _crop(self, crops: Crops, batches: Iterable[list]) -> Iterator[Tensor]:
         loader = self._idle.pop(crops, None)
         if loader is None:
-            loader = load(crops, (), self.workers, keep=True)
+            loader = make_loader(crops, (), self.workers, keep=True)
         loader.batch_sampler.batches = batches
-        for answer in loader:
-            if isinstance(answer, ValueError):
-                raise answer
-            yield answer.to(self.device, non_blocking=True)
+        for views, bad in loader:
+            yield self._readable(views, bad)
         self._idle = {crops: loader}  # only a loader that came to its end: another may still be busy
+
+    def _readable(self, crops: Tensor, bad: dict[str, str]) -> Tensor:
+        for file, what in bad.items():
+            raise ValueError(f"{self.root / file}: cannot be read: {what}")
+        return crops.to(self.device, non_blocking=True)
 
 
 def _check_range(name: str, bounds: tuple[float, float], most: float) -> None:

@@ -38,13 +38,14 @@ def main(arguments: list[str] | None = None) -> int:
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         print(f"error: command: {command!r} is unknown{hint}; `genscl --help` lists all", file=sys.stderr)
         return 2
+    if "" not in sys.path:  # modules of the current folder are found, as with python -m
+        sys.path.insert(0, "")
     module, function = COMMANDS[command][1].split(":")
     try:
-        run = getattr(import_module(f"genscl_lite.{module}"), function)
+        return getattr(import_module(f"genscl_lite.{module}"), function)(rest)
     except ImportError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return run(rest)
 
 
 def contents() -> str:

@@ -53,7 +53,7 @@ class TrainConfig:
     val_share: float = below_one(0.2)  # of a folder without a split: share of each class to test with
     on_bad_image: str = choice("stop", ("stop", "skip"))  # of a folder: stop at unreadable files, or skip
     resident: str = choice("auto", ("auto", "always", "never"))  # of a folder: in memory; auto: up to 4 GiB
-    balanced: bool = False  # draw as many images of each class
+    balanced: bool = False  # sample all classes equally often
     arch: str = "resnet_small"  # resnet_small, resnet18, resnet50, ..., torchvision/NAME, timm/NAME, custom
     seed: int = 0  # weights, order, augmentation, and which labels are kept
     epochs: int = positive(200)  # passes over the training images

@@ -2,6 +2,7 @@ import hashlib
 import http.server
 import io
 import pickle
+import socket
 import tarfile
 import threading
 
@@ -84,9 +85,9 @@ def tiny_cifar(tmp_path, monkeypatch):
         train_list = [[f"data_batch_{i}", md5[f"data_batch_{i}"]] for i in range(1, 6)]
         test_list = [["test_batch", md5["test_batch"]]]
         meta = {"filename": "batches.meta", "key": "label_names", "md5": md5["batches.meta"]}
+        url, tgz_md5 = "http://127.0.0.1:9/university", hashlib.md5(archive.read_bytes()).hexdigest()
 
-    whole = hashlib.md5(archive.read_bytes()).hexdigest()
-    monkeypatch.setitem(builtin.ARCHIVES, "cifar10", builtin.Archive(TinyCIFAR10, archive.name, whole, ()))
+    monkeypatch.setitem(builtin.ARCHIVES, "cifar10", TinyCIFAR10)
     return archive.read_bytes(), contents
 
 
@@ -138,11 +139,29 @@ def test_a_mirror_with_another_file_a_part_or_none_is_passed_over(tiny_cifar, tm
     assert [path.name for path in (tmp_path / "other").iterdir()] == [".lock"]
 
 
-def test_what_a_killed_download_left_is_written_over(tiny_cifar, tmp_path):
-    (tmp_path / "cifar-10-python.tar.gz.part").write_bytes(b"x")
-    server = Server(tiny_cifar[0])
-    download_cifar("cifar10", tmp_path, (server.url,))
-    assert server.answers and not (tmp_path / "cifar-10-python.tar.gz.part").exists()
+@pytest.mark.parametrize("left", ["cifar-10-python.tar.gz", ".cifar-10-python.tar.gz.1.tmp.gz"])
+def test_what_a_killed_download_left_is_replaced(left, tiny_cifar, tmp_path):
+    """Torchvision's own leaves a part under the archive's name."""
+    root, server = tmp_path / "root", Server(tiny_cifar[0])
+    root.mkdir()
+    (root / left).write_bytes(b"x")
+    download_cifar("cifar10", root, (server.url,))
+    assert server.answers and {path.name for path in root.iterdir()} == {
+        ".lock", "cifar-10-python.tar.gz", "cifar-10-batches-py"}
+    assert (root / "cifar-10-python.tar.gz").read_bytes() == tiny_cifar[0]
+
+
+def test_a_host_that_says_nothing_is_given_up(tiny_cifar, tmp_path, monkeypatch):
+    waited, before = [], socket.getdefaulttimeout()
+
+    def silent(*_):
+        waited.append(socket.getdefaulttimeout())
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(builtin, "download_url", silent)
+    with pytest.raises(ConnectionError, match="no mirror gave(?s:.*)university: timed out"):
+        download_cifar("cifar10", tmp_path)
+    assert waited == [60] * 3 and socket.getdefaulttimeout() == before
 
 
 def test_missing_and_damaged_files_are_named(tiny_cifar, tmp_path, monkeypatch):
@@ -158,8 +177,7 @@ def test_missing_and_damaged_files_are_named(tiny_cifar, tmp_path, monkeypatch):
 
 def test_the_command_line(tiny_cifar, tmp_path, monkeypatch, capsys):
     server = Server(tiny_cifar[0])
-    archive = builtin.ARCHIVES["cifar10"]
-    monkeypatch.setitem(builtin.ARCHIVES, "cifar10", builtin.Archive(archive.source, archive.filename, archive.md5, (server.url,)))
+    monkeypatch.setitem(builtin.MIRRORS, "cifar10", (server.url,))
     assert builtin.main(["cifar10", "--root", str(tmp_path)]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "cifar-10-batches-py")
     server.shutdown()

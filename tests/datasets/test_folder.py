@@ -11,8 +11,8 @@ from torchvision.transforms import v2
 from genscl_lite.datasets import folder as image_folder
 from genscl_lite.datasets import images as image_files
 from genscl_lite.datasets import load_data
-from genscl_lite.datasets.folder import check_files, decode_resident, load_image_folder, scan_folder
-from genscl_lite.datasets.images import ImageFiles, centre_crop, read_rgb
+from genscl_lite.datasets.folder import check_files, load_folder, paths, scan_folder
+from genscl_lite.datasets.images import ImageFiles, centre_crop, decode_all, read_rgb
 from genscl_lite.train.config import TrainConfig
 from tests.folders import CORRUPT, add_corrupt, digit_image, make_digit_folder
 
@@ -28,6 +28,10 @@ def folder(tmp_path_factory):
 def small(tmp_path):
     """ROOT/CLASS/* with 5 images of three classes."""
     return make_digit_folder(tmp_path / "small", per_class=5, classes=3)
+
+
+def of_folder(**changes):
+    return TrainConfig(**{"dataset": "folder", "image_size": 16, "labels_per_class": 0} | changes)
 
 
 def copies(root, split, per_class):
@@ -47,23 +51,22 @@ def test_the_scan_is_torchvisions(folder, tmp_path, second):
     if second == "test":
         root = make_digit_folder(tmp_path, per_class=4, classes=3, splits={"train": 0.5, "test": 0.5})
     files = scan_folder(root)
-    for split, names, labels in (("train", files.train_files, files.train_labels), (second, files.test_files, files.test_labels)):
+    for split, images in (("train", files.train), (second, files.test)):
         theirs = ImageFolder(root / split)
-        assert [(str(root / name), label) for name, label in zip(names, labels, strict=True)] == theirs.samples
+        assert [(str(root / name), label) for name, label in images] == theirs.samples
         assert list(files.class_names) == theirs.classes
-    assert len(files.train_files) == (150 if second == "val" else 6)
+    assert len(files.train) == (150 if second == "val" else 6)
 
 
 def test_a_split_is_made_by_class_and_seed(small):
     split, again, other = (scan_folder(small, val_share=0.4, seed=seed) for seed in (0, 0, 1))
-    assert split == again and set(split.test_files) != set(other.test_files)
-    assert sorted(split.train_files + split.test_files) == [f"{p.parent.name}/{p.name}" for p in sorted(small.rglob("*.*g"))]
-    for labels, each in ((split.train_labels, 3), (split.test_labels, 2)):
-        assert torch.tensor(labels).bincount().tolist() == [each] * 3
+    assert split == again and set(split.test) != set(other.test)
+    assert sorted(paths(split.train + split.test)) == [f"{p.parent.name}/{p.name}" for p in sorted(small.rglob("*.*g"))]
+    for images, each in ((split.train, 3), (split.test, 2)):
+        assert torch.tensor([c for _, c in images]).bincount().tolist() == [each] * 3
     for share, train in ((0.01, 4), (0.99, 1)):  # one image at least on either side
-        assert torch.tensor(scan_folder(small, val_share=share).train_labels).bincount().tolist() == [train] * 3
-    assert all(split.class_names[label] == file.split("/")[0]
-               for file, label in zip(split.test_files, split.test_labels, strict=True))
+        assert torch.tensor([c for _, c in scan_folder(small, val_share=share).train]).bincount().tolist() == [train] * 3
+    assert all(split.class_names[label] == file.split("/")[0] for file, label in split.test)
 
 
 def only_some_class(root):
@@ -95,17 +98,14 @@ def one_class(root):
     (lambda root: copies(root, "train", 3), {}, "root: .*small holds train but neither val nor test; add one, or give .*train"),
     (empty_class, {}, r"root: no image \(.jpg .*\) in .*small of four"),
     (single_image, {}, "root: class two has a single image, two/000_rgb.jpg; a split needs two or more"),
-    (None, {"val_share": 1.0}, "val_share: expected a share between 0 and 1, got 1.0"),
-    (None, {"size": 0}, "size: expected a whole number of at least 1, got 0"),
-    (None, {"resident": "always"}, "resident: expected True, False or \"auto\", got 'always'"),
-    (None, {"on_bad_image": "skp"}, "on_bad_image: 'skp' is unknown .did you mean 'skip'"),
+    (None, {"val_share": 0.0}, "val_share: expected a share between 0 and 1, got 0.0"),
     (None, {"workers": -1}, "workers: expected a whole number of at least 0, got -1"),
 ])  # fmt: skip
 def test_bad_folders_and_arguments_are_named(small, change, arguments, message):
     if change:
         change(small)
     with pytest.raises(ValueError, match=message):
-        load_image_folder(small, **{"size": 16} | arguments)
+        load_folder(small, of_folder(val_share=arguments.get("val_share", 0.2)), workers=arguments.get("workers"))
 
 
 def test_a_class_may_be_called_train(small):
@@ -118,10 +118,10 @@ def test_a_class_may_be_called_train(small):
 
 def test_images_are_those_of_a_plain_loop(folder):
     files = scan_folder(folder)
-    images, bad = decode_resident(files.train_files, 32, root=folder, workers=2)
+    images, counts, bad = decode_all(folder, paths(files.train), 32, workers=2, keep=True)
     plain = v2.Compose([v2.PILToTensor(), v2.Resize(32), v2.CenterCrop(32)])
     expected = torch.stack([plain(image) for image, _ in ImageFolder(folder / "train")])
-    same = [i for i, file in enumerate(files.train_files) if not any(kind in file for kind in ("rgba", "deep"))]
+    same = [i for i, file in enumerate(paths(files.train)) if not any(kind in file for kind in ("rgba", "deep"))]
     assert bad == {} and images.dtype == torch.uint8 and images.shape == (150, 3, 32, 32) and 90 < len(same) < 150
     assert torch.equal(images[same], expected[same])
 
@@ -144,12 +144,12 @@ def test_photos_stand_upright(tmp_path):
 
 
 def test_mean_and_std_are_the_training_images(folder):
-    data = load_image_folder(folder, 16)
+    data = load_folder(folder, of_folder())
     pixels = data.train_images.double() / 255
     assert data.mean == pytest.approx(pixels.mean(dim=(0, 2, 3)).tolist(), abs=6e-5)
     assert data.std == pytest.approx(pixels.std(dim=(0, 2, 3)).tolist(), abs=6e-5)
     assert len(set(data.mean)) == 3 and data.name == "folder" and data.image_shape == (3, 16, 16) and data.num_classes == 10
-    streamed = load_image_folder(folder, 16, resident=False)
+    streamed = load_folder(folder, of_folder(resident="never"))
     assert (streamed.mean, streamed.std, streamed.image_shape) == (data.mean, data.std, data.image_shape)
     assert torch.equal(streamed.train_labels, data.train_labels) and torch.equal(streamed.test_labels, data.test_labels)
     assert torch.equal(torch.cat(list(streamed.test_images.split(7))), data.test_images)
@@ -159,26 +159,26 @@ def test_auto_keeps_in_memory_what_fits(small, monkeypatch):
     needed = 15 * 3 * 16 * 16
     for limit, resident in ((needed, True), (needed - 1, False)):
         monkeypatch.setattr(image_folder, "RESIDENT_BYTES", limit)
-        assert isinstance(load_image_folder(small, 16, workers=0).train_images, torch.Tensor) == resident
+        assert isinstance(load_folder(small, of_folder(), workers=0).train_images, torch.Tensor) == resident
 
 
 # Files that cannot be read
 
 
-@pytest.mark.parametrize("resident", [True, False])
+@pytest.mark.parametrize("resident", ["always", "never"])
 def test_bad_files_stop_or_are_left_out(small, resident):
-    good = load_image_folder(small, 16, resident=resident, workers=0)
+    good = load_folder(small, of_folder(resident=resident), workers=0)
     copies(small, "train", 4)
     copies(small, "val", 2)
     add_corrupt(small / "train" / "one")
     with pytest.raises(ValueError, match=r"root: 3 of 21 images in .* cannot be read: train/one/cut.jpg \(image file is trunc"):
-        load_image_folder(small, 16, resident=resident, workers=2)
+        load_folder(small, of_folder(resident=resident), workers=2)
     with pytest.warns(UserWarning, match="left out: 3 of 21 .*text.jpg .no image of a known format.") as warned:
-        data = load_image_folder(small, 16, resident=resident, on_bad_image="skip", workers=2)
+        data = load_folder(small, of_folder(resident=resident, on_bad_image="skip"), workers=2)
     assert len(warned) == 1 and data.skipped == tuple(f"train/one/{name}" for name in CORRUPT) and good.skipped == ()
     assert data.train_labels.bincount().tolist() == [4, 4, 4] and len(data.train_images) == 12
-    images = data.train_images if resident else torch.cat(list(data.train_images.split(5)))
-    files = scan_folder(small).without(data.skipped).train_files
+    images = data.train_images if resident == "always" else torch.cat(list(data.train_images.split(5)))
+    files = paths(scan_folder(small).without(data.skipped).train)
     assert torch.equal(images, torch.stack([centre_crop(read_rgb(small / file), 16) for file in files]))
 
 
@@ -188,13 +188,13 @@ def test_a_class_without_a_readable_image_is_named(small):
     for file in (small / "val" / "two").iterdir():
         file.write_text("no image")
     with pytest.warns(UserWarning), pytest.raises(ValueError, match="no readable image is left to test with of two"):
-        load_image_folder(small, 16, on_bad_image="skip", workers=0)
+        load_folder(small, of_folder(on_bad_image="skip"), workers=0)
 
 
 def test_a_link_that_leads_nowhere_is_a_bad_file(small):
     (small / "one" / "gone.jpg").symlink_to(small / "nothing.jpg")
     with pytest.raises(ValueError, match="one/gone.jpg .*No such file"):
-        load_image_folder(small, 16, resident=False, workers=0)
+        load_folder(small, of_folder(resident="never"), workers=0)
 
 
 def test_floating_point_pixels_are_refused(tmp_path):
@@ -231,20 +231,16 @@ def test_distributions_go_with_the_images_that_are_left(small, tmp_path):
     add_corrupt(small / "one")
     files = scan_folder(small)
     rows = [f"{file},{0.5 + label / 10},{0.5 - label / 10},0"
-            for file, label in zip(files.train_files + files.test_files, files.train_labels + files.test_labels, strict=True)]
+            for file, label in files.train + files.test]
     (tmp_path / "soft.csv").write_text("\n".join(["path,one,zero,two", *rows]))
     with pytest.warns(UserWarning, match="left out: 3"):
-        data = load_image_folder(small, 16, distributions=tmp_path / "soft.csv", on_bad_image="skip", workers=0)
+        data = load_folder(small, of_folder(distributions=str(tmp_path / "soft.csv"), on_bad_image="skip"), workers=0)
     label = data.train_labels / 10
     assert torch.allclose(data.train_distributions, torch.stack([0.5 + label, label * 0, 0.5 - label], dim=1)) and len(label) > 10
     assert data.to("meta").train_distributions.device.type == "meta"
 
 
 # By a configuration
-
-
-def of_folder(**changes):
-    return TrainConfig(**{"dataset": "folder", "image_size": 16, "labels_per_class": 0} | changes)
 
 
 def test_a_folder_is_loaded_by_its_name(small):
@@ -281,7 +277,7 @@ def test_bad_files_and_the_check_are_as_the_configuration_says(small, tmp_path):
 def test_few_labels_keep_all_that_belongs_to_an_image(resident, small, tmp_path):
     """Its pixels, label, distribution and file; which images are kept depends on the seed, what is tested with does not."""
     files = scan_folder(small)
-    said = dict(zip(files.train_files, torch.rand(12, 3).softmax(dim=1), strict=True))
+    said = dict(zip(paths(files.train), torch.rand(12, 3).softmax(dim=1), strict=True))
     rows = [",".join([file, *(f"{x:.9f}" for x in row.tolist())]) for file, row in said.items()]
     (tmp_path / "soft.csv").write_text("\n".join([",".join(["path", *files.class_names]), *rows]))
     asked = {"resident": resident, "distributions": str(tmp_path / "soft.csv"), "labels_per_class": 2}

@@ -4,8 +4,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from genscl_lite.datasets.folder import decode_resident
-from genscl_lite.datasets.images import ImageFiles, read_rgb
+from genscl_lite.datasets.images import ImageFiles, decode_all, read_rgb
 from tests.folders import add_corrupt, make_digit_folder
 
 INDEX = torch.randperm(24, generator=torch.Generator().manual_seed(0)).reshape(6, 4)
@@ -128,7 +127,7 @@ def test_a_crop_of_everything_is_the_resized_image(positions):
 
 def test_parts_and_devices(images, digits):
     some = images(2)
-    everything, _ = decode_resident(digits[1], 20, root=digits[0], workers=0)
+    everything, *_ = decode_all(digits[0], digits[1], 20, workers=0, keep=True)
     assert [len(part) for part in some.split(10)] == [10, 10, 4] and torch.equal(torch.cat(list(some.split(10))), everything)
     for index in (slice(3, 9), [5, 1], torch.tensor([7, 0, 7]), torch.arange(24) > 20):
         part = some[index]

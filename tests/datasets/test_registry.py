@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from genscl_lite.datasets import dataset, load_data, load_dataset
-from genscl_lite.datasets.dataset import LOADERS
+from genscl_lite.datasets.registry import LOADERS
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.loop import pretrain
 
@@ -49,9 +49,9 @@ def test_it_is_loaded_and_trained_on(name, quick):
 
 
 @pytest.mark.parametrize("wrong, message", [
-    ("digit", "dataset: 'digit' is unknown .did you mean 'digits'..; expected one of digits, cifar10, cifar100, folder"),
-    ("no_such_module:load", "dataset: 'no_such_module:load' names the module 'no_such_module', which cannot be imported"),
-    ("json:load_images", "dataset: 'json:load_images' names 'load_images', which json does not have"),
+    ("digit", "dataset: 'digit' is unknown .did you mean 'digits'..; expected one of digits, cifar10, cifar100, folder, custom, module:function"),
+    ("no_such_module:load", "dataset: 'no_such_module:load': module 'no_such_module' cannot be imported: No module named"),
+    ("json:load_images", "dataset: 'json:load_images': module 'json' has no function 'load_images'"),
 ])
 def test_what_is_not_there_is_said_before_any_work(wrong, message):
     with pytest.raises(ValueError, match=f"^{message}[^\n]*$"):
@@ -62,10 +62,10 @@ def test_a_function_that_returns_something_else_is_named(monkeypatch):
     module = types.ModuleType("my_data")
     module.nothing = lambda root, config: None
     monkeypatch.setitem(sys.modules, "my_data", module)
-    with pytest.raises(ValueError, match="dataset: my_data:nothing gave NoneType, expected a Dataset"):
+    with pytest.raises(ValueError, match="dataset: my_data:nothing returned NoneType, expected a Dataset"):
         load_data(TrainConfig(dataset="my_data:nothing"))
 
 
 def test_a_data_set_without_a_file_is_given_from_python():
-    with pytest.raises(ValueError, match="dataset: 'custom' is no data set that can be loaded"):
+    with pytest.raises(ValueError, match="dataset: 'custom' is a Dataset of your own; it cannot be loaded by name"):
         load_data(TrainConfig(dataset="custom"))

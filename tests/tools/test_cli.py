@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from importlib import import_module
+from types import SimpleNamespace
 
 import pytest
 
@@ -32,6 +33,15 @@ def test_each_command_is_there_and_explains_itself(command, capsys):
 def test_an_unknown_command_suggests_the_near_one(word, hint, capsys):
     assert main([word]) == 2
     assert capsys.readouterr().err == f"error: command: {word!r} is unknown{hint}; `genscl --help` lists all\n"
+
+
+def test_a_package_that_is_missed_late_is_one_line_too(monkeypatch, capsys):
+    def command(words):
+        raise ModuleNotFoundError("No module named 'papermill'")
+
+    monkeypatch.setattr(cli, "import_module", lambda name: SimpleNamespace(main=command))
+    assert main(["train", "digits"]) == 2
+    assert capsys.readouterr().err == "error: No module named 'papermill'\n"
 
 
 def test_a_missing_package_is_one_line(monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""The package alone: what it requires, what a wheel of it carries."""
+"""What an installation asks for and carries."""
 
 import importlib.metadata
 import re
@@ -9,21 +9,40 @@ import zipfile
 import pytest
 
 from genscl_lite.runs.paths import PRESETS, PROJECT
+from tests.core.test_package import OTHERS
+
+REFUSE = f"""
+import sys
+class Refuse:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] in {OTHERS}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Refuse)
+import importlib.util
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name in {OTHERS} else found(name, package)
+from genscl_lite.tools.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
 
 
-def requirements():
-    """(name, extra) of each package that the installed project requires."""
-    for text in importlib.metadata.requires("genscl-lite"):
-        extra = re.search(r"extra == ['\"](\w+)['\"]", text)
-        yield re.match(r"[\w.-]+", text).group(), extra.group(1) if extra else ""
+def test_the_package_itself_asks_for_torch_alone():
+    asked = importlib.metadata.requires("genscl-lite")
+    assert [text for text in asked if "extra ==" not in text] == ["torch<3,>=2.11"]
+    assert {"train", "notebooks", "test"} <= set(importlib.metadata.metadata("genscl-lite").get_all("Provides-Extra"))
 
 
-def test_torch_is_all_that_the_loss_requires():
-    assert [name for name, extra in requirements() if not extra] == ["torch"]
+@pytest.mark.parametrize("words", [["reproduce", "digits"], ["train", "digits"], ["data", "cifar10"], ["predict", "run", "a.png"],
+                                   ["benchmark", "loss"], ["keep", "a", "b"]])
+def test_without_the_extras_a_command_says_which_to_install(words):
+    done = subprocess.run([sys.executable, "-c", REFUSE, *words], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: genscl_lite.datasets needs ") and line.endswith("pip install 'genscl-lite[train]'")
 
 
 def test_each_extra_brings_the_one_before_it():
-    assert {extra for _, extra in requirements()} == {"", "train", "notebooks", "test"}
     texts = [text for text in importlib.metadata.requires("genscl-lite") if text.startswith("genscl-lite[")]
     assert [re.findall(r"\w+(?=\]|['\"]$)", text) for text in texts] == [["train", "notebooks"], ["notebooks", "test"]]
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from genscl_lite.datasets import files, load_dataset
+from genscl_lite.datasets import load_dataset
 from genscl_lite.datasets.files import RunFolderError
 from genscl_lite.distillation import Teacher, distilled_loss
 from genscl_lite.losses import gen_supcon_loss
@@ -314,25 +314,6 @@ def test_learning_rate_follows_supcontrast(quick):
     for epoch in (0, 2.5, 9.9):
         assert abs(learning_rate(config, epoch) - (0.01 + (cosine(10) - 0.01) * epoch / 10)) < 1e-12
     assert learning_rate(quick(warmup_epochs=0), 0) == quick().learning_rate
-
-
-def test_files_appear_whole_or_not_at_all(tmp_path):
-    path, earlier = tmp_path / "summary.json", tmp_path / "earlier.json"
-    files.write_json(path, {"epoch": 1})
-    os.link(path, earlier)
-    with pytest.raises(KeyboardInterrupt), files.written_whole(path) as temporary:
-        temporary.write_text("half a fi")
-        raise KeyboardInterrupt
-    assert files.read_json(path) == {"epoch": 1} and len(list(tmp_path.iterdir())) == 2
-    files.write_json(path, {"epoch": 2})  # a new file takes the place of the old one, which is not written to
-    assert files.read_json(path) == {"epoch": 2} and files.read_json(earlier) == {"epoch": 1}
-
-
-def test_a_second_run_in_the_same_folder_says_so(quick, digits, tmp_path):
-    with files.locked(tmp_path):
-        with pytest.raises(RunFolderError, match="another run is working in this folder"):
-            with files.locked(tmp_path):
-                pass
 
 
 def test_another_configuration_is_refused_and_nothing_overwritten(quick, digits, tmp_path):

@@ -8,7 +8,7 @@ from torch import nn
 from torchvision.transforms import v2
 
 from genscl_lite.datasets import few_labels, load_data
-from genscl_lite.datasets.folder import scan_folder
+from genscl_lite.datasets.folder import paths, scan_folder
 from genscl_lite.train import loop, teachers
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.loop import pretrain
@@ -167,7 +167,7 @@ def folder(tmp_path):
     root = make_digit_folder(tmp_path / "digits", per_class=8, classes=3, splits={"train": 0.75, "val": 0.25})
     files = scan_folder(root)
     said = {file: torch.rand(3, generator=torch.Generator().manual_seed(i)).softmax(0)
-            for i, file in enumerate([*files.train_files, *files.test_files, "elsewhere/1.png"])}
+            for i, file in enumerate([*paths(files.train), *paths(files.test), "elsewhere/1.png"])}
     order = files.class_names[::-1]
     rows = [",".join([file, *(f"{x:.9f}" for x in said[file].flip(0).tolist())]) for file in sorted(said, reverse=True)]
     (tmp_path / "said.csv").write_text("\n".join([",".join(["path", *order]), *rows]))

@@ -4,10 +4,9 @@
 """
 
 import argparse
-import os
 from pathlib import Path
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # before torch: its profiler, which counts memory, is silent
+from genscl_lite import datasets as datasets  # says what to install where packages are missing
 
 
 def main(arguments: list[str] | None = None) -> int:

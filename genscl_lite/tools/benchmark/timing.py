@@ -1,11 +1,14 @@
 """How long a step takes and how much memory it needs, several steps in turns."""
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler, which counts memory here, is silent
 
 
 def seconds_in_turns(

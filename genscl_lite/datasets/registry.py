@@ -1,0 +1,159 @@
+"""What a data set is, those that have a name, and how the one that a configuration names is loaded."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from torch import Generator, Tensor
+
+from genscl_lite._checks import require_choice
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images and labels of one data set.
+
+    Images are uint8 (N, channels, H, W), labels class numbers (N,); ``mean`` and ``std`` are those of the
+    training images in [0, 1], for each channel.
+    """
+
+    name: str
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    train_distributions: Tensor | None = None  # (N, C), where there are any beside the class numbers
+    train_files: tuple[str, ...] = ()  # of a folder: the training images' paths
+    skipped: tuple[str, ...] = ()  # of a folder: files that could not be read and were left out
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return tuple(self.train_images.shape[1:])
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Bring images in [0, 1] to mean 0 and deviation 1 of the training set."""
+        mean, std = (torch.tensor(v, device=images.device).reshape(-1, 1, 1) for v in (self.mean, self.std))
+        return (images - mean) / std
+
+    def to(self, device: torch.device | str) -> "Dataset":
+        """Put all images and labels on a device, where they stay."""
+        names = ("train_images", "train_labels", "test_images", "test_labels", "train_distributions")
+        there = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return replace(self, **{name: tensor.to(device) for name, tensor in there.items()})
+
+
+LOADERS: dict[str, Callable[..., Dataset]] = {}
+
+
+def dataset(name: str) -> Callable:
+    """Register the decorated function ``load(root, config) -> Dataset`` as the data set ``name``.
+
+    ``root`` is a folder or None, ``config`` any object with the fields of ``TrainConfig``.
+    """
+
+    def register(load: Callable[..., Dataset]) -> Callable[..., Dataset]:
+        LOADERS[name] = load
+        return load
+
+    return register
+
+
+def check_dataset(name: str) -> None:
+    """Raise ValueError unless a configuration may name this data set: see ``find_loader``, or "custom"."""
+    if name != "custom":
+        find_loader(name)
+
+
+def find_loader(name: str) -> Callable[..., Dataset]:
+    """Return the function that loads a data set: the one registered, or the one that "module:function" names.
+
+    Raises:
+        ValueError: the name is unknown, the module cannot be imported, or it has no such function.
+
+    >>> find_loader("digit")
+    Traceback (most recent call last):
+    ValueError: dataset: 'digit' is unknown (did you mean 'digits'?); expected one of digits, ...
+    """
+    module, colon, function = name.partition(":")
+    if not colon:
+        require_choice("dataset", name, [*LOADERS, "custom", "module:function"])
+        if name == "custom":
+            raise ValueError("dataset: 'custom' is a Dataset of your own; it cannot be loaded by name")
+        return LOADERS[name]
+    try:
+        load = getattr(import_module(module), function, None)
+    except Exception as error:  # whatever the module does when it is imported
+        why = str(error).partition("\n")[0]
+        raise ValueError(f"dataset: {name!r}: module {module!r} cannot be imported: {why}") from None
+    if not callable(load):
+        raise ValueError(f"dataset: {name!r}: module {module!r} has no function {function!r}")
+    return load
+
+
+def load_dataset(
+    name: str, root: str | Path | None = None, labels_per_class: int = 0, seed: int = 0
+) -> Dataset:
+    """Load a data set that needs no more than its name.
+
+    Args:
+        name: "digits", "cifar10", "cifar100", or one of your own (``dataset``).
+        root: folder of CIFAR's files; default: $GENSCL_DATA, or ``data`` in the current folder.
+        labels_per_class: keep so many training images of each class, drawn by ``seed``; 0 keeps all.
+        seed: which training images are kept. The test images are always the same.
+
+    Raises:
+        ValueError: the name is unknown, or there are not so many images of a class.
+        FileNotFoundError: a file of CIFAR is missing or damaged; the message says which and what to do.
+
+    >>> digits = load_dataset("digits", labels_per_class=10)
+    >>> digits.train_images.shape, len(digits.test_labels)
+    (torch.Size([100, 1, 8, 8]), 797)
+    """
+    if name == "folder":
+        raise ValueError("dataset: 'folder' needs more than a name; give load_data a TrainConfig")
+    return load_data(SimpleNamespace(dataset=name, labels_per_class=labels_per_class, seed=seed), root)
+
+
+def load_data(config, root: str | Path | None = None, check_path: str | Path | None = None) -> Dataset:
+    """Load the data set that a configuration names, with as many labels as it asks for.
+
+    Args:
+        config: a ``TrainConfig``, or any object with those of its fields that the data set needs.
+        root: the folder of images, or of CIFAR's files.
+        check_path: of a folder: file that keeps what the first look at its images found (``check_files``).
+
+    Raises:
+        ValueError, FileNotFoundError: as ``load_dataset`` and ``load_folder``; or a function of your own
+            returns no ``Dataset``.
+    """
+    load = find_loader(config.dataset)
+    data = load(root, config, check_path) if config.dataset == "folder" else load(root, config)
+    if not isinstance(data, Dataset):
+        raise ValueError(f"dataset: {config.dataset} returned {type(data).__name__}, expected a Dataset")
+    data = replace(data, name=config.dataset)
+    return few_labels(data, config.labels_per_class, config.seed) if config.labels_per_class else data
+
+
+def few_labels(data: Dataset, labels_per_class: int, seed: int) -> Dataset:
+    """Keep so many training images of each class, drawn by ``seed``; ValueError where a class has fewer."""
+    fewest = int(data.train_labels.bincount(minlength=data.num_classes).min())
+    if not 0 < labels_per_class <= fewest:
+        raise ValueError(f"labels_per_class: expected 1 to {fewest} (or 0 for all) of {data.name}, "
+                         f"got {labels_per_class}")
+    order = torch.randperm(len(data.train_labels), generator=Generator().manual_seed(seed))
+    members = (order[data.train_labels[order] == c] for c in range(data.num_classes))
+    kept = torch.cat([indices[:labels_per_class] for indices in members])
+    soft = None if data.train_distributions is None else data.train_distributions[kept]
+    files = tuple(data.train_files[i] for i in kept) if data.train_files else ()
+    return replace(data, train_images=data.train_images[kept], train_labels=data.train_labels[kept],
+                   train_distributions=soft, train_files=files)
