@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 import genscl_lite
-from tests.core.test_package import OTHERS
+
+OTHERS = ("numpy", "torchvision", "pandas", "sklearn", "matplotlib", "seaborn", "scipy", "PIL", "yaml",
+          "safetensors", "IPython", "papermill", "timm")
 
 REFUSE = f"""
 import sys
