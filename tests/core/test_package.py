@@ -84,12 +84,12 @@ def test_unknown_names_fail_as_pythons_do():
 
 
 @pytest.mark.parametrize("statement, message", [
-    ("import genscl_lite.training", "genscl_lite.training is now genscl_lite.train.loop"),
-    ("from genscl_lite import training", "genscl_lite.training is now genscl_lite.train.loop"),
+    ("import genscl_lite.training", "genscl_lite.training is now genscl_lite.train.loop, the command `genscl train`"),
+    ("from genscl_lite import training", "genscl_lite.training is now genscl_lite.train.loop, the command `genscl train`"),
     ("from genscl_lite.config import METHODS",
      "genscl_lite.config is now genscl_lite.train.config and genscl_lite.train.methods"),
     ("import genscl_lite.lesson_plots.digits", "genscl_lite.lesson_plots is now genscl_lite.lessons.figures"),
-    ("import genscl_lite.rows", "genscl_lite.rows is now `genscl train`"),
+    ("import genscl_lite.rows", "genscl_lite.rows is now genscl_lite.runs.seeds, the command `genscl train`"),
 ])
 def test_old_names_say_where_they_went(statement, message):
     with pytest.raises(ModuleNotFoundError) as error:
