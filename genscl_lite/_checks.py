@@ -45,8 +45,7 @@ def require_whole(argument: str, value: int, least: int = 1) -> None:
     Traceback (most recent call last):
     ValueError: steps: expected a whole number of at least 1, got 2.5
     """
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not whole or value < least:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         raise ValueError(f"{argument}: expected a whole number of at least {least}, got {value!r}")
 
 
@@ -63,10 +62,8 @@ def require_packages(extra: str, *modules: str) -> None:
         raise ImportError(f"{caller} needs {', '.join(missing)}: pip install 'genscl-lite[{extra}]'")
 
 
-# What follows is for the loss alone.
-
-
 def check_options(temperature, similarity, weighting, base_temperature, backend, gather) -> None:
+    """Check the options of ``gen_supcon_loss``, which all functions below serve."""
     require_positive("temperature", temperature)
     if base_temperature is not None:
         require_positive("base_temperature", base_temperature)

@@ -81,10 +81,8 @@ def distilled_loss(latents: Tensor, targets: Tensor, target_weights: list[float]
 def distilled_cross_entropy(logits: Tensor, targets: Tensor, target_weights: list[float]) -> LossParts:
     """Compute the same sum for a plain classifier: sum_t weight_t CE(y_t, softmax(logits)).
 
-    Logits are (M, C), targets (M, T, C).
-
-    Differs from Hinton et al. (arXiv 1503.02531): the student is not tempered, so there is no factor T^2; at
-    temperature 1, the paper's value, both agree.
+    Logits are (M, C), targets (M, T, C). Differs from Hinton et al. (arXiv 1503.02531): the student is not
+    tempered, so there is no factor T^2; at temperature 1, the paper's value, both agree.
 
     >>> distilled_cross_entropy(torch.zeros(4, 2), torch.full((4, 1, 2), 0.5), [1.0]).loss
     tensor(0.6931)

@@ -55,8 +55,7 @@ class _GatherRows(torch.autograd.Function):
     def forward(ctx, tensor: Tensor) -> Tensor:
         ctx.rows = len(tensor)
         everything = tensor.new_empty(dist.get_world_size() * len(tensor), *tensor.shape[1:])
-        # its name since torch 2.14, and before
-        all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+        all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # torch < 2.14
         all_gather(everything, tensor.contiguous())
         return everything
 

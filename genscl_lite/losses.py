@@ -28,8 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genscl_lite import _checks
-from genscl_lite._checks import SIMILARITIES as SIMILARITIES
-from genscl_lite._checks import WEIGHTINGS as WEIGHTINGS
+from genscl_lite._checks import SIMILARITIES, WEIGHTINGS  # noqa: F401 (for those who import them from here)
 from genscl_lite.gather import check_processes, gather_rows, sum_over_processes
 from genscl_lite.streaming import SumsByBlocks, SumsByClass, SumsByFeatures, choose_backend, streamed_loss
 
@@ -137,9 +136,8 @@ def gen_supcon_loss(
     matrix: memory grows with M + K (see ``streaming``).
 
     Differs: the reference code computes "normalized" with ``base_temperature=0.07``; the paper prints eq2. An
-    anchor that no contrast resembles (W_i = 0, or below 1e-30, by which float32 could not divide) has nothing
-    to learn: "normalized" leaves it out of the mean, in eq2 it counts with its value, 0. Where all are left
-    out the loss is 0.
+    anchor that no contrast resembles (W_i = 0, or below 1e-30, by which float32 could not divide) learns
+    nothing: "normalized" leaves it out of the mean, in eq2 it counts as 0. If all are left out, L is 0.
 
     Args:
         latents: (M, D), any length: normalized inside. Or (N, V, D), V views of N images; rows are then taken
@@ -159,9 +157,8 @@ def gen_supcon_loss(
         weighting: "normalized" or "eq2".
         base_temperature: multiply the loss by temperature / base_temperature, as SupContrast does.
         backend: "dense" (all scores at once; can be differentiated twice), "streamed" (blocks of scores, the
-            gradient in the same pass), "fused" (CUDA, FlexAttention; half precision latents make half
-            precision scores) or "auto": dense for few scores, fused for half precision latents on CUDA, else
-            streamed.
+            gradient in the same pass), "fused" (CUDA, FlexAttention; scores as precise as the latents) or
+            "auto": dense for few scores, fused for half precision latents on CUDA, else streamed.
         gather: True: contrast with the rows of all processes of torch.distributed, equally many of each.
             Every process returns the loss of the whole batch; the mean over processes of its gradients, which
             DistributedDataParallel takes, is that of one process with all rows. Contrasts of a queue are
@@ -196,9 +193,8 @@ def gen_supcon_loss(
             labels = _checks.repeat_for_views(labels, images, views)
     _checks.check_latents(latents, contrast_latents, anchor_mask, validate)
     gather_contrasts = gather and (gather != "anchors" or contrast_latents is None)
-    contrasts = len(latents if contrast_latents is None else contrast_latents)  # K
-    if gather_contrasts:
-        contrasts *= processes
+    contrasts = len(latents if contrast_latents is None else contrast_latents)
+    contrasts *= processes if gather_contrasts else 1  # K
     if weights is not None:
         _checks.check_weights(weights, (len(latents), contrasts), labels, contrast_labels, validate)
     else:

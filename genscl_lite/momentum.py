@@ -92,7 +92,8 @@ class LabelledQueue(nn.Module):
     def enqueue(self, latents: Tensor, labels: Tensor) -> None:
         """Put (N, D) latents and their labels into the next N slots, from the last slot on to the first."""
         size = len(self.latents)
-        check_queue_size(size, len(latents))
+        if size < len(latents):
+            raise ValueError(f"queue_size: expected at least the {len(latents)} keys of a batch, got {size}")
         expected = (len(latents), *self.latents.shape[1:]), (len(latents), *self.labels.shape[1:])
         if (latents.shape, labels.shape) != expected:
             raise ValueError(f"queue: expected latents and labels of shapes {expected[0]} and {expected[1]}, "
@@ -112,9 +113,3 @@ class LabelledQueue(nn.Module):
 
     def set_extra_state(self, state: dict) -> None:
         self.next_slot, self.filled = state["next_slot"], state["filled"]
-
-
-def check_queue_size(queue_size: int, batch: int) -> None:
-    """Raise ValueError for a queue smaller than what is put in at once."""
-    if queue_size < batch:
-        raise ValueError(f"queue_size: expected at least the {batch} keys of a batch, got {queue_size}")

@@ -31,31 +31,28 @@ class SumsByBlocks:
         self.blocks = [slice(start, min(start + rows, anchors)) for start in range(0, anchors, rows)]
 
     def scaled_block(self, block: slice) -> tuple[Tensor, Tensor]:
-        """Return (block, K) similarities to others, each row divided by its largest; and these, (block,)."""
+        """Return (block, K) similarities to others, each row divided by its largest, and the largest."""
         s = self.compare(block)
         if self.self_offset is not None:
             s = torch.diagonal_scatter(s, s.new_zeros(len(s)), self.self_offset + block.start)
         largest = s.amax(dim=1)
         return s / largest.where(largest > 0, 1)[:, None], largest  # however small or large, no sum is lost
 
-    def sums(self, z: Tensor, contrast_z: Tensor) -> tuple[Tensor, Tensor]:
+    def sums(self, z: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """Return (M,) W_i and (M,) attractions of (M, D) anchors by (K, D) contrasts."""
-
         def block_sums(block_z: Tensor, block: slice) -> tuple[Tensor, Tensor]:
             s, largest = self.scaled_block(block)
             total = s.sum(dim=1)
-            return total * largest, ratio(((s @ contrast_z) * block_z).sum(dim=1), total)
+            return total * largest, ratio(((s @ c) * block_z).sum(dim=1), total)
 
         if len(self.blocks) == 1:
             return block_sums(z, self.blocks[0])
         parts = [checkpoint(block_sums, z[block], block, use_reentrant=False, preserve_rng_state=False)
                  for block in self.blocks]
-        total, attraction = (torch.cat(part) for part in zip(*parts, strict=True))
-        return total, attraction
+        return tuple(torch.cat(part) for part in zip(*parts, strict=True))
 
     def entropy(self) -> Tensor:
         """Return (M,) H(w_i) in nats."""
-
         def block_entropy(block: slice) -> Tensor:
             s, _ = self.scaled_block(block)
             return torch.special.entr(ratio(s, s.sum(dim=1, keepdim=True))).sum(dim=1)
@@ -75,38 +72,37 @@ class SumsByFeatures(SumsByBlocks):
         super().__init__(lambda rows: phi[rows] @ contrast_phi.T, (len(phi), len(contrast_phi)), self_offset)
         self.phi, self.contrast_phi = phi, contrast_phi
 
-    def sums(self, z: Tensor, contrast_z: Tensor) -> tuple[Tensor, Tensor]:
+    def sums(self, z: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         # beside each latent a 1: the last column of a sum over contrasts is that of the similarities alone
-        c = torch.cat([contrast_z, contrast_z.new_ones(len(contrast_z), 1)], dim=1)  # (K, D + 1)
+        values = torch.cat([c, c.new_ones(len(c), 1)], dim=1)  # (K, D + 1)
         if self.self_offset is None:
-            sums = self.phi @ (self.contrast_phi.T @ c)  # (M, D + 1)
+            sums = self.phi @ (self.contrast_phi.T @ values)  # (M, D + 1)
         else:
             batch = slice(self.self_offset, self.self_offset + len(z))
-            sums = _sums_over_others(self.phi, self.contrast_phi[batch], c[batch])
+            sums = _sums_over_others(self.phi, self.contrast_phi[batch], values[batch])
             for rest in (slice(0, batch.start), slice(batch.stop, len(c))):  # rows of other processes
                 if len(c[rest]):
-                    sums = sums + self.phi @ (self.contrast_phi[rest].T @ c[rest])
+                    sums = sums + self.phi @ (self.contrast_phi[rest].T @ values[rest])
         total = sums[:, -1]
         total = total.where(total > 1e8 * torch.finfo(total.dtype).tiny, 0)  # less would overflow a gradient
         return total, ratio((sums[:, :-1] * z).sum(dim=1), total)
 
 
-def _sums_over_others(phi: Tensor, contrast_phi: Tensor, c: Tensor) -> Tensor:
-    """Return sum_{j != i} (phi_i . phi_j) c_j, (M, E), for (M, C) features and (M, E) values c."""
-    rows, classes, values = *phi.shape, c.shape[1]
+def _sums_over_others(phi: Tensor, contrast_phi: Tensor, values: Tensor) -> Tensor:
+    """Return sum_{j != i} (phi_i . phi_j) v_j, (M, E), for (M, C) features and (M, E) values v."""
+    rows, classes, columns = *phi.shape, values.shape[1]
     if rows <= FEW_ROWS:
-        return ((phi @ contrast_phi.T) * _zero_diagonal(rows, c)) @ c
-    size = max(32, math.isqrt(classes * values) // 2)  # about what makes both parts below equally large
-    padding = (0, 0, 0, -rows % size)
-    phi, contrast_phi, c = (F.pad(t, padding).unflatten(0, (-1, size)) for t in (phi, contrast_phi, c))
-    within_block = (phi @ contrast_phi.mT) * _zero_diagonal(size, c)  # (blocks, size, size)
-    block_sums = (contrast_phi.mT @ c).flatten(1)  # (blocks, C * E)
-    other_blocks = (_zero_diagonal(len(c), c) @ block_sums).unflatten(1, (classes, values))  # (blocks, C, E)
-    return (within_block @ c + phi @ other_blocks).flatten(0, 1)[:rows]
+        return ((phi @ contrast_phi.T) * _zero_diagonal(rows, phi)) @ values
+    size = max(32, math.isqrt(classes * columns) // 2)  # about what makes both parts below equally large
+    phi, contrast_phi, values = (F.pad(t, (0, 0, 0, -rows % size)).unflatten(0, (-1, size))
+                                 for t in (phi, contrast_phi, values))
+    within_block = (phi @ contrast_phi.mT) * _zero_diagonal(size, phi)  # (blocks, size, size)
+    block_sums = (contrast_phi.mT @ values).flatten(1)  # (blocks, C * E)
+    other_blocks = (_zero_diagonal(len(phi), phi) @ block_sums).unflatten(1, (classes, columns))
+    return (within_block @ values + phi @ other_blocks).flatten(0, 1)[:rows]
 
 
 def _zero_diagonal(size: int, like: Tensor) -> Tensor:
-    """Return a (size, size) matrix of ones with zeros on the diagonal."""
     return 1 - torch.eye(size, dtype=like.dtype, device=like.device)
 
 
@@ -124,11 +120,11 @@ class SumsByClass:
         counts = ones.new_zeros(self.places).index_add(0, self.contrast_index, ones)
         self.total = counts[self.index] - int(self_offset is not None)  # (M,) others of the anchor's class
 
-    def sums(self, z: Tensor, contrast_z: Tensor) -> tuple[Tensor, Tensor]:
-        class_sums = z.new_zeros(self.places, z.shape[1]).index_add(0, self.contrast_index, contrast_z)
+    def sums(self, z: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        class_sums = z.new_zeros(self.places, z.shape[1]).index_add(0, self.contrast_index, c)
         others = class_sums[self.index]  # (M, D) sum_j s_ij c_j
         if self.self_offset is not None:
-            others = others - contrast_z[self.self_offset : self.self_offset + len(z)]
+            others = others - c[self.self_offset : self.self_offset + len(z)]
         return self.total, ratio((others * z).sum(dim=1), self.total)
 
     def entropy(self) -> Tensor:
@@ -171,27 +167,27 @@ def choose_backend(backend: str, latents: Tensor, contrasts: int) -> str:
 
 
 def streamed_loss(
-    z: Tensor, contrast_z: Tensor, attraction: Tensor, anchor_weight: Tensor, temperature: float,
+    z: Tensor, c: Tensor, attraction: Tensor, anchor_weight: Tensor, temperature: float,
     self_offset: int | None, fused_dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Compute what ``losses.dense_loss`` does, block by block, or by the fused kernel in ``fused_dtype``."""
-    gradient = torch.is_grad_enabled() and (z.requires_grad or contrast_z.requires_grad)
+    gradient = torch.is_grad_enabled() and (z.requires_grad or c.requires_grad)
     if fused_dtype is not None:
-        log_partition = _fused(z, contrast_z, temperature, self_offset, fused_dtype)
+        log_partition = _fused(z, c, temperature, self_offset, fused_dtype)
         repulsion = (anchor_weight * log_partition).sum()
-    elif contrast_z is z and 2 / temperature < LARGEST_EXPONENT[z.dtype]:
+    elif c is z and 2 / temperature < LARGEST_EXPONENT[z.dtype]:
         repulsion, log_partition, _ = _streamed_symmetric(z, anchor_weight, temperature, gradient)
     else:
         offset = -1 if self_offset is None else self_offset
-        repulsion, log_partition, *_ = _streamed(z, contrast_z, anchor_weight, temperature, offset, gradient)
+        repulsion, log_partition, *_ = _streamed(z, c, anchor_weight, temperature, offset, gradient)
     return repulsion - (anchor_weight * attraction).sum() / temperature, log_partition.detach()
 
 
-def _fused(z: Tensor, contrast_z: Tensor, temperature: float, self_offset: int | None, dtype) -> Tensor:
-    """Return (M,) log Z_i from an attention kernel: queries z, keys the contrasts, values unread."""
+def _fused(z: Tensor, c: Tensor, temperature: float, self_offset: int | None, dtype) -> Tensor:
+    """Return (M,) log Z_i from an attention kernel: queries z, keys c, values that nobody reads."""
     flex_attention, logarithms = _flex_attention()
-    queries, keys = (t.to(dtype)[None, None] for t in (z, contrast_z))  # (1, 1, M, D), (1, 1, K, D)
-    values = keys.new_zeros(1, 1, len(contrast_z), 16)
+    queries, keys = (t.to(dtype)[None, None] for t in (z, c))  # (1, 1, M, D), (1, 1, K, D)
+    values = keys.new_zeros(1, 1, len(c), 16)
 
     def without_itself(score, batch, head, i, j):
         return torch.where(i + self_offset == j, float("-inf"), score)
@@ -211,17 +207,16 @@ def _flex_attention():
 
 @torch.library.custom_op("genscl_lite::streamed_log_partition", mutates_args=())
 def _streamed(
-    z: Tensor, contrast_z: Tensor, anchor_weight: Tensor, temperature: float, self_offset: int, gradient: bool
+    z: Tensor, c: Tensor, anchor_weight: Tensor, temperature: float, self_offset: int, gradient: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return sum_i a_i log Z_i, (M,) log Z_i and, where wanted, its gradients. An offset of -1 is none."""
-    rows = TILE.get(z.device.type, max(1, 2**26 // len(contrast_z)))
+    rows = TILE.get(z.device.type, max(1, 2**26 // len(c)))
     log_partition = z.new_empty(len(z))
-    z_gradient = torch.zeros_like(z) if gradient else z.new_empty(0)
-    contrast_gradient = torch.zeros_like(contrast_z) if gradient else z.new_empty(0)
-    memory = z.new_empty(min(rows, len(z)), len(contrast_z))
+    z_gradient, c_gradient = (torch.zeros_like(t) if gradient else t.new_empty(0) for t in (z, c))
+    memory = z.new_empty(min(rows, len(z)), len(c))
     for start in range(0, len(z), rows):
         block = slice(start, start + rows)
-        p = torch.mm(z[block] / temperature, contrast_z.T, out=memory[: len(z[block])])  # (block, K) scores
+        p = torch.mm(z[block] / temperature, c.T, out=memory[: len(z[block])])  # (block, K) scores
         if self_offset >= 0:
             p.diagonal(self_offset + start).fill_(float("-inf"))
         largest = p.amax(dim=1, keepdim=True)
@@ -230,9 +225,9 @@ def _streamed(
         log_partition[block] = (largest + sums.log())[:, 0]
         if gradient:
             p.mul_(anchor_weight[block, None] / temperature / sums)  # a_i p_ij / tau
-            torch.mm(p, contrast_z, out=z_gradient[block])
-            contrast_gradient.addmm_(p.T, z[block])
-    return (anchor_weight * log_partition).sum(), log_partition, z_gradient, contrast_gradient
+            torch.mm(p, c, out=z_gradient[block])
+            c_gradient.addmm_(p.T, z[block])
+    return (anchor_weight * log_partition).sum(), log_partition, z_gradient, c_gradient
 
 
 @torch.library.custom_op("genscl_lite::streamed_log_partition_symmetric", mutates_args=())
@@ -276,8 +271,8 @@ def _streamed_symmetric(
 
 
 @_streamed.register_fake
-def _(z, contrast_z, anchor_weight, temperature, self_offset, gradient):
-    gradients = (torch.empty_like(t) if gradient else t.new_empty(0) for t in (z, contrast_z))
+def _(z, c, anchor_weight, temperature, self_offset, gradient):
+    gradients = (torch.empty_like(t) if gradient else t.new_empty(0) for t in (z, c))
     return z.new_empty(()), z.new_empty(len(z)), *gradients
 
 

@@ -1,4 +1,4 @@
-"""Slow and obvious references, in float64 and plain loops, written from the papers' text. Speed is no aim here."""
+"""Slow and obvious references, in float64 and plain loops, written from the papers' text. Speed is no aim."""
 
 import math
 
@@ -26,14 +26,15 @@ def similarities(labels, contrasts, kind="cosine"):
 
 def log_softmax(latent, contrasts, allowed, temperature):
     """log p_ij over the contrasts j that are allowed, as a dict j -> value."""
-    scores = {j: dot(latent, contrasts[j]) / (norm(latent) * norm(contrasts[j])) / temperature for j in allowed}
+    scores = {j: dot(latent, contrasts[j]) / (norm(latent) * norm(contrasts[j])) / temperature
+              for j in allowed}
     largest = max(scores.values())
     log_sum = largest + math.log(sum(math.exp(s - largest) for s in scores.values()))
     return {j: s - log_sum for j, s in scores.items()}
 
 
 def gen_supcon(latents, s, temperature, contrasts=None, weighting="normalized", mask=None):
-    """GenSCL, Eq. 2, and its row-normalized form; ``s`` holds s_ij. Returns loss, entropy, KL and skipped anchors."""
+    """GenSCL, Eq. 2, and its row-normalized form; ``s`` holds s_ij. Return loss, entropy, skipped anchors."""
     itself = contrasts is None
     contrasts = latents if itself else contrasts
     terms, entropies, counted, anchors, skipped = [], [], 0, 0, 0

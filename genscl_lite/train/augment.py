@@ -96,20 +96,22 @@ class Augment:
         return affine_map(angle, zoom, centre_x - shift_x, centre_y - shift_y, width, height, aspect)
 
     def _colour(self, views: Tensor, uniforms: Tensor) -> Tensor:
-        """Apply the four changes, each image in its own order and with its own strengths."""
-        order, drawn, chance = uniforms[:4].argsort(dim=0), uniforms[4:8], uniforms[8]
+        """Apply the four changes, each image in its own order and with its own strengths.
+
+        Hue costs most, so it is turned once for all: the other three have their turn before it and again
+        behind it, and change an image in the turn that its order says.
+        """
+        order, drawn, chance = uniforms[:4].argsort(dim=0), uniforms[4:8], uniforms[8]  # (4, N), (4, N), (N,)
         limits = [(max(0.0, 1 - strength), 1 + strength) for strength in self.jitter[:3]]
-        brightness, contrast, saturation = (_between(drawn[i], *limits[i]) for i in range(3))
+        factors = torch.stack([_between(drawn[i], *limits[i]) for i in range(3)])  # (3, N)
         turns = _between(drawn[3], -self.jitter[3], self.jitter[3])
+        hue_at = (order == 3).int().argmax(dim=0)  # (N,): the place of hue among the four
         changed = views
-        for change in order:  # (N,): which of the four comes now, for each image
-            # three of them blend with something gray: black, the image's mean gray, or each pixel's own
-            gray = _gray(changed)
-            mean = gray.mean(dim=(1, 2, 3), keepdim=True)
-            towards = torch.where(_each(change == 1), mean, gray) * _each(change > 0)
-            factor = torch.where(change == 0, brightness, torch.where(change == 1, contrast, saturation))
-            blended = torch.lerp(towards, changed, _each(factor)).clamp(0, 1)
-            changed = torch.where(_each(change == 3), adjust_hue(changed, turns), blended)
+        for place in range(3):
+            changed = _change(changed, order[place], factors, place < hue_at)
+        changed = adjust_hue(changed, turns)
+        for place in range(1, 4):
+            changed = _change(changed, order[place], factors, place > hue_at)
         return torch.where(_each(chance < self.jitter_probability), changed, views)
 
 
@@ -166,16 +168,31 @@ def warp(images: Tensor, theta: Tensor, padding: str = "zeros") -> Tensor:
 
 def adjust_hue(images: Tensor, turns: Tensor) -> Tensor:
     """Turn the hue of (N, 3, H, W) RGB images in [0, 1] by (N,) turns of the colour circle."""
-    red, green, blue = images.unbind(dim=1)
-    value, strongest = images.max(dim=1)
-    chroma = value - images.min(dim=1).values
+    red, green, blue = images.unbind(dim=1)  # (N, H, W)
+    value = torch.maximum(torch.maximum(red, green), blue)
+    chroma = value - torch.minimum(torch.minimum(red, green), blue)
     safe = chroma.where(chroma > 0, 1)
-    sixths = torch.stack([(green - blue) / safe, (blue - red) / safe + 2, (red - green) / safe + 4], dim=1)
-    hue = sixths.gather(1, strongest[:, None])[:, 0] + 6 * turns[:, None, None]
-    # each channel falls from value by chroma over a ramp of the hue circle
-    position = torch.stack([hue + 5, hue + 3, hue + 1], dim=1) % 6
-    ramp = torch.minimum(position, 4 - position).clamp(0, 1)
-    return value[:, None] - chroma[:, None] * ramp
+    from_green = torch.where(value == green, (blue - red) / safe + 2, (red - green) / safe + 4)
+    hue = torch.where(value == red, (green - blue) / safe, from_green) + 6 * turns[:, None, None]  # in sixths
+    channels = []
+    for shift in (5, 3, 1):  # each channel falls from value by chroma over a ramp of the hue circle
+        position = hue + shift
+        position = position - 6 * (position / 6).floor()
+        channels.append(value - chroma * torch.minimum(position, 4 - position).clamp(0, 1))
+    return torch.stack(channels, dim=1)
+
+
+def _change(images: Tensor, change: Tensor, factors: Tensor, active: Tensor) -> Tensor:
+    """Change brightness (0), contrast (1) or saturation (2) of the ``active`` images, (N,), by their factors.
+
+    All three blend with something gray: black, the image's mean gray, or each pixel's own gray. A factor of 1
+    changes nothing. ``factors`` are (3, N).
+    """
+    gray = _gray(images)
+    mean = gray.mean(dim=(1, 2, 3), keepdim=True)
+    towards = torch.where(_each(change == 1), mean, gray) * _each(change > 0)
+    factor = torch.where(active, factors.gather(0, change.clamp(max=2)[None])[0], 1)
+    return torch.lerp(towards, images, _each(factor)).clamp(0, 1)
 
 
 def _gray(images: Tensor) -> Tensor:

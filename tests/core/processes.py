@@ -1,4 +1,7 @@
-"""Run by torchrun in tests/core/test_gather.py: several processes with some rows each against one with all rows."""
+"""Run by torchrun in tests/core/test_gather.py: processes with some rows each against one with all rows."""
+
+import os
+import sys
 
 import torch
 import torch.distributed as dist
@@ -15,7 +18,8 @@ def main() -> None:
     g = torch.Generator().manual_seed(0)
     images = torch.randn(rows, 5, generator=g, dtype=torch.float64)
     keys = torch.randn(4 * world, 3, generator=g, dtype=torch.float64)
-    soft, key_soft = (torch.softmax(3 * torch.randn(n, 4, generator=g, dtype=torch.float64), 1) for n in (rows, len(keys)))
+    soft, key_soft = (torch.softmax(3 * torch.randn(n, 4, generator=g, dtype=torch.float64), 1)
+                      for n in (rows, len(keys)))
     numbers = torch.randint(4, (rows,), generator=g)
     numbers[0] = 99  # resembles nothing: one process counts fewer anchors than the other
     mask = torch.rand(rows, generator=g) < 0.7
@@ -42,19 +46,22 @@ def main() -> None:
             dict(labels=numbers, contrast_latents=keys, contrast_labels=key_numbers),
             dict(labels=mine(numbers), contrast_latents=keys, contrast_labels=key_numbers, gather="anchors")),
         "whole contrasts, eq2 and a mask": (
-            dict(labels=soft, contrast_latents=keys, contrast_labels=key_soft, anchor_mask=mask, weighting="eq2"),
-            dict(labels=mine(soft), contrast_latents=keys, contrast_labels=key_soft, anchor_mask=mine(mask), weighting="eq2",
-                 gather="anchors")),
-        "whole contrasts, own weights": (dict(weights=key_weights, contrast_latents=keys),
-                                         dict(weights=mine(key_weights), contrast_latents=keys, gather="anchors")),
+            dict(labels=soft, contrast_latents=keys, contrast_labels=key_soft, anchor_mask=mask,
+                 weighting="eq2"),
+            dict(labels=mine(soft), contrast_latents=keys, contrast_labels=key_soft, anchor_mask=mine(mask),
+                 weighting="eq2", gather="anchors")),
+        "whole contrasts, own weights": (
+            dict(weights=key_weights, contrast_latents=keys),
+            dict(weights=mine(key_weights), contrast_latents=keys, gather="anchors")),
         "no contrasts but the anchors": (dict(labels=soft), dict(labels=mine(soft), gather="anchors")),
     }
     assert len(key_numbers.unique()) == 4  # no other number is lonely
     for backend in ("dense", "streamed"):
-        for name, (all_rows, own_rows) in cases.items():
+        for name, (all_rows, process_rows) in cases.items():
             one, many = encoder(), DistributedDataParallel(encoder())
             whole = gen_supcon_loss(one(images), backend=backend, return_parts=True, **all_rows)
-            parts = gen_supcon_loss(many(mine(images)), backend=backend, return_parts=True, **{"gather": True} | own_rows)
+            options = {"gather": True, "backend": backend, "return_parts": True} | process_rows
+            parts = gen_supcon_loss(many(mine(images)), **options)
             whole.loss.backward()
             parts.loss.backward()
             for ours, expected in zip(parts, whole, strict=True):
@@ -62,7 +69,8 @@ def main() -> None:
             for ours, expected in zip(many.parameters(), one.parameters(), strict=True):
                 assert torch.allclose(ours.grad, expected.grad, rtol=1e-8, atol=1e-12), (backend, name)
 
-    views = torch.randn(rows, 2, 3, generator=g, dtype=torch.float64)  # SimCLR: an image's number is its own everywhere
+    # SimCLR: no two processes give an image the same class number
+    views = torch.randn(rows, 2, 3, generator=g, dtype=torch.float64)
     assert torch.isclose(gen_supcon_loss(mine(views), gather=True), gen_supcon_loss(views), rtol=1e-9)
 
     try:
@@ -71,7 +79,9 @@ def main() -> None:
         message = str(error)
     assert message == "latents: expected as many rows on every process, got [6, 5]", message
     print(f"process {rank} agrees")
-    dist.destroy_process_group()
+    sys.stdout.flush()
+    dist.barrier()
+    os._exit(0)  # gloo's threads sometimes abort a process that ends as Python does
 
 
 if __name__ == "__main__":

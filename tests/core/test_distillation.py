@@ -35,7 +35,8 @@ def test_the_teacher_alone():
 def test_contrasts_bring_their_own_targets():
     keys, key_targets = torch.randn(6, 5), torch.randn(6, 2, 4).softmax(2)
     ours = distilled_loss(Z, TARGETS, [1, 1], contrast_latents=keys, contrast_targets=key_targets).loss
-    expected = sum(gen_supcon_loss(Z, TARGETS[:, t], contrast_latents=keys, contrast_labels=key_targets[:, t]) for t in range(2))
+    expected = sum(gen_supcon_loss(Z, TARGETS[:, t], contrast_latents=keys, contrast_labels=key_targets[:, t])
+                   for t in range(2))
     assert torch.isclose(ours, expected)
 
 

@@ -10,9 +10,10 @@ from genscl_lite.runs.paths import PROJECT
 
 
 def test_two_processes_equal_one():
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "tests/core/processes.py"]
-    run = subprocess.run(command, cwd=PROJECT, env=os.environ | {"PYTHONPATH": str(PROJECT)}, capture_output=True, text=True,
-                         timeout=300)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+               "tests/core/processes.py"]
+    run = subprocess.run(command, cwd=PROJECT, env=os.environ | {"PYTHONPATH": str(PROJECT)}, timeout=300,
+                         capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert "process 0 agrees" in run.stdout and "process 1 agrees" in run.stdout
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytorch_metric_learning.losses import SupConLoss
 
-from genscl_lite.losses import SIMILARITIES, GenSupConLoss, gen_supcon_loss, label_similarity
+from genscl_lite.losses import SIMILARITIES, GenSupConLoss, dense_loss, gen_supcon_loss, label_similarity
 from tests import oracle
 
 
@@ -22,13 +22,28 @@ def sample(rows=7, contrasts=5, dim=4, classes=3, seed=0, sharpness=2.0):
     return *make(rows), *make(contrasts)
 
 
+def test_the_dense_loss_is_the_cross_entropy_of_the_paper():
+    """- mean_i sum_j w_ij log p_ij, with w and p as whole matrices; and the backend is this very function."""
+    z, y, *_ = sample()
+    z, itself = F.normalize(z, dim=1), torch.eye(7, dtype=torch.bool)
+    s = label_similarity(y).masked_fill(itself, 0)
+    w = s / s.sum(dim=1, keepdim=True)
+    log_p = F.log_softmax((z @ z.T / 0.3).masked_fill(itself, float("-inf")), dim=1).masked_fill(itself, 0)
+    attraction, mean = (w @ z * z).sum(dim=1), torch.full((7,), 1 / 7, dtype=torch.float64)
+    loss, log_partition = dense_loss(z, z, attraction, mean, 0.3, self_offset=0)
+    assert torch.isclose(loss, -(w * log_p).sum(dim=1).mean(), rtol=1e-12)
+    assert torch.allclose(log_partition[:, None], (z @ z.T / 0.3 - log_p)[~itself].reshape(7, 6))
+    assert torch.isclose(loss, gen_supcon_loss(z, y, temperature=0.3, backend="dense"), rtol=1e-12)
+
+
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 @pytest.mark.parametrize("weighting", ["normalized", "eq2"])
 @pytest.mark.parametrize("queue", [False, True])
 def test_loss_equals_the_loops(similarity, weighting, queue):
     z, y, zc, yc = sample()
     contrast = {"contrast_latents": zc, "contrast_labels": yc} if queue else {}
-    parts = gen_supcon_loss(z, y, temperature=0.3, similarity=similarity, weighting=weighting, return_parts=True, **contrast)
+    parts = gen_supcon_loss(z, y, temperature=0.3, similarity=similarity, weighting=weighting,
+                            return_parts=True, **contrast)
     s = oracle.similarities(y.tolist(), (yc if queue else y).tolist(), similarity)
     loss, entropy, _ = oracle.gen_supcon(z.tolist(), s, 0.3, zc.tolist() if queue else None, weighting)
     assert abs(parts.loss.item() - loss) < 1e-10
@@ -39,13 +54,14 @@ def test_loss_equals_the_loops(similarity, weighting, queue):
 @pytest.mark.parametrize("weighting", ["normalized", "eq2"])
 def test_own_weights_and_mask_equal_the_loops(queue, weighting):
     z, _, zc, _ = sample()
-    weights = torch.rand(7, 5 if queue else 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    g = torch.Generator().manual_seed(1)
+    weights = torch.rand(7, 5 if queue else 7, dtype=torch.float64, generator=g)
     weights[2] = 0  # resembles nothing
     mask = torch.tensor([True, True, True, False, True, False, True])
     parts = gen_supcon_loss(z, weights=weights, anchor_mask=mask, contrast_latents=zc if queue else None,
                             weighting=weighting, return_parts=True)
-    loss, entropy, skipped = oracle.gen_supcon(z.tolist(), weights.tolist(), 0.1, zc.tolist() if queue else None, weighting,
-                                               mask.tolist())
+    loss, entropy, skipped = oracle.gen_supcon(
+        z.tolist(), weights.tolist(), 0.1, zc.tolist() if queue else None, weighting, mask.tolist())
     assert abs(parts.loss.item() - loss) < 1e-10
     assert abs(parts.entropy.item() - entropy) < 1e-10
     assert parts.skipped == skipped == 1
@@ -59,7 +75,8 @@ def test_class_numbers_are_one_hot_labels(weighting, queue):
     numbers = {"contrast_latents": zc, "contrast_labels": b} if queue else {}
     vectors = {"contrast_latents": zc, "contrast_labels": F.one_hot(b, 8).double()} if queue else {}
     by_number = gen_supcon_loss(z, a, weighting=weighting, return_parts=True, **numbers)
-    by_vector = gen_supcon_loss(z, F.one_hot(a, 8).double(), weighting=weighting, return_parts=True, **vectors)
+    one_hot = F.one_hot(a, 8).double()
+    by_vector = gen_supcon_loss(z, one_hot, weighting=weighting, return_parts=True, **vectors)
     for ours, theirs in zip(by_number, by_vector, strict=True):
         assert torch.allclose(ours.double(), theirs.double(), atol=1e-12)
     assert by_number.skipped == 1  # class 7 is alone
@@ -68,7 +85,8 @@ def test_class_numbers_are_one_hot_labels(weighting, queue):
 def test_one_hot_labels_give_supcontrast():
     z, *_ = sample(rows=8)
     classes = [0, 0, 1, 1, 2, 2, 0, 1]
-    ours = gen_supcon_loss(z, F.one_hot(torch.tensor(classes)).double(), temperature=0.1, base_temperature=0.07)
+    one_hot = F.one_hot(torch.tensor(classes)).double()
+    ours = gen_supcon_loss(z, one_hot, temperature=0.1, base_temperature=0.07)
     assert abs(ours.item() - oracle.supcon_out(z.tolist(), classes, 0.1, 0.07)) < 1e-10
 
 
@@ -94,7 +112,8 @@ def test_gradients(weighting):
     assert torch.autograd.gradcheck(lambda a: gen_supcon_loss(a, torch.arange(7) % 3, weighting=weighting), z)
     assert torch.autograd.gradcheck(lambda a: gen_supcon_loss(a, weights=y @ y.T, weighting=weighting), z)
     assert torch.autograd.gradcheck(
-        lambda a, b: gen_supcon_loss(a, y, contrast_latents=b, contrast_labels=yc, weighting=weighting), (z, zc)
+        lambda a, b: gen_supcon_loss(a, y, contrast_latents=b, contrast_labels=yc, weighting=weighting),
+        (z, zc),
     )
 
 
@@ -124,7 +143,7 @@ def test_invariants(rows, classes, dim, seed, sharpness, temperature):
 
 
 def test_kl_reaches_zero_where_latents_can_follow_labels():
-    """Any latents whose scores are the logarithm of s up to a constant have loss = entropy: here all are alike."""
+    """Latents whose scores are log s, up to a constant, have loss = entropy; here all are alike."""
     z, y = torch.ones(6, 3), torch.full((6, 4), 0.25)
     parts = gen_supcon_loss(z, y, return_parts=True)
     assert torch.allclose(parts.loss, torch.tensor(math.log(5))) and parts.kl.abs() < 1e-6
@@ -137,7 +156,8 @@ def test_views_are_rows():
     rows = torch.cat(z.unbind(1))
     assert torch.equal(gen_supcon_loss(z, y), gen_supcon_loss(rows, y.repeat(3, 1)))
     assert torch.equal(gen_supcon_loss(z, each), gen_supcon_loss(rows, torch.cat(each.unbind(1))))
-    assert torch.equal(gen_supcon_loss(z, torch.arange(5) // 2), gen_supcon_loss(rows, (torch.arange(5) // 2).repeat(3)))
+    classes = torch.arange(5) // 2
+    assert torch.equal(gen_supcon_loss(z, classes), gen_supcon_loss(rows, classes.repeat(3)))
     mask = torch.rand(5, 3, generator=g) < 0.5
     assert torch.equal(gen_supcon_loss(z, y, anchor_mask=mask),
                        gen_supcon_loss(rows, y.repeat(3, 1), anchor_mask=torch.cat(mask.unbind(1))))
@@ -177,7 +197,8 @@ def test_half_precision_distributions_are_distributions():
 
 def test_lonely_anchors_give_no_nan():
     z = torch.randn(3, 4, requires_grad=True)
-    for labels in (torch.arange(3), torch.eye(3), torch.tensor([[1.0, 0, 0, 0], [0, 0.3, 0.7, 0], [0, 0, 0, 1.0]])):
+    apart = torch.tensor([[1.0, 0, 0, 0], [0, 0.3, 0.7, 0], [0, 0, 0, 1.0]])
+    for labels in (torch.arange(3), torch.eye(3), apart):
         parts = gen_supcon_loss(z, labels, return_parts=True)
         parts.loss.backward()
         assert parts.loss == 0 and parts.skipped == 3 and (z.grad == 0).all()
@@ -210,14 +231,16 @@ def test_entropy_by_blocks_of_rows():
     z, y, *_ = sample(rows=2500)
     s = label_similarity(y).fill_diagonal_(0)
     w = s / s.sum(1, keepdim=True)
-    assert torch.isclose(gen_supcon_loss(z, y, return_parts=True).entropy, torch.special.entr(w).sum(1).mean())
+    entropy = gen_supcon_loss(z, y, return_parts=True).entropy
+    assert torch.isclose(entropy, torch.special.entr(w).sum(1).mean())
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 def test_label_similarity_equals_the_loops(similarity):
     _, y, _, yc = sample()
     ours = label_similarity(y, yc, similarity)
-    assert torch.allclose(ours, torch.tensor(oracle.similarities(y.tolist(), yc.tolist(), similarity), dtype=torch.float64))
+    expected = oracle.similarities(y.tolist(), yc.tolist(), similarity)
+    assert torch.allclose(ours, torch.tensor(expected, dtype=torch.float64))
 
 
 def test_module_keeps_options():
@@ -255,7 +278,7 @@ BAD = {
     "weighting: 'eq3' .*did you mean 'eq2'": dict(weighting="eq3"),
     "gather: expected True, False or .anchors., got 'anchor'": dict(gather="anchor"),
     "give both or neither": dict(contrast_latents=Z),
-    "contrast_latents: expected latent size 3": dict(contrast_latents=torch.randn(6, 2), contrast_labels=torch.eye(6)),
+    "contrast_latents: expected latent size 3": dict(contrast_latents=Z[:, :2], contrast_labels=Y),
     "contrast_labels: expected the kind": dict(contrast_latents=Z, contrast_labels=torch.arange(4)),
     "contrast_labels: expected 4 rows": dict(contrast_latents=Z, contrast_labels=Y[:2]),
     "contrast_latents: expected at least one": dict(contrast_latents=Z[:0], contrast_labels=Y[:0]),

@@ -1,78 +1,109 @@
-"""What ``import genscl_lite`` gives, what it loads, and what it says of names that have moved."""
+"""The package from outside: names that load when used, old names that say where they went, torch alone."""
 
+import ast
 import importlib
+import importlib.util
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import genscl_lite
 
-ALONE = """
-import sys
-
-class Refuse:
-    @staticmethod
-    def find_spec(name, path=None, target=None):
-        top = name.partition(".")[0]
-        if top in {refused}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-
-sys.meta_path.insert(0, Refuse)
-import genscl_lite
-assert "torch" not in sys.modules, "the package itself loads torch"
-from genscl_lite import {names}
+PACKAGE = Path(genscl_lite.__file__).parent
+CORE_TORCH_ALONE = """
+import builtins, sys
 import torch
-z, y = torch.randn(6, 4), torch.softmax(torch.randn(6, 3), dim=1)
-assert gen_supcon_loss(z, y).isfinite() and label_similarity(y).shape == (6, 6)
-assert Teacher(torch.nn.Linear(4, 3))(z).shape == (6, 3)
-assert MomentumEncoder(torch.nn.Linear(4, 3))(z).shape == (6, 3)
-assert "sympy" not in sys.modules, "the loss loads sympy"
+
+import_as_ever = builtins.__import__
+
+def import_torch_alone(name, globals=None, locals=None, fromlist=(), level=0):
+    top, importer = name.partition(".")[0], (globals or {}).get("__name__", "")
+    allowed = {"genscl_lite", "torch", *sys.stdlib_module_names}
+    if importer.startswith("genscl_lite") and not level and top not in allowed:
+        raise ImportError(f"{importer} imports {name}")
+    return import_as_ever(name, globals, locals, fromlist, level)
+
+builtins.__import__ = import_torch_alone
+from genscl_lite import *
+
+z, y = torch.randn(300, 8, requires_grad=True), torch.rand(300, 5).softmax(1)
+for labels in (y, torch.arange(300) % 7):
+    for backend in ("dense", "streamed", "auto"):
+        gen_supcon_loss(z, labels, backend=backend).backward()
+GenSupConLoss(return_parts=True)(z, y), label_similarity(y)
+Teacher(torch.nn.Linear(8, 5))(z), MomentumEncoder(torch.nn.Linear(8, 5))(z)
+LabelledQueue(300, 8, 5).enqueue(z.detach(), y)
+assert "torch.nn.attention.flex_attention" not in sys.modules
+for mixing in (mixup, cutmix, mixup_or_cutmix):
+    try:
+        mixing(torch.rand(4, 1, 8, 8), torch.eye(4))
+    except ImportError as error:
+        print(error)
 """
-OTHERS = ("numpy", "torchvision", "pandas", "sklearn", "matplotlib", "seaborn", "scipy", "PIL", "yaml",
-          "safetensors", "IPython", "papermill", "timm")
 
 
-def run_alone(more: str = "") -> subprocess.CompletedProcess:
-    code = ALONE.format(refused=OTHERS, names=", ".join(genscl_lite.__all__))
-    return subprocess.run([sys.executable, "-c", code + more], capture_output=True, text=True)
+def run(code: str, *options: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, *options, code]
+    return subprocess.run(command, cwd=PACKAGE.parent, capture_output=True, text=True, timeout=300)
 
 
-def test_the_public_names_need_torch_alone():
-    done = run_alone()
+def test_every_public_name_is_there_in_one_place():
+    statements = ast.parse((PACKAGE / "__init__.py").read_text()).body
+    [imports] = [statement for statement in statements if isinstance(statement, ast.If)]
+    for_editors = {alias.name: node.module.removeprefix("genscl_lite.")
+                   for node in imports.body for alias in node.names}
+    assert for_editors == genscl_lite._MODULE_OF and set(genscl_lite.__all__) == set(for_editors)
+    for name in genscl_lite.__all__:
+        assert name in dir(genscl_lite) and getattr(genscl_lite, name).__name__ == name
+        assert getattr(genscl_lite, name).__module__ == f"genscl_lite.{for_editors[name]}"
+
+
+def test_importing_the_package_loads_the_standard_library_alone():
+    code = "import sys; old = {*sys.modules}; import genscl_lite._checks; print(*{*sys.modules} - old)"
+    tops = {name.partition(".")[0] for name in run(code, "-S", "-c").stdout.split()}
+    assert "genscl_lite" in tops and tops <= {"genscl_lite", *sys.stdlib_module_names}
+
+
+def test_the_core_needs_torch_alone():
+    done = run(CORE_TORCH_ALONE, "-c")
     assert done.returncode == 0, done.stderr
+    numpy = "mixup and cutmix draw their shares with NumPy: pip install numpy (or 'genscl-lite[train]')"
+    assert done.stdout.splitlines() == [numpy] * 3
 
 
-def test_mixing_without_numpy_says_what_to_install():
-    done = run_alone("mixup(torch.rand(2, 1, 4, 4), torch.eye(2))")
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == ("ImportError: mixup and cutmix draw their shares with NumPy: "
-                                            "pip install numpy (or 'genscl-lite[train]')")
-
-
-@pytest.mark.parametrize("name", genscl_lite.__all__)
-def test_every_public_name_is_there_and_listed(name):
-    assert getattr(genscl_lite, name).__name__ == name and name in dir(genscl_lite)
-
-
-def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="no attribute 'gen_supcon'"):
-        _ = genscl_lite.gen_supcon
-    with pytest.raises(ModuleNotFoundError, match="No module named 'genscl_lite.nonsense'"):
+def test_unknown_names_fail_as_pythons_do():
+    with pytest.raises(AttributeError, match="^module 'genscl_lite' has no attribute 'nonsense'$"):
+        genscl_lite.nonsense  # noqa: B018
+    with pytest.raises(ImportError, match="cannot import name 'nonsense' from 'genscl_lite'"):
+        from genscl_lite import nonsense  # noqa: F401
+    with pytest.raises(ModuleNotFoundError, match="^No module named 'genscl_lite.nonsense'$"):
         importlib.import_module("genscl_lite.nonsense")
 
 
-@pytest.mark.parametrize("old, new", genscl_lite._MOVED.items())
-def test_an_old_name_names_its_new_place(old, new):
-    with pytest.raises(ModuleNotFoundError, match=f"^genscl_lite.{old} is now genscl_lite.") as caught:
-        importlib.import_module(f"genscl_lite.{old}")
-    assert "\n" not in str(caught.value)
-    for place in re.findall(r"(?<![\w`])\.([\w.]*\w)", new):  # which are there
-        assert f"genscl_lite.{place}" in str(caught.value)
-        importlib.import_module(f"genscl_lite.{place}")
+@pytest.mark.parametrize("statement, message", [
+    ("import genscl_lite.training", "genscl_lite.training is now genscl_lite.train.loop, the command `genscl train`"),
+    ("from genscl_lite import training", "genscl_lite.training is now genscl_lite.train.loop, the command `genscl train`"),
+    ("from genscl_lite.config import METHODS",
+     "genscl_lite.config is now genscl_lite.train.config and genscl_lite.train.methods"),
+    ("import genscl_lite.lesson_plots.digits", "genscl_lite.lesson_plots is now genscl_lite.lessons.figures"),
+    ("import genscl_lite.rows", "genscl_lite.rows is now genscl_lite.runs.seeds, the command `genscl train`"),
+])
+def test_old_names_say_where_they_went(statement, message):
+    with pytest.raises(ModuleNotFoundError) as error:
+        exec(statement)
+    assert str(error.value) == message
 
 
-def test_python_m_says_it_too():
-    done = subprocess.run([sys.executable, "-m", "genscl_lite.training", "digits"], capture_output=True, text=True)
-    assert done.returncode == 1 and "genscl_lite.training is now genscl_lite.train.loop" in done.stderr
+def test_an_old_command_says_it_too():
+    done = run("genscl_lite.training", "-m")
+    assert done.returncode and "genscl_lite.training is now genscl_lite.train.loop" in done.stderr
+
+
+def test_every_new_place_is_there_and_no_old_one():
+    for old, places in genscl_lite._MOVED.items():
+        assert not (PACKAGE / f"{old}.py").exists() and not (PACKAGE / old).exists()
+        for place in re.findall(r"\.[\w.]+", places):
+            assert importlib.util.find_spec(f"genscl_lite{place}"), place

@@ -15,7 +15,7 @@ from genscl_lite.losses import GenSupConLoss, gen_supcon_loss, label_features
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    """Blocks of five rows, and FlexAttention as written, not compiled: small batches go through all the code."""
+    """Blocks of five rows, FlexAttention as written, not compiled: small batches go through all the code."""
     monkeypatch.setitem(streaming.TILE, "cpu", 5)
     monkeypatch.setattr(streaming, "BLOCK_ELEMENTS", 64)
     monkeypatch.setattr(streaming, "FEW_ROWS", 3)
@@ -23,7 +23,8 @@ def small_blocks(monkeypatch):
     warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
 
 
-def case(kind="distributions", rows=71, contrasts=0, dim=6, classes=4, seed=0, dtype=torch.float64, **options):
+def case(kind="distributions", rows=71, contrasts=0, dim=6, classes=4, seed=0, dtype=torch.float64,
+         **options):
     """Return arguments of ``gen_supcon_loss``; latents require gradients."""
     g = torch.Generator().manual_seed(seed)
 
@@ -51,10 +52,10 @@ def case(kind="distributions", rows=71, contrasts=0, dim=6, classes=4, seed=0, d
 
 def loss_and_gradients(backend, **arguments):
     """Return loss, entropy and KL, and the gradients of the loss."""
-    arguments = {name: v.detach().requires_grad_() if "latents" in name else v for name, v in arguments.items()}
-    parts = gen_supcon_loss(backend=backend, return_parts=True, **arguments)
+    latents = {name: v.detach().requires_grad_() for name, v in arguments.items() if "latents" in name}
+    parts = gen_supcon_loss(backend=backend, return_parts=True, **arguments | latents)
     parts.loss.backward()
-    return [part.double() for part in parts], [v.grad for name, v in arguments.items() if "latents" in name]
+    return [part.double() for part in parts], [z.grad for z in latents.values()]
 
 
 def assert_same(backend, rtol, **arguments):
@@ -66,7 +67,8 @@ def assert_same(backend, rtol, **arguments):
 
 @settings(max_examples=150, deadline=None)
 @given(kind=st.sampled_from(["distributions", "numbers", "weights", "function"]), rows=st.integers(2, 80),
-       contrasts=st.sampled_from([0, 0, 1, 7, 33]), dim=st.integers(1, 20), classes=st.integers(1, 6), seed=st.integers(0, 1000),
+       contrasts=st.sampled_from([0, 0, 1, 7, 33]), dim=st.integers(1, 20), classes=st.integers(1, 6),
+       seed=st.integers(0, 1000),
        temperature=st.sampled_from([0.002, 0.01, 0.1, 1.0]), weighting=st.sampled_from(["normalized", "eq2"]),
        masked=st.booleans(), base_temperature=st.sampled_from([None, 0.07]))
 def test_streamed_is_dense(kind, rows, contrasts, dim, classes, seed, masked, **options):
@@ -80,9 +82,10 @@ def test_streamed_is_dense(kind, rows, contrasts, dim, classes, seed, masked, **
 @pytest.mark.parametrize("temperature", [0.01, 0.1])
 @pytest.mark.parametrize("dtype, rtol", [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
 def test_streamed_in_low_precision(kind, contrasts, temperature, dtype, rtol):
-    low = case(kind, contrasts=contrasts, dtype=dtype, temperature=temperature)
-    values, gradients = loss_and_gradients("dense", **{n: v.double() if "latents" in n else v for n, v in low.items()})
-    ours, our_gradients = loss_and_gradients("streamed", **low)
+    inputs = case(kind, contrasts=contrasts, dtype=dtype, temperature=temperature)
+    exact = {name: v.double() if "latents" in name else v for name, v in inputs.items()}
+    values, gradients = loss_and_gradients("dense", **exact)
+    ours, our_gradients = loss_and_gradients("streamed", **inputs)
     for a, b in zip(ours[:1] + our_gradients, values[:1] + gradients, strict=True):
         assert torch.allclose(a.double(), b, rtol=rtol, atol=rtol * float(b.detach().abs().max()))
 
@@ -91,7 +94,7 @@ def test_streamed_in_low_precision(kind, contrasts, temperature, dtype, rtol):
 @pytest.mark.parametrize("contrasts", [0, 19])
 @pytest.mark.parametrize("dtype, rtol", [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
 def test_fused_is_dense(kind, contrasts, dtype, rtol, monkeypatch):
-    """By FlexAttention's own reference, which runs on a CPU too. The benchmark checks its kernels, where there is a GPU."""
+    """By FlexAttention's own reference, which runs on a CPU; the benchmark checks the kernels on a GPU."""
     monkeypatch.setattr("torch.nn.attention.flex_attention._validate_device", lambda *_: None, raising=False)
     monkeypatch.setattr("genscl_lite.losses.choose_backend", lambda backend, *_: backend)
     inputs = case(kind, contrasts=contrasts, dtype=dtype, dim=16)
@@ -120,14 +123,15 @@ def test_labels_have_gradients_too():
     y = torch.randn(9, 3, dtype=torch.float64, requires_grad=True)
     z = case(rows=9)["latents"].detach()
     for weighting in ("normalized", "eq2"):
-        assert torch.autograd.gradcheck(
-            lambda y: gen_supcon_loss(z, y.softmax(1), weighting=weighting, backend="streamed"), y)  # noqa: B023
+        options = {"weighting": weighting, "backend": "streamed"}
+        assert torch.autograd.gradcheck(lambda y: gen_supcon_loss(z, y.softmax(1), **options), y)  # noqa: B023
 
 
 @pytest.mark.parametrize("by", ["latents", "contrast_latents"])
 def test_a_second_derivative_is_refused_not_wrong(by):
-    inputs = {name: v.detach() if "latents" in name else v for name, v in case(contrasts=8, backend="streamed").items()}
-    inputs[by].requires_grad_()
+    inputs = case(contrasts=8, backend="streamed")
+    for name in ("latents", "contrast_latents"):
+        inputs[name] = inputs[name].detach().requires_grad_(name == by)
     first = torch.autograd.grad(gen_supcon_loss(**inputs), inputs[by], create_graph=True)[0]
     with pytest.raises(RuntimeError, match="first derivative only; take backend='dense'"):
         first.square().sum().backward()
@@ -147,7 +151,8 @@ def test_gradients_only_where_wanted():
 def test_no_nan_at_the_edges(latents, labels, dtype):
     z = {"equal": torch.ones(12, 4), "opposite": torch.ones(12, 4) * (-1) ** torch.arange(12)[:, None],
          "zero": torch.zeros(12, 4)}[latents].to(dtype).requires_grad_()
-    y = {"one class": torch.zeros(12, dtype=torch.int64), "lonely": torch.arange(12), "distributions": torch.eye(12)}[labels]
+    y = {"one class": torch.zeros(12, dtype=torch.int64), "lonely": torch.arange(12),
+         "distributions": torch.eye(12)}[labels]
     for temperature in (0.01, 0.03, 0.1):
         for backend in ("dense", "streamed"):
             z.grad = None
@@ -161,14 +166,15 @@ def test_no_nan_at_the_edges(latents, labels, dtype):
     ("distributions", 9, "dense"), ("numbers", 9, "streamed"), ("weights", 9, "dense"),
 ])
 def test_compiles_in_one_graph(kind, contrasts, backend):
-    """Every kind of label and every backend, with and without contrasts; few rows, but more than one block."""
+    """Every kind of label and both backends, with and without contrasts; few rows, but several blocks."""
     inputs = case(kind, rows=12, contrasts=contrasts, backend=backend, validate=False)
     expected = gen_supcon_loss(**inputs)
     torch.compiler.reset()
     compiled = torch.compile(gen_supcon_loss, fullgraph=True, backend="aot_eager")
     z = inputs["latents"]
-    assert torch.isclose(compiled(**inputs), expected, rtol=1e-12)
-    assert torch.allclose(torch.autograd.grad(compiled(**inputs), z)[0], torch.autograd.grad(expected, z)[0], rtol=1e-10)
+    ours = compiled(**inputs)
+    assert torch.isclose(ours, expected, rtol=1e-12)
+    assert torch.allclose(torch.autograd.grad(ours, z)[0], torch.autograd.grad(expected, z)[0], rtol=1e-10)
 
 
 def test_auto_is_dense_for_few_scores_and_streamed_for_many():
@@ -182,17 +188,20 @@ def test_auto_is_dense_for_few_scores_and_streamed_for_many():
 def test_no_row_of_its_own_is_subtracted():
     """Leaving out an anchor's own term keeps all digits, in float32, in every block."""
     g = torch.Generator().manual_seed(0)
-    y = F.one_hot(torch.arange(300) % 150).double() + 1e-6 * torch.rand(300, 150, generator=g, dtype=torch.float64)
+    noise = 1e-6 * torch.rand(300, 150, generator=g, dtype=torch.float64)
+    y = F.one_hot(torch.arange(300) % 150).double() + noise
     y /= y.sum(1, keepdim=True)
     z = torch.randn(300, 8, generator=g, dtype=torch.float64)
     lonely = y[:150]  # what each resembles in the others is a millionth of its own term
-    exact = gen_supcon_loss(z[:150], weights=label_features(lonely) @ label_features(lonely).T, return_parts=True)
+    weights = label_features(lonely) @ label_features(lonely).T
+    exact = gen_supcon_loss(z[:150], weights=weights, return_parts=True)
     ours = gen_supcon_loss(z[:150].float(), lonely.float(), return_parts=True)
-    assert torch.allclose(ours.loss.double(), exact.loss, rtol=1e-4) and torch.allclose(ours.kl.double(), exact.kl, rtol=1e-3)
+    assert torch.allclose(ours.loss.double(), exact.loss, rtol=1e-4)
+    assert torch.allclose(ours.kl.double(), exact.kl, rtol=1e-3)
 
 
 def test_accumulated_gradients_are_exact_by_way_of_the_latents():
-    """README: latents of all pieces first, the loss's gradient with respect to them, then piece by piece backward."""
+    """README: latents of all pieces first, the loss's gradient by them, then piece by piece backward."""
     torch.manual_seed(0)
     encoder = torch.nn.Linear(5, 3).double()
     images, labels = torch.randn(12, 5).double(), torch.randn(12, 4).double().softmax(1)

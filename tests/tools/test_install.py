@@ -9,7 +9,9 @@ import zipfile
 import pytest
 
 from genscl_lite.runs.paths import PRESETS, PROJECT
-from tests.core.test_package import OTHERS
+
+OTHERS = ("numpy", "torchvision", "pandas", "sklearn", "matplotlib", "seaborn", "scipy", "PIL", "yaml",
+          "safetensors", "IPython", "papermill", "timm")
 
 REFUSE = f"""
 import sys
