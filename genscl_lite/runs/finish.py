@@ -1,4 +1,4 @@
-"""Test a trained run and write what it leaves behind: summary, weights and embeddings of some test images."""
+"""Test a trained run and write what it leaves: summary, predictions, weights, embeddings of some images."""
 
 import time
 from dataclasses import asdict
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 from torch.nn.functional import one_hot
 
 from genscl_lite.datasets import Dataset, files
@@ -15,7 +15,7 @@ from genscl_lite.runs.machine import machine
 from genscl_lite.train.augment import as_unit_float, build_augment
 from genscl_lite.train.evaluate import Probe, expected_calibration_error, extract, linear_probe
 from genscl_lite.train.run_folder import is_finished
-from genscl_lite.train.state import Run, compiled, is_classifier, kept_parts, precision
+from genscl_lite.train.state import Run, compiled, is_classifier, kept_parts
 from genscl_lite.train.weights import save_weights
 
 KEPT_IMAGES, KEPT_MIXTURES = 2000, 256
@@ -32,7 +32,9 @@ def finish_run(run: Run, dataset: Dataset, folder: str | Path) -> dict:
             return files.read_json(folder / "summary.json")
         dataset, started = dataset.to(run.device), time.perf_counter()
         probe = probe_run(run, dataset)
-        summary = summarize(run, probe, dataset, time.perf_counter() - started)
+        said = probe.probabilities if probe else class_probabilities(run, dataset)
+        summary = summarize(run, probe, said, dataset, time.perf_counter() - started)
+        files.write_arrays(folder / "predictions.npz", **predictions(said, dataset))
         files.write_arrays(folder / "embeddings.npz", **embeddings(run, dataset))
         parts = kept_parts(run.result, probe and probe.classifier)
         about = {"config": asdict(run.config), "summary": summary, "data": describe(dataset)}
@@ -49,7 +51,7 @@ def probe_run(run: Run, dataset: Dataset) -> Probe | None:
     encoder, augment = run.result.encoder, build_augment(config.probe_augmentation)
     return linear_probe(compiled(encoder, config, run.device), dataset, augment,
                         epochs=config.probe_epochs, batch_size=config.probe_batch_size,
-                        learning_rate=config.probe_learning_rate, dtype=precision(config, run.device),
+                        learning_rate=config.probe_learning_rate, dtype=run.dtype,
                         generator=Generator().manual_seed(config.seed))
 
 
@@ -61,24 +63,40 @@ def describe(dataset: Dataset) -> dict:
             "image_shape": list(dataset.image_shape)}
 
 
-def summarize(run: Run, probe: Probe | None, dataset: Dataset, probe_seconds: float = 0.0) -> dict:
+def class_probabilities(run: Run, dataset: Dataset) -> Tensor:
+    """Return the (T, C) probabilities that a classifier gives of the test images."""
+    return extract(run.result, dataset, dataset.test_images, dtype=run.dtype).softmax(dim=1)
+
+
+def predictions(probabilities: Tensor, dataset: Dataset) -> dict[str, np.ndarray]:
+    """Return of each test image, in bytes: its label, the class said, and how surely, in percent."""
+    classes = np.uint8 if dataset.num_classes <= 256 else np.uint16
+    confidence, predicted = (part.cpu().numpy() for part in probabilities.max(dim=1))
+    return {
+        "labels": dataset.test_labels.cpu().numpy().astype(classes),
+        "predicted": predicted.astype(classes),
+        "confidence_percent": np.rint(100 * confidence).astype(np.uint8),
+    }
+
+
+def summarize(
+    run: Run, probe: Probe | None, probabilities: Tensor, dataset: Dataset, probe_seconds: float = 0.0
+) -> dict:
     """Return what ``summary.json`` holds; accuracies are fractions, seconds those of training."""
     config, last_epoch = run.config, run.log[-1]
     if probe:
         accuracy_last, accuracy_best = probe.accuracy_last, probe.accuracy_best
-        calibration = probe.calibration_error
     else:
         accuracy_last = last_epoch["accuracy"]
         accuracy_best = max(epoch["accuracy"] for epoch in run.log if epoch["accuracy"] is not None)
-        logits = extract(run.result, dataset, dataset.test_images, dtype=precision(config, run.device))
-        calibration = expected_calibration_error(logits.softmax(dim=1), dataset.test_labels)
     described = ("dataset", "labels_per_class", "arch", "method", "seed", "epochs")
     return {
         **{name: getattr(config, name) for name in described},
         "accuracy_last": accuracy_last,
         "accuracy_best": accuracy_best,
         "knn_accuracy": last_epoch["knn_accuracy"],
-        "calibration_error": calibration,
+        "calibration_error": expected_calibration_error(probabilities, dataset.test_labels),
+        "precision": str(run.dtype).removeprefix("torch."),
         "seconds": round(run.seconds, 2),
         "probe_seconds": round(probe_seconds, 2),
         "images_per_second": round(float(np.median([epoch["images_per_second"] for epoch in run.log])), 1),

@@ -21,11 +21,10 @@ import torch
 from genscl_lite.datasets import files, load_data
 from genscl_lite.datasets.folder import scan_folder
 from genscl_lite.runs.paths import NOTEBOOKS
-from genscl_lite.runs.plan import Job, Request, make_parser, read_presets, read_request, relative
+from genscl_lite.runs.plan import Job, Request, make_parser, read_presets, read_requests, relative
 from genscl_lite.runs.tables import SUMMARIES, render_table
 from genscl_lite.train.config import make_configs, min_accuracy
 from genscl_lite.train.loop import OutOfTime
-from genscl_lite.train.methods import METHODS
 
 UNSOLVED = "not solved yet"
 """How the lines end that an exercise nobody has solved prints; they are not shown while runs are made."""
@@ -53,15 +52,16 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         check_notebooks(options.dry_run)
-        request = read_request(options)
+        requests = read_requests(options)
         if options.jobs is not None and options.jobs < 1:
             raise ValueError(f"jobs: expected at least 1, got {options.jobs}")
         if options.dry_run:
-            print("\n".join(papermill_commands(request)))
+            print("\n".join(line for request in requests for line in papermill_commands(request)))
             return 0
-        deadline = time.monotonic() + request.max_seconds
+        deadline = time.monotonic() + options.max_seconds
         default = 1 if torch.cuda.is_available() else min(4, os.cpu_count() or 1)
-        return reproduce(request.jobs, request.out, options.jobs or default, deadline)
+        workers = options.jobs or default
+        return max(reproduce(request.jobs, request.out, workers, deadline) for request in requests)
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -150,12 +150,12 @@ def check_data(job: Job) -> None:
 def run_all(jobs: list[Job], workers: int, deadline: float) -> tuple[dict[str, str], list[str]]:
     """Run jobs side by side; return method -> what went wrong, and the methods that the deadline stopped."""
     started, failures, paused = time.perf_counter(), {}, []
-    teacher, methods = None, {}
+    methods, running = {}, []
     with ThreadPoolExecutor(workers) as pool:
-        for job in jobs:  # the teacher is the first
-            future = pool.submit(run_job, job, deadline, teacher if METHODS[job.method].distils else None)
-            methods[future] = job.method
-            teacher = future if job.teaches(jobs) else teacher
+        for job in jobs:  # teachers stand first
+            teacher = next((future for other, future in running if job.learns_from(other)), None)
+            running.append((job, pool.submit(run_job, job, deadline, teacher)))
+            methods[running[-1][1]] = job.method
         for done, future in enumerate(as_completed(methods), start=1):
             method, seconds, error = methods[future], time.perf_counter() - started, future.exception()
             ended, left = "done", f", about {seconds / done * (len(jobs) - done):.0f} s left"

@@ -9,8 +9,8 @@ import yaml
 
 from genscl_lite._checks import require_choice
 from genscl_lite.runs.paths import LENGTHS, PRESETS
-from genscl_lite.train.config import TrainConfig, check_parameters, make_configs, teacher_method
-from genscl_lite.train.methods import METHODS
+from genscl_lite.train.config import TrainConfig, check_parameters, make_configs
+from genscl_lite.train.methods import METHODS, TEACHERS, teacher_of
 from genscl_lite.train.run_folder import is_finished
 
 CHOSEN_ELSEWHERE = {"method": "chosen by --only", "out": "chosen by --out", "seeds": "chosen by --seeds",
@@ -34,8 +34,8 @@ class Job:
         configs = make_configs(self.parameters)
         return [c for c in configs if not is_finished(self.folder / f"seed{c.seed}", asdict(c))]
 
-    def teaches(self, jobs: list["Job"]) -> bool:
-        return any(job.parameters.get("teacher") == str(self.folder) for job in jobs)
+    def learns_from(self, other: "Job") -> bool:
+        return self.parameters.get("teacher") == str(other.folder)
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,15 @@ class Request:
     files: list[Path]
     out: Path
     jobs: list[Job]
-    max_seconds: float
 
 
 def make_parser(program: str, description: str) -> argparse.ArgumentParser:
-    """Make the parser of all that ``read_request`` reads."""
+    """Make the parser of all that ``read_requests`` reads."""
     parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument("preset", help=f"a name ({', '.join(presets())}) or a YAML file")
     parser.add_argument("--length", default="paper", help="paper: the preset's own (default); quick: a tenth")
+    parser.add_argument("--lengths", metavar="E,E,...",
+                        help="train for each of these numbers of epochs, in folders OUT_Eepochs")
     parser.add_argument("--out", help="folder of the runs; default: runs/PRESET, or runs/PRESET_quick")
     parser.add_argument("--seeds", type=int, help="runs of each method; default: the preset's")
     parser.add_argument("--only", metavar="METHOD", action="append", default=[],
@@ -64,8 +65,8 @@ def make_parser(program: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def read_request(options: argparse.Namespace) -> Request:
-    """Read presets, check all parameters and plan the jobs; ValueError names what is wrong."""
+def read_requests(options: argparse.Namespace) -> list[Request]:
+    """Read presets, check all parameters, plan the jobs for each length; ValueError names what is wrong."""
     files = preset_files(options.preset, options.length)
     parameters = read_presets(files) | dict(map(parse_parameter, options.parameter))
     if options.seeds is not None:
@@ -74,7 +75,36 @@ def read_request(options: argparse.Namespace) -> Request:
     if not options.max_seconds > 0:
         raise ValueError(f"max-seconds: expected a number above 0, got {options.max_seconds}")
     out = relative(Path(options.out or Path("runs") / "_".join(path.stem for path in files)))
-    return Request(files, out, plan(parameters, out, options.only), options.max_seconds)
+    rows = parameters.pop("length_methods", [])
+    if options.lengths is None:
+        return [Request(files, out, plan(parameters, out, options.only))]
+    requests = []
+    for epochs in parse_lengths(options.lengths):
+        folder = length_folder(out, epochs, parameters.get("epochs", TrainConfig.epochs))
+        check_parameters(changed := parameters | {"epochs": epochs})
+        requests.append(Request(files, folder, plan(changed, folder, options.only or rows)))
+    return requests
+
+
+def parse_lengths(text: str) -> list[int]:
+    """Read "20,40,80" as numbers of epochs, or ValueError.
+
+    >>> parse_lengths("20,40")
+    [20, 40]
+    """
+    lengths = [int(word) if word.strip().isdecimal() else 0 for word in text.split(",")]
+    if not all(lengths):
+        raise ValueError(f"lengths: expected numbers of epochs as in 20,40,80, got {text!r}")
+    return lengths
+
+
+def length_folder(out: Path, epochs: int, own: int) -> Path:
+    """Return the folder of runs of another length: beside that of the preset's own, which holds those.
+
+    >>> length_folder(Path("runs/small"), 20, own=80).name, length_folder(Path("runs/small"), 80, own=80).name
+    ('small_20epochs', 'small')
+    """
+    return out if epochs == own else out.with_name(f"{out.name}_{epochs}epochs")
 
 
 def presets() -> list[str]:
@@ -118,24 +148,30 @@ def parse_parameter(text: str) -> tuple[str, object]:
 
 
 def plan(parameters: dict, out: Path, only: list[str]) -> list[Job]:
-    """List the jobs of the rows in ``only``, or of all; those with KD bring their teacher's, as the first.
+    """List the jobs of the rows in ``only``, or of the preset's ``methods``; teachers they need stand first.
 
-    With all labels known one teacher serves all seeds, so the row "teacher" has one. A preset that names
-    another ``teacher`` needs no row for it. ValueError: a method is unknown.
+    One teacher that knows all labels serves all seeds, so it has one. A preset that names another ``teacher``
+    needs no row for it, except for rows that learn from the expert. ValueError: a method is unknown.
     """
     for method in only:
         require_choice("only", method, METHODS)
-    given_teacher, teacher = parameters.get("teacher"), teacher_method(parameters)
-    methods = [method for method in METHODS if (method in only if only else method != "teacher")]
-    if not given_teacher and any(METHODS[method].distils for method in methods):
-        methods = [teacher] + [method for method in methods if method != teacher]
-    all_labels = parameters.get("labels_per_class", TrainConfig.labels_per_class) == 0
+    parameters, by_method = dict(parameters), parameters.get("by_method", {})
+    default = [name for name, method in METHODS.items() if name not in TEACHERS and not method.expert]
+    rows = only or parameters.pop("methods", default)
+    parameters.pop("methods", None)
+    teachers = {row: teacher_of(row, by_method) for row in rows}
+    given = parameters.get("teacher")
+    if given:
+        teachers = {row: teacher for row, teacher in teachers.items() if teacher in ("", "expert")}
+    first = [method for method in METHODS if method in teachers.values()]
     jobs = []
-    for method in methods:
+    for method in first + [method for method in METHODS if method in rows and method not in first]:
         row = parameters | {"method": method, "out": str(out / method)}
+        if method == "expert":
+            row["by_method"] = by_method | {"expert": by_method.get("expert", {}) | {"labels_per_class": 0}}
         if METHODS[method].distils:
-            row["teacher"] = given_teacher or str(out / teacher)
-        if method == "teacher" and all_labels:
+            row["teacher"] = str(out / teachers[method]) if method in teachers else given
+        if method in TEACHERS and make_configs(row)[0].labels_per_class == 0:
             row["seeds"] = 1
         jobs.append(Job(method, out / method, row))
     return jobs

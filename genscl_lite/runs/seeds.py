@@ -18,7 +18,7 @@ import torch.distributed as dist
 
 from genscl_lite.datasets import Dataset, files, load_data
 from genscl_lite.runs.finish import finish_run
-from genscl_lite.runs.plan import Job, make_parser, read_request
+from genscl_lite.runs.plan import Job, make_parser, read_requests
 from genscl_lite.runs.tables import make_table, read_summaries, render_table, write_table
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.loop import OutOfTime, pretrain
@@ -38,7 +38,8 @@ def run_seeds(
 ) -> Iterator[tuple[Run, dict]]:
     """Train and test each configuration in ``folder``/seedN; yield every run with its summary.
 
-    Interrupted runs go on from their checkpoint, finished ones are only read.
+    Interrupted runs go on from their checkpoint, finished ones are only read. Before its first step each run
+    prints how long it will take.
 
     Args:
         configs: one for each seed of a row.
@@ -53,7 +54,8 @@ def run_seeds(
     for config in configs:
         run_folder = Path(folder) / f"seed{config.seed}"
         dataset = _load_one_after_the_other(config, data_root, Path(folder) / "folder_check.json")
-        run = pretrain(config, dataset, run_folder, device=device, deadline=deadline, on_epoch=on_epoch)
+        run = pretrain(config, dataset, run_folder, device=device, deadline=deadline,
+                       on_start=lambda run, seconds: _say(start_line(run, seconds)), on_epoch=on_epoch)
         tested = is_finished(run_folder, asdict(config))
         if not tested and any_process(time.monotonic() >= deadline, run.device):
             raise OutOfTime("trained, but not tested yet; the same command goes on from there")
@@ -73,6 +75,12 @@ def _load_one_after_the_other(config: TrainConfig, data_root: str | Path | None,
     return dataset
 
 
+def start_line(run: Run, seconds: float) -> str:
+    """Return "seed 0: 80 epochs in bfloat16, about 590 s"."""
+    dtype = str(run.dtype).removeprefix("torch.")
+    return f"seed {run.config.seed}: {run.config.epochs - run.epoch} epochs in {dtype}, about {seconds:.0f} s"
+
+
 def progress_line(run: Run) -> str:
     """Return "seed 0, epoch 20/200: loss 3.512, 4800 images/s, 12 s left"."""
     row, epochs = run.log[-1], run.config.epochs
@@ -87,15 +95,16 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # torchrun ends processes so
     try:
-        request = read_request(options)
-        deadline = time.monotonic() + request.max_seconds
+        requests = read_requests(options)
+        deadline = time.monotonic() + options.max_seconds
         device = start_processes()
-        for job in request.jobs:
-            _train_row(job, device, deadline)
-        if rank() == 0:
-            table, path = make_table(read_summaries(request.out)), request.out / "table.csv"
-            write_table(path, table)
-            print(f"\n{render_table(table)}\n\n{path}", flush=True)
+        for request in requests:
+            for job in request.jobs:
+                _train_row(job, device, deadline)
+            if rank() == 0:
+                table, path = make_table(read_summaries(request.out)), request.out / "table.csv"
+                write_table(path, table)
+                print(f"\n{render_table(table)}\n\n{path}", flush=True)
     except OutOfTime as stop:
         _say(f"time is up: {stop}")
     except (ValueError, FileNotFoundError, MemoryError) as error:

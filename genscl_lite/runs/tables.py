@@ -28,6 +28,14 @@ def read_summaries(folder: str | Path) -> pd.DataFrame:
     return runs.sort_values(["method", "seed"], key=lambda column: column.replace(order), ignore_index=True)
 
 
+def read_lengths(folder: str | Path) -> pd.DataFrame:
+    """Read the runs in ``folder`` and those of other lengths, in FOLDER_Eepochs beside it."""
+    folder = Path(folder)
+    lengths = [folder, *folder.parent.glob(f"{folder.name}_*epochs")]
+    runs = [read_summaries(path) for path in lengths if any(path.glob(SUMMARIES))]
+    return pd.concat(runs).sort_values("epochs", kind="stable", ignore_index=True)
+
+
 def make_table(runs: pd.DataFrame, published: pd.DataFrame | None = None) -> pd.DataFrame:
     """Average runs over seeds: one row a method, with ``TABLE_COLUMNS``; seconds are of one run's training.
 

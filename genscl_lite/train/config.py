@@ -88,7 +88,7 @@ class TrainConfig:
     knn_neighbours: int = positive(5)  # k of the kNN accuracy in the log
     eval_every: int = positive(20)  # epochs between kNN accuracies
     checkpoint_every: int = positive(10)  # epochs between checkpoints
-    precision: str = choice("auto", ("auto", "float32", "bfloat16"))  # auto: bfloat16 where a GPU has it
+    precision: str = choice("auto", ("auto", "float32", "bfloat16"))  # auto: bfloat16 where it is quicker
     compile: str = choice("auto", ("auto", "always", "never"))  # torch.compile: always, never, auto: on a GPU
 
     def __post_init__(self):
@@ -136,6 +136,11 @@ RUN_PARAMETERS = {
     "max_seconds": float,  # save and stop after so long; 0: never
 }
 """What the training notebook takes beside the configuration of a single run."""
+TABLE_PARAMETERS = {
+    "methods": list,  # the rows of the table; default: all but those that learn from an expert
+    "length_methods": list,  # the rows of --lengths; default: ``methods``
+}
+"""What a preset may say beside."""
 
 
 def check_type(name: str, value: object, kind: type) -> object:
@@ -186,15 +191,6 @@ def min_accuracy(parameters: dict, method: str) -> float:
     return own.get("min_accuracy", parameters.get("min_accuracy", 0.0))
 
 
-def teacher_method(parameters: dict) -> str:
-    """Return the row that rows with KD learn from: "teacher" where a preset says what it is, else "ce_mix".
-
-    >>> teacher_method({"by_method": {"teacher": {"arch": "resnet50"}}}), teacher_method({})
-    ('teacher', 'ce_mix')
-    """
-    return "teacher" if "teacher" in parameters.get("by_method", {}) else "ce_mix"
-
-
 def check_parameters(parameters: dict) -> None:
     """Check names and values of all parameters, those inside ``by_method`` too.
 
@@ -202,11 +198,15 @@ def check_parameters(parameters: dict) -> None:
     Traceback (most recent call last):
     ValueError: learning_rat: unknown parameter (did you mean 'learning_rate'?)
     """
-    _check_names(parameters, [*PARAMETERS, *RUN_PARAMETERS])
-    for name in RUN_PARAMETERS.keys() & parameters.keys():
-        check_type(name, parameters[name], RUN_PARAMETERS[name])
+    others = RUN_PARAMETERS | TABLE_PARAMETERS
+    _check_names(parameters, [*PARAMETERS, *others])
+    for name in others.keys() & parameters.keys():
+        check_type(name, parameters[name], others[name])
     if parameters.get("seeds", 1) < 1:
         raise ValueError(f"seeds: expected at least 1, got {parameters['seeds']}")
+    for name in TABLE_PARAMETERS:
+        for method in parameters.get(name, []):
+            require_choice(name, method, METHODS)
     if not 0 <= parameters.get("max_seconds", 0) < math.inf:
         raise ValueError(f"max_seconds: expected a number of at least 0, got {parameters['max_seconds']}")
     by_method = {*PARAMETERS, "min_accuracy"} - {"method", "seed", "teacher"}

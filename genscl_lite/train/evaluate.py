@@ -19,9 +19,9 @@ class Probe:
     """A linear classifier on frozen features and how it did on the test images (fractions in [0, 1])."""
 
     classifier: nn.Linear
+    probabilities: Tensor  # (T, C): what it says of each test image
     accuracy_last: float  # after the last epoch: the result
     accuracy_best: float  # the best epoch on the test images: only to compare with work that reports it
-    calibration_error: float
 
 
 @torch.no_grad()
@@ -124,9 +124,7 @@ def linear_probe(
                 optimizer.step()
         schedule.step()
         accuracies.append(classifier_accuracy(classifier(test), dataset.test_labels))
-    confidences = classifier(test).softmax(dim=1).detach()
-    error = expected_calibration_error(confidences, dataset.test_labels)
-    return Probe(classifier, accuracies[-1], max(accuracies), error)
+    return Probe(classifier, classifier(test).softmax(dim=1).detach(), accuracies[-1], max(accuracies))
 
 
 @torch.no_grad()

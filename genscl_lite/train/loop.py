@@ -17,9 +17,12 @@ from genscl_lite.losses import LossParts
 from genscl_lite.train import processes, run_folder
 from genscl_lite.train.batches import Draws, Views, draw_epoch, image_batches
 from genscl_lite.train.config import TrainConfig
+from genscl_lite.train.estimate import expected_seconds
 from genscl_lite.train.evaluate import classifier_accuracy, extract, knn_accuracy
+from genscl_lite.train.memory import keep_freed_memory
 from genscl_lite.train.methods import METHODS, LossInputs
-from genscl_lite.train.state import Run, autocast, compiled, is_classifier, new_run, precision
+from genscl_lite.train.precision import autocast
+from genscl_lite.train.state import Run, compiled, is_classifier, new_run
 from genscl_lite.train.teachers import load_teacher, read_teacher_table
 
 
@@ -39,6 +42,7 @@ def pretrain(
     teacher: Teacher | None = None,
     device: torch.device | str | None = None,
     deadline: float = math.inf,
+    on_start: Callable[[Run, float], None] | None = None,
     on_epoch: Callable[[Run], None] | None = None,
 ) -> Run:
     """Train by ``config``; return the finished ``Run``, whose ``result`` holds encoder and head.
@@ -55,6 +59,7 @@ def pretrain(
             only, not of its weights, the configuration keeps account.
         device: default: the GPU if there is one.
         deadline: a time of ``time.monotonic()`` after which no further step begins. Needs a folder.
+        on_start: called with the run before its first step, and about how many seconds it will take.
         on_epoch: called with the run after each epoch.
 
     Raises:
@@ -64,6 +69,8 @@ def pretrain(
         MemoryError: the device's memory is too small for the batch.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device.type == "cpu":
+        keep_freed_memory()
     _check_fit(config, dataset, encoder, teacher, folder, deadline)
     teacher = teacher or load_teacher(config, dataset)
     if teacher:
@@ -81,6 +88,8 @@ def pretrain(
         processes.wait_for_all()
         if processes.rank():  # dropout must not be the same on every process
             torch.manual_seed(hash((config.seed, processes.rank(), run.epoch, run.step)))
+        if on_start and run.epoch < config.epochs:
+            on_start(run, expected_seconds(run, len(dataset.train_labels), dataset.image_shape))
         pieces = Pieces.of(run, dataset, teacher, table)
         while run.epoch < config.epochs:
             with _memory_errors_named(run, folder):
@@ -158,7 +167,7 @@ def train_step(run: Run, images: Tensor, pieces: Pieces, draws: Draws, rate: flo
     index = draws.index[processes.own_part(len(draws.index))]  # (N,): which image a row shows
     n = len(index)
 
-    with autocast(config, run.device):
+    with autocast(run.dtype, run.device):
         if pieces.teacher:  # it sees the very images that the student sees
             taught = _teacher_labels(pieces.teacher, views, targets.shape[2])  # (M, C)
             targets = torch.cat([targets, taught[:, None]], dim=1)  # (M, 2, C)
@@ -252,8 +261,8 @@ def finish_epoch(run: Run, dataset: Dataset) -> None:
 
 def _test_accuracies(run: Run, dataset: Dataset) -> tuple[float, float | None]:
     """Return the kNN accuracy of the features and, for a classifier, its own accuracy, on the test images."""
-    model, dtype = run.result, precision(run.config, run.device)
-    train, test = (extract(model.encoder, dataset, images, dtype=dtype)
+    model = run.result
+    train, test = (extract(model.encoder, dataset, images, dtype=run.dtype)
                    for images in (dataset.train_images, dataset.test_images))
     knn = knn_accuracy(train, dataset.train_labels, test, dataset.test_labels, run.config.knn_neighbours)
     if not is_classifier(run.config):

@@ -3,7 +3,7 @@
 A new row is one entry of ``METHODS``; with an objective of its own, one function more. Nothing else changes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -44,6 +44,16 @@ def label_similarity(inputs: LossInputs, target_weights: list[float], **options)
     )
 
 
+def hard_label_similarity(inputs: LossInputs, target_weights: list[float], **options) -> LossParts:
+    """Compare as SupCon does, of each label distribution the largest class alone: what soft labels add."""
+    own, contrasts = inputs.targets, inputs.contrast_targets
+    return gen_supcon_loss(
+        inputs.outputs, own[:, 0].argmax(dim=1), contrast_latents=inputs.contrast_latents,
+        contrast_labels=None if contrasts is None else contrasts[:, 0].argmax(dim=1),
+        return_parts=True, **options,
+    )
+
+
 @dataclass(frozen=True)
 class Method:
     """A row of the table.
@@ -59,6 +69,7 @@ class Method:
     family: str  # rows of one family have one colour in plots
     mixes: bool = False
     distils: bool = False
+    expert: bool = False  # its teacher is the row "expert", which knows the labels of all training images
     queues: bool = False
 
     def __post_init__(self):
@@ -77,15 +88,38 @@ def _by_labels(title: str, **ingredients: bool) -> Method:
 
 METHODS = {
     "teacher": _classifier("Teacher: CE + MixUp-CutMix", mixes=True),
+    "expert": _classifier("Expert: CE + MixUp-CutMix on all labels", mixes=True),
     "ce": _classifier("CE"),
     "ce_mix": _classifier("CE + MixUp-CutMix", mixes=True),
     "ce_mix_kd": _classifier("CE + MixUp-CutMix + KD", mixes=True, distils=True),
     "simclr": Method("SimCLR", instance_similarity, "projection", "instance"),
     "supcon": _by_labels("SupCon"),
+    "supcon_mix": Method(
+        "SupCon + MixUp-CutMix, larger label", hard_label_similarity, "projection", "label", mixes=True
+    ),
     "genscl_kd": _by_labels("GenSCL + KD", distils=True),
     "genscl_mix": _by_labels("GenSCL + MixUp-CutMix", mixes=True),
     "genscl_mix_kd": _by_labels("GenSCL + MixUp-CutMix + KD", mixes=True, distils=True),
+    "genscl_mix_kd_expert": _by_labels(
+        "GenSCL + MixUp-CutMix + KD of an expert", mixes=True, distils=True, expert=True
+    ),
     "genscl_mix_kd_queue": _by_labels(
         "GenSCL + both, momentum and queue", mixes=True, distils=True, queues=True
     ),
 }
+
+TEACHERS = ("teacher", "expert")
+"""Rows that are trained only where another one learns from them."""
+
+
+def teacher_of(method: str, by_method: Collection[str] = ()) -> str:
+    """Return the row that a row with KD learns from; "" for one that learns from none.
+
+    It is the expert, or else "teacher" where a preset says what that is (in ``by_method``), else "ce_mix".
+
+    >>> teacher_of("genscl_kd"), teacher_of("genscl_kd", {"teacher": {"arch": "resnet50"}}), teacher_of("ce")
+    ('ce_mix', 'teacher', '')
+    """
+    if not METHODS[method].distils:
+        return ""
+    return "expert" if METHODS[method].expert else "teacher" if "teacher" in by_method else "ce_mix"

@@ -34,6 +34,31 @@ class SmallResNet(nn.Module):
         return self.blocks(self.stem(images)).mean(dim=(2, 3))  # (N, 4w)
 
 
+class SmallConvNet(nn.Sequential):
+    """Three stages of widths w, 2w, 4w for 32 x 32 photographs, quick on a CPU.
+
+    The first convolution sees 2 x 2 pixels, each stage has two of 3 x 3; between them the map is halved, to
+    15, 7 and 3 pixels. The width is the one that learns most in a given
+    time: with 500 labels a class and three minutes on a core, 24 learned more than 32, and 32 more than 48.
+    """
+
+    def __init__(self, in_channels: int = 3, width: int = 24):
+        super().__init__(
+            nn.Conv2d(in_channels, width // 2, kernel_size=2), nn.ReLU(inplace=True),
+            *_pooling_stage(width // 2, width),
+            *_pooling_stage(width, 2 * width),
+            *_pooling_stage(2 * width, 4 * width),
+            nn.AdaptiveMaxPool2d(1), nn.Flatten(),  # (N, 4w)
+        )
+
+
+def _pooling_stage(channels: int, width: int) -> list[nn.Module]:
+    return [
+        _conv3x3(channels, width), nn.MaxPool2d(2), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+        _conv3x3(width, width), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+    ]
+
+
 def small_image_resnet(name: str, in_channels: int = 3) -> nn.Module:
     """Build torchvision's ResNet for 32 x 32 images: a 3 x 3 stem of stride 1, no max-pool, no classifier."""
     encoder = getattr(resnet, name)()
@@ -55,6 +80,8 @@ def _halving_block(channels: int, width: int) -> BasicBlock:
 
 ENCODERS = {
     "resnet_small": SmallResNet,
+    "convnet_small": SmallConvNet,
+    "convnet_medium": partial(SmallConvNet, width=64),
     "resnet18": partial(small_image_resnet, "resnet18"),
     "resnet34": partial(small_image_resnet, "resnet34"),
     "resnet50": partial(small_image_resnet, "resnet50"),

@@ -13,9 +13,10 @@ from genscl_lite.train import processes
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.methods import METHODS
 from genscl_lite.train.networks import Model, build_encoder
+from genscl_lite.train.precision import choose_precision
 
 PARTS = ("model", "optimizer", "key_encoder", "queue", "average")
-PROGRESS = ("epoch", "step", "sums", "seconds", "epoch_seconds", "peak_bytes", "log")
+PROGRESS = ("dtype", "epoch", "step", "sums", "seconds", "epoch_seconds", "peak_bytes", "log")
 
 
 @dataclass
@@ -26,6 +27,7 @@ class Run:
     model: Model
     optimizer: torch.optim.Optimizer
     generator: Generator  # the run's randomness; on the CPU, so that draws are the same on every device
+    dtype: torch.dtype  # in which models compute; parameters and losses are float32
     key_encoder: MomentumEncoder | None = None
     queue: LabelledQueue | None = None
     average: MomentumEncoder | None = None  # over the model's weights, where the configuration asks for one
@@ -72,8 +74,12 @@ class Run:
         torch.set_rng_state(state["random"]["torch"].cpu())
         if "cuda" in state["random"] and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["random"]["cuda"].cpu(), self.device)
+        progress = state["progress"]
+        if "dtype" not in progress:  # of a version in which "auto" was float32 on every CPU
+            auto_on_cpu = self.config.precision == "auto" and self.device.type == "cpu"
+            progress = progress | {"dtype": torch.float32 if auto_on_cpu else self.dtype}
         for name in PROGRESS:
-            setattr(self, name, state["progress"][name])
+            setattr(self, name, progress[name])
 
     @property
     def so_far(self) -> str:
@@ -89,7 +95,8 @@ def new_run(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None, de
     model = model.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=config.learning_rate, momentum=config.sgd_momentum,
                                 weight_decay=config.weight_decay, fused=True)
-    run = Run(config, model, optimizer, Generator().manual_seed(config.seed))
+    dtype = choose_precision(config, model, dataset.image_shape, device)
+    run = Run(config, model, optimizer, Generator().manual_seed(config.seed), dtype)
     if method.queues:
         run.key_encoder = MomentumEncoder(model, config.momentum)
         label_shape = (2 if method.distils else 1, dataset.num_classes)  # (T, C)
@@ -111,18 +118,6 @@ def new_model(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None =
 def is_classifier(config: TrainConfig) -> bool:
     """Tell whether the method's head gives logits of classes, not latents."""
     return METHODS[config.method].head == "classifier"
-
-
-def precision(config: TrainConfig, device: torch.device) -> torch.dtype:
-    """Return the floating point type in which ``config.precision`` lets models compute on this device."""
-    supported = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    half = config.precision == "bfloat16" or (config.precision == "auto" and supported)
-    return torch.bfloat16 if half else torch.float32
-
-
-def autocast(config: TrainConfig, device: torch.device):
-    """Return the context of ``config.precision``; parameters and losses stay float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision(config, device) == torch.bfloat16)
 
 
 def compiled(function: Callable, config: TrainConfig, device: torch.device) -> Callable:

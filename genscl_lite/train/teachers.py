@@ -22,8 +22,8 @@ def load_teacher(config: TrainConfig, dataset: Dataset) -> Teacher | None:
     """Load the classifier that ``config.teacher`` names; None for methods without KD, and for a CSV.
 
     It may name the folder of a method's runs, of which one is taken: with few labels that of the same seed,
-    as another one has seen labels that this run must not know; with all labels that of the lowest seed. Or a
-    ``model.safetensors``, ``torchvision/NAME@WEIGHTS``, or ``timm/NAME``.
+    as another one has seen labels that this run must not know; with all labels, and of experts, that of the
+    lowest seed. Or a ``model.safetensors``, ``torchvision/NAME@WEIGHTS``, or ``timm/NAME``.
 
     Raises:
         ValueError: nothing is named, its run is missing or unfinished, it is no classifier, or its data set
@@ -45,10 +45,10 @@ def load_teacher(config: TrainConfig, dataset: Dataset) -> Teacher | None:
     if not is_classifier(theirs):
         raise ValueError(f"teacher: {path.parent} holds {theirs.method}, which is no classifier; "
                          "use teacher, ce or ce_mix")
-    for name in ("dataset", "labels_per_class"):
-        if getattr(theirs, name) != getattr(config, name):
+    for name, value in (("dataset", config.dataset), ("labels_per_class", _labels_of_teacher(config))):
+        if getattr(theirs, name) != value:
             raise ValueError(f"teacher: {path.parent} was trained with {name} {getattr(theirs, name)!r}, "
-                             f"this run has {getattr(config, name)!r}")
+                             f"this run needs {value!r}")
     if theirs.arch == "custom":
         raise ValueError(f"teacher: {path.parent} holds an encoder of its own; "
                          "build it and give it as pretrain(teacher=...)")
@@ -65,10 +65,15 @@ def teacher_path(config: TrainConfig) -> Path:
     if given.suffix == ".safetensors":
         return given
     seed = config.seed
-    if not config.labels_per_class:
+    if not _labels_of_teacher(config):
         seeds = [int(path.parent.name[4:]) for path in given.glob("seed*/model.safetensors")]
         seed = min(seeds, default=seed)
     return given / f"seed{seed}" / "model.safetensors"
+
+
+def _labels_of_teacher(config: TrainConfig) -> int:
+    """Return how many labels a class a teacher may know: as many as the run does, an expert all (0)."""
+    return 0 if METHODS[config.method].expert else config.labels_per_class
 
 
 def _is_table(config: TrainConfig) -> bool:

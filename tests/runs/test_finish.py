@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 from torch import nn
+from torch.nn.functional import one_hot
 
 from genscl_lite.datasets import files
 from genscl_lite.datasets.files import RunFolderError
@@ -14,17 +15,12 @@ from genscl_lite.train.loop import pretrain
 
 def test_the_result_is_the_last_epoch_and_not_the_best(quick, digits):
     run = pretrain(quick(), digits)
-    summary = summarize(
-        run, Probe(nn.Linear(1, 1), accuracy_last=0.8, accuracy_best=0.9, calibration_error=0.1), digits
-    )
-    assert (summary["accuracy_last"], summary["accuracy_best"], summary["calibration_error"]) == (
-        0.8,
-        0.9,
-        0.1,
-    )
+    sure = one_hot(digits.test_labels, 10).float()
+    summary = summarize(run, Probe(nn.Linear(1, 1), sure, accuracy_last=0.8, accuracy_best=0.9), sure, digits)
+    assert (summary["accuracy_last"], summary["accuracy_best"], summary["calibration_error"]) == (0.8, 0.9, 0)
     classifier = pretrain(quick("ce"), digits)
     classifier.log[1]["accuracy"] = 0.99
-    summary = summarize(classifier, None, digits)
+    summary = summarize(classifier, None, sure, digits)
     assert summary["accuracy_last"] == classifier.log[-1]["accuracy"] and summary["accuracy_best"] == 0.99
 
 
@@ -48,6 +44,15 @@ def test_embeddings_are_of_the_same_images_and_mixtures_for_all_methods(quick, d
     assert stored[0]["mixed_latents"].shape == (256, 16) and np.allclose(
         stored[0]["mixed_labels"].sum(1), 1, atol=1e-6
     )
+
+
+def test_predictions_are_those_of_the_accuracy(quick, digits, tmp_path):
+    for method in ("supcon", "ce"):
+        summary = finish_run(pretrain(quick(method), digits, tmp_path / method), digits, tmp_path / method)
+        said = np.load(tmp_path / method / "predictions.npz")
+        assert np.array_equal(said["labels"], digits.test_labels) and said["predicted"].dtype == np.uint8
+        assert (said["predicted"] == said["labels"]).mean() == pytest.approx(summary["accuracy_last"], abs=1e-12)
+        assert 10 <= said["confidence_percent"].min() <= said["confidence_percent"].max() <= 100
 
 
 def test_a_finished_run_is_read_not_tested_again(quick, digits, tmp_path, monkeypatch):

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from genscl_lite.losses import LossParts
+from genscl_lite.losses import LossParts, gen_supcon_loss
 from genscl_lite.train.config import TrainConfig, check_parameters
 from genscl_lite.train.loop import batch_loss, pretrain
-from genscl_lite.train.methods import METHODS, Method, cross_entropy, label_similarity
+from genscl_lite.train.methods import METHODS, Method, cross_entropy, label_similarity, teacher_of
 
 
 def alignment(inputs, target_weights, **options):
@@ -33,6 +33,27 @@ def test_a_projection_head_brings_the_check_of_views_and_the_joint_classifier(ow
         quick("align", views=1)
     plain, joint = (pretrain(quick("align", epochs=1, warmup_epochs=0, ce_weight=w), digits) for w in (0.0, 0.5))
     assert joint.model.joint.out_features == 10 and joint.log[0]["loss"] > plain.log[0]["loss"]
+
+
+def test_the_larger_label_alone_counts_in_the_control(quick):
+    """It is SupCon on the same blends, in the batch and with keys."""
+    g = torch.Generator().manual_seed(0)
+    z, keys = torch.randn(12, 8, generator=g), torch.randn(20, 8, generator=g)
+    y, key_y = (torch.rand(rows, 1, 5, generator=g).softmax(dim=2) for rows in (12, 20))
+    index, classes, key_classes = torch.arange(6), y[:, 0].argmax(1), key_y[:, 0].argmax(1)
+    config = quick("supcon_mix")
+    expected = gen_supcon_loss(z, classes, temperature=config.temperature)
+    assert torch.equal(batch_loss(config, z, y, index).loss, expected)
+    assert not torch.isclose(batch_loss(quick("genscl_mix"), z, y, index).loss, expected)
+    expected = gen_supcon_loss(z, classes, contrast_latents=keys, contrast_labels=key_classes,
+                               temperature=config.temperature)
+    assert torch.equal(batch_loss(config, z, y, index, (keys, key_y)).loss, expected)
+
+
+def test_each_row_with_a_teacher_names_its_own():
+    taught = {row: teacher_of(row, by_method) for by_method in ((), {"teacher": {}}) for row in METHODS}
+    assert {row for row, teacher in taught.items() if teacher} == {r for r, m in METHODS.items() if m.distils}
+    assert taught["genscl_mix_kd"] == "teacher" and taught["genscl_mix_kd_expert"] == "expert"
 
 
 def test_afterwards_the_row_is_gone():

@@ -87,6 +87,14 @@ def pretrained(monkeypatch):
 NAMED = "torchvision/resnet50@IMAGENET1K_V2"
 
 
+def test_an_expert_knows_all_labels_and_teaches_every_seed(quick, digits, save, tmp_path):
+    weights = save(4, labels_per_class=0)
+    config = quick("genscl_mix_kd_expert", teacher=str(tmp_path), seed=7)
+    assert torch.equal(load_teacher(config, digits).classifier.head.weight, weights)
+    with pytest.raises(ValueError, match="teacher: .*seed4 was trained with labels_per_class 0, this run needs 3"):
+        load_teacher(quick("genscl_kd", teacher=str(tmp_path / "seed4" / "model.safetensors"), seed=4), digits)
+
+
 def test_a_classifier_of_torchvision_teaches(quick, rgb, pretrained):
     """It gets images normalized as ImageNet's, and its labels are as soft as is asked for."""
     network, asked = pretrained(NAMES)

@@ -27,7 +27,8 @@ from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.loop import Pieces, train_step
 from genscl_lite.train.methods import METHODS
 from genscl_lite.train.networks import ENCODERS
-from genscl_lite.train.state import autocast, new_model, new_run
+from genscl_lite.train.precision import autocast
+from genscl_lite.train.state import new_model, new_run
 
 STEPS = ("supcon", "genscl_mix", "genscl_mix_kd")
 """Methods whose whole step is measured; the last one has all parts."""
@@ -86,7 +87,7 @@ def steps_and_parts(
     targets = targets.repeat(1, 2, 1)
 
     def through(module: Callable) -> Tensor:
-        with autocast(config, device):
+        with autocast(run.dtype, device):
             return module(images)
 
     latents = through(pieces.model).float().detach().requires_grad_()
