@@ -72,21 +72,26 @@ def test_the_step_benchmark_measures_steps_parts_and_the_pipeline(steps):
     assert set(records.part) == parts and (records.seconds > 0).all() and steps["cores"] > 0
     assert ((records.images_per_second * records.seconds - 4).abs() < 1e-6).all()
     seconds = records.set_index("part").seconds
+    of_ceiling = records.set_index("part").of_ceiling.dropna()
+    assert set(of_ceiling.index) == {step.MODEL, step.TEACHER, *map(step.whole, step.STEPS)} and (of_ceiling < 1).all()
     assert seconds[step.OPTIMIZER] < seconds[step.MODEL] < seconds[step.whole("genscl_mix_kd")]
 
 
 def test_what_is_said_of_a_step_follows_from_the_records():
     whole = [step.whole(method) for method in step.STEPS]
     seconds = dict(zip(whole, (1.0, 1.1, 1.6), strict=True)) | {
-        step.MODEL: 0.88, step.VIEWS: 0.055, step.TEACHER: 0.4, step.PIPELINE: 12.0}
-    records = pd.DataFrame([{"arch": "resnet18", "part": part, "seconds": s, "images_per_second": 4 / s, "peak_bytes": 2**31}
+        step.MODEL: 0.88, step.LOSS: 0.11, step.VIEWS: 0.055, step.TEACHER: 0.4, step.PIPELINE: 12.0}
+    records = pd.DataFrame([{"arch": "resnet18", "part": part, "seconds": s, "images_per_second": 4 / s, "peak_bytes": 2**31,
+                             "precision": "bfloat16", "ceiling": 4e11, "of_ceiling": 0.7 if part == step.MODEL else None}
                             for part, s in seconds.items()])  # fmt: skip
     lines = step.claims(records)
-    for end in ("reaches 80 % of the speed of the model alone", "reaches 80 % of the speed of model and teacher alone",
+    for end in ("reaches 90 % of the speed of model and loss alone",
+                "reaches 87 % of the speed of both and the teacher alone",
+                "networks in bfloat16, whose products of large matrices reach 400 GFLOP/s here: the ceiling",
                 "take 5.0 % of whole step, GenSCL + MixUp-CutMix", "does 12.0 times the images/s of the DataLoader pipeline",
                 "needs 2.0 GiB beyond weights and data"):  # fmt: skip
         assert any(line.endswith(end) for line in lines), end
-    assert "| model alone, forward and backward | 880 | 4.55 | 55.0 % |" in step.render(records)
+    assert "| model alone, forward and backward | 880 | 4.55 | 55.0 % | 70 % |" in step.render(records)
 
 
 def test_a_step_that_learns_something_else_stops_the_benchmark(monkeypatch):

@@ -1,4 +1,7 @@
-"""Images a second of a whole training step, against its parts and a pipeline of DataLoader workers."""
+"""Images a second of a whole training step, against its parts, the ceiling, and a pipeline of DataLoader workers.
+
+The ceiling is what the device reaches in products of large matrices, measured in the same run.
+"""
 
 import os
 import statistics
@@ -27,7 +30,7 @@ from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.loop import Pieces, train_step
 from genscl_lite.train.methods import METHODS
 from genscl_lite.train.networks import ENCODERS
-from genscl_lite.train.precision import autocast
+from genscl_lite.train.precision import autocast, flops_of_pass
 from genscl_lite.train.state import new_model, new_run
 
 STEPS = ("supcon", "genscl_mix", "genscl_mix_kd")
@@ -74,8 +77,11 @@ def step_of(config: TrainConfig, dataset: Dataset, teacher: Teacher | None, devi
 
 def steps_and_parts(
     arch: str, teacher_arch: str, batch: int, dataset: Dataset, device: torch.device
-) -> dict[str, Callable]:
-    """Return name -> one step, or one part of the last method's step."""
+) -> tuple[dict[str, Callable], dict[str, float], torch.dtype]:
+    """Return name -> one step, or one part of the last method's step; their operations; the type they use.
+
+    Counted are the networks' operations: three passes forward for forward and backward, one for a teacher.
+    """
     network = new_model(config_of("teacher", teacher_arch, batch), dataset)
     teacher = Teacher(network.to(device, memory_format=torch.channels_last))
     steps = {}
@@ -111,7 +117,11 @@ def steps_and_parts(
     def draws_alone():
         draw_epoch(config, torch.zeros(batch, dtype=torch.long), (32, 32), Generator().manual_seed(0))
 
-    return steps | {
+    rows, shape = 2 * batch, dataset.image_shape
+    passes = {MODEL: 3 * rows * flops_of_pass(run.model, shape), TEACHER: rows * flops_of_pass(network, shape)}
+    flops = passes | {name: passes[MODEL] for name in steps}
+    flops[whole(STEPS[-1])] += passes[TEACHER]
+    parts = {
         MODEL: model_alone,
         VIEWS: lambda: pieces.views(pixels, draws),
         TEACHER: lambda: through(pieces.teacher),
@@ -119,6 +129,15 @@ def steps_and_parts(
         OPTIMIZER: optimizer_alone,
         DRAWS: draws_alone,
     }
+    return steps | parts, flops, run.dtype
+
+
+def ceiling(dtype: torch.dtype, device: torch.device, seconds: float) -> float:
+    """Return the operations a second of a product of large square matrices, the best of many."""
+    size = 8192 if device.type == "cuda" else 2048
+    matrices = [torch.randn(size, size, device=device).to(dtype) for _ in range(2)]
+    best = min(seconds_in_turns({"": lambda: torch.mm(*matrices)}, device, seconds)[""])
+    return 2 * size**3 / best
 
 
 class _TwoViews(torch.utils.data.Dataset):
@@ -196,16 +215,19 @@ def measure(
     """Return a record for each step and part: median seconds of a batch; on a GPU, peak bytes of a step."""
     dataset = photographs(4 * batch).to(device)
     check_step(arch, batch, dataset, device)
-    parts = steps_and_parts(arch, teacher_arch, batch, dataset, device)
+    parts, flops, dtype = steps_and_parts(arch, teacher_arch, batch, dataset, device)
+    highest = ceiling(dtype, device, seconds / 10)
     timed = seconds_in_turns(parts, device, seconds)
     on_gpu = map(whole, STEPS) if device.type == "cuda" else ()
     peaks = {name: peak_bytes(parts[name], device) for name in on_gpu}
     timed[PIPELINE] = pipeline_seconds(arch, batch, dataset, device, batches)
-    about = {"arch": arch, "teacher": teacher_arch, "batch": batch}
+    about = {"arch": arch, "teacher": teacher_arch, "batch": batch, "precision": str(dtype)[6:],
+             "ceiling": highest}
     medians = {name: statistics.median(runs) for name, runs in timed.items()}
     return [
         {**about, "part": name, "seconds": seconds, "runs": len(timed[name]),
-         "images_per_second": batch / seconds, "peak_bytes": peaks.get(name)}
+         "images_per_second": batch / seconds, "peak_bytes": peaks.get(name),
+         "of_ceiling": flops[name] / seconds / highest if name in flops else None}
         for name, seconds in medians.items()
     ]
 
@@ -213,8 +235,8 @@ def measure(
 def render(records: pd.DataFrame) -> str:
     """Render steps and parts as Markdown, for each encoder; shares are of the last method's whole step."""
     archs = list(records.arch.unique())
-    head = " | ".join(f"{arch}, ms | images/s | share" for arch in archs)
-    lines = [f"| step or part | {head} |", "|---" * (1 + 3 * len(archs)) + "|"]
+    head = " | ".join(f"{arch}, ms | images/s | share | of the ceiling" for arch in archs)
+    lines = [f"| step or part | {head} |", "|---" * (1 + 4 * len(archs)) + "|"]
     table = records.set_index(["part", "arch"])
     for part in records.part.unique():
         cells = []
@@ -222,7 +244,8 @@ def render(records: pd.DataFrame) -> str:
             row, step = table.loc[part, arch], table.loc[whole(STEPS[-1]), arch]
             is_part = part not in (PIPELINE, *map(whole, STEPS))
             share = f"{100 * row.seconds / step.seconds:.1f} %" if is_part else ""
-            cells += [_digits(1000 * row.seconds), _digits(row.images_per_second), share]
+            reached = "" if pd.isna(row.of_ceiling) else f"{100 * row.of_ceiling:.0f} %"
+            cells += [_digits(1000 * row.seconds), _digits(row.images_per_second), share, reached]
         lines.append(f"| {part} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -242,10 +265,14 @@ def claims(records: pd.DataFrame) -> list[str]:
     for arch, rows in records.groupby("arch", sort=False):
         seconds = rows.set_index("part").seconds
         mix, kd, supcon = (whole(method) for method in ("genscl_mix", "genscl_mix_kd", "supcon"))
-        model, both = seconds[MODEL] / seconds[mix], (seconds[MODEL] + seconds[TEACHER]) / seconds[kd]
+        alone = seconds[MODEL] + seconds[LOSS]
+        both = alone + seconds[TEACHER]
+        about = rows.iloc[0]
         lines += [
-            f"{arch}: {mix} reaches {100 * model:.0f} % of the speed of the model alone",
-            f"{arch}: {kd} reaches {100 * both:.0f} % of the speed of model and teacher alone",
+            f"{arch}: networks in {about.precision}, whose products of large matrices reach "
+            f"{about.ceiling / 1e9:.0f} GFLOP/s here: the ceiling",
+            f"{arch}: {mix} reaches {100 * alone / seconds[mix]:.0f} % of the speed of model and loss alone",
+            f"{arch}: {kd} reaches {100 * both / seconds[kd]:.0f} % of the speed of both and the teacher alone",
             f"{arch}: augmentation and mixing take {100 * seconds[VIEWS] / seconds[mix]:.1f} % of {mix}",
             f"{arch}: {supcon} does {seconds[PIPELINE] / seconds[supcon]:.1f} times the images/s "
             "of the DataLoader pipeline",
@@ -259,7 +286,7 @@ def claims(records: pd.DataFrame) -> list[str]:
 def add_arguments(parser: ArgumentParser) -> None:
     add_device(parser)
     cuda = torch.cuda.is_available()
-    archs, teacher, batch = ["resnet_small"], "resnet_small", 64
+    archs, teacher, batch = ["convnet_small"], "convnet_small", 125
     if cuda:
         archs, teacher, batch = ["resnet18", "resnet50"], "resnet50", 1024
     here = "(default here: %(default)s)"
