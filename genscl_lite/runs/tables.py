@@ -93,10 +93,10 @@ def render_cost_table(table: pd.DataFrame) -> str:
 
 
 def keep_results(runs: str | Path, kept: str | Path) -> None:
-    """Copy what is small: every run's summary, and config, log and embeddings of each method's first seed."""
+    """Copy what is small: of every run summary and predictions, of a method's first seed config, log, embeddings."""
     costs = make_cost_table(read_summaries(runs))
     for summary in sorted(Path(runs).glob(SUMMARIES)):
-        names = ["summary.json"]
+        names = ["summary.json"] + ["predictions.npz"] * summary.with_name("predictions.npz").exists()
         if summary.parent == min(summary.parents[1].glob("seed*")):
             names += ["config.json", "log.csv", "embeddings.npz"]
         folder = Path(kept) / summary.relative_to(runs).parent

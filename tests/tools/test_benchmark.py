@@ -86,7 +86,7 @@ def test_what_is_said_of_a_step_follows_from_the_records():
                             for part, s in seconds.items()])  # fmt: skip
     lines = step.claims(records)
     for end in ("reaches 90 % of the speed of model and loss alone",
-                "reaches 87 % of the speed of both and the teacher alone",
+                "reaches 87 % of both's and the teacher's alone",
                 "networks in bfloat16, whose products of large matrices reach 400 GFLOP/s here: the ceiling",
                 "take 5.0 % of whole step, GenSCL + MixUp-CutMix", "does 12.0 times the images/s of the DataLoader pipeline",
                 "needs 2.0 GiB beyond weights and data"):  # fmt: skip

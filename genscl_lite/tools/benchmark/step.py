@@ -1,4 +1,4 @@
-"""Images a second of a whole training step, against its parts, the ceiling, and a pipeline of DataLoader workers.
+"""Images a second of a whole training step, against its parts, the ceiling, and a DataLoader pipeline.
 
 The ceiling is what the device reaches in products of large matrices, measured in the same run.
 """
@@ -118,9 +118,9 @@ def steps_and_parts(
         draw_epoch(config, torch.zeros(batch, dtype=torch.long), (32, 32), Generator().manual_seed(0))
 
     rows, shape = 2 * batch, dataset.image_shape
-    passes = {MODEL: 3 * rows * flops_of_pass(run.model, shape), TEACHER: rows * flops_of_pass(network, shape)}
-    flops = passes | {name: passes[MODEL] for name in steps}
-    flops[whole(STEPS[-1])] += passes[TEACHER]
+    flops = dict.fromkeys([MODEL, *steps], 3 * rows * flops_of_pass(run.model, shape))
+    flops[TEACHER] = rows * flops_of_pass(network, shape)
+    flops[whole(STEPS[-1])] += flops[TEACHER]
     parts = {
         MODEL: model_alone,
         VIEWS: lambda: pieces.views(pixels, draws),
@@ -272,7 +272,7 @@ def claims(records: pd.DataFrame) -> list[str]:
             f"{arch}: networks in {about.precision}, whose products of large matrices reach "
             f"{about.ceiling / 1e9:.0f} GFLOP/s here: the ceiling",
             f"{arch}: {mix} reaches {100 * alone / seconds[mix]:.0f} % of the speed of model and loss alone",
-            f"{arch}: {kd} reaches {100 * both / seconds[kd]:.0f} % of the speed of both and the teacher alone",
+            f"{arch}: {kd} reaches {100 * both / seconds[kd]:.0f} % of both's and the teacher's alone",
             f"{arch}: augmentation and mixing take {100 * seconds[VIEWS] / seconds[mix]:.1f} % of {mix}",
             f"{arch}: {supcon} does {seconds[PIPELINE] / seconds[supcon]:.1f} times the images/s "
             "of the DataLoader pipeline",

@@ -1,0 +1,97 @@
+"""The ledger: what the paper claims, what it measured, and what runs of this kit say of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from genscl_lite.runs.paths import PUBLISHED
+from genscl_lite.runs.statistics import holm, p_value, t_interval
+
+LEDGER_COLUMNS = ("claim", "better", "worse", "dataset", "arch", "epochs", "published", "seeds", "difference",
+                  "low", "high", "p", "verdict")
+POINT = 0.01
+"""A percentage point of accuracy, which is a fraction."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Row ``better`` is more accurate than row ``worse``; with a ``margin``, at most so much less."""
+
+    text: str
+    better: str
+    worse: str
+    margin: float = 0.0
+
+
+CLAIMS = (
+    Claim("SupCon beats cross-entropy", "supcon", "ce"),
+    Claim("Mixing helps GenSCL", "genscl_mix", "supcon"),
+    Claim("A teacher helps GenSCL", "genscl_kd", "supcon"),
+    Claim("Both help more than mixing alone", "genscl_mix_kd", "genscl_mix"),
+    Claim("Both help more than a teacher alone", "genscl_mix_kd", "genscl_kd"),
+    Claim("GenSCL beats cross-entropy with the same mixing", "genscl_mix", "ce_mix"),
+    Claim("GenSCL beats cross-entropy with the same mixing and teacher", "genscl_mix_kd", "ce_mix_kd"),
+    Claim("Soft labels beat hard ones on the same blends", "genscl_mix", "supcon_mix"),
+    Claim("An expert teacher helps GenSCL with mixing", "genscl_mix_kd_expert", "genscl_mix"),
+    Claim("Momentum and queue lose at most half a point", "genscl_mix_kd_queue", "genscl_mix_kd",
+          margin=0.5 * POINT),
+)
+
+
+def make_ledger(runs: pd.DataFrame, published: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Hold each claim against the runs of one table (of ``read_summaries``): a row a claim.
+
+    Differences are accuracies of the same seed, fractions; ``published`` is the paper's with ResNet-50, where
+    it gives both rows. The interval is that of t at 95 %; ``p`` is corrected by Holm for all claims tested.
+    ``verdict``: supported or contradicted where interval and p agree on it, else undecided; untested where
+    no seed has both rows.
+    """
+    published = pd.read_csv(PUBLISHED) if published is None else published
+    about = {name: ", ".join(map(str, runs[name].unique())) for name in ("dataset", "arch")}
+    accuracy = runs.pivot_table(index="seed", columns="method", values="accuracy_last")
+    theirs = published[(published.dataset == about["dataset"]) & (published.arch == "resnet50")]
+    theirs = theirs.set_index("method").published
+    rows, tested = [], []
+    for claim in CLAIMS:
+        pair = [claim.better, claim.worse]
+        differences = accuracy.reindex(columns=pair).dropna().diff(axis=1)[claim.worse] * -1
+        epochs = runs[runs.method.isin(pair)].epochs
+        interval = t_interval(differences) if len(differences) else None
+        tested.append(p_value(differences + claim.margin) if len(differences) else np.nan)
+        rows.append({
+            "claim": claim.text, "better": claim.better, "worse": claim.worse, **about,
+            "epochs": epochs.max() if len(epochs) else None,
+            "published": theirs.get(claim.better, np.nan) - theirs.get(claim.worse, np.nan),
+            "seeds": len(differences),
+            "difference": interval.mean if interval else np.nan,
+            "low": interval.low if interval else np.nan, "high": interval.high if interval else np.nan,
+        })
+    ledger = pd.DataFrame(rows)
+    ledger["p"] = holm(tested)
+    margins = np.array([claim.margin for claim in CLAIMS])
+    rows = zip(ledger.itertuples(), margins, strict=True)
+    ledger["verdict"] = [verdict(row, margin) for row, margin in rows]
+    return ledger[list(LEDGER_COLUMNS)]
+
+
+def verdict(row, margin: float = 0.0, alpha: float = 0.05) -> str:
+    """Return the word that a row's interval and corrected p allow."""
+    if not row.seeds:
+        return "untested"
+    if row.p < alpha and row.low > -margin:
+        return "supported"
+    if row.p < alpha and row.high < -margin:
+        return "contradicted"
+    return "undecided"
+
+
+def render_ledger(ledger: pd.DataFrame) -> str:
+    """Render the ledger as Markdown, differences in percentage points."""
+    lines = ["| claim | paper | here, 95 % interval | seeds | verdict |", "|---" * 5 + "|"]
+    for row in ledger.itertuples():
+        paper = "" if pd.isna(row.published) else f"{row.published / POINT:+.1f}"
+        bounds = "" if pd.isna(row.low) else f" ({row.low / POINT:+.1f} to {row.high / POINT:+.1f})"
+        here = "" if pd.isna(row.difference) else f"{row.difference / POINT:+.1f}{bounds}"
+        lines.append(f"| {row.claim} | {paper} | {here} | {row.seeds or ''} | {row.verdict} |")
+    return "\n".join(lines)
