@@ -93,7 +93,7 @@ def render_cost_table(table: pd.DataFrame) -> str:
 
 
 def keep_results(runs: str | Path, kept: str | Path) -> None:
-    """Copy what is small: of every run summary and predictions, of a method's first seed config, log, embeddings."""
+    """Copy what is small: all summaries and predictions; of first seeds also config, log and embeddings."""
     costs = make_cost_table(read_summaries(runs))
     for summary in sorted(Path(runs).glob(SUMMARIES)):
         names = ["summary.json"] + ["predictions.npz"] * summary.with_name("predictions.npz").exists()

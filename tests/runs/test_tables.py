@@ -70,7 +70,7 @@ def test_the_committed_digits_results_show_the_papers_ordering():
     runs = read_summaries(RESULTS / "digits")
     table = make_table(runs).set_index("method")
     assert (
-        list(table.index) == [method for method in METHODS if method != "teacher"]
+        set(table.index) >= {"ce", "ce_mix", "simclr", "supcon", "genscl_kd", "genscl_mix", "genscl_mix_kd"}
         and (table.seeds >= 3).all()
     )
     error = table.accuracy_sd / table.seeds**0.5
@@ -93,7 +93,9 @@ def test_small_files_are_kept(quick, digits, tmp_path):
         "ce/seed0/config.json",
         "ce/seed0/embeddings.npz",
         "ce/seed0/log.csv",
+        "ce/seed0/predictions.npz",
         "ce/seed0/summary.json",
+        "ce/seed1/predictions.npz",
         "ce/seed1/summary.json",
         "cost.csv",
         "table.csv",
