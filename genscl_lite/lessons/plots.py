@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator
 from PIL import Image
 
-from genscl_lite.train.methods import METHODS
+from genscl_lite.train.methods import METHODS, teacher_of
 
 CLASS_COLOURS = sns.color_palette("colorblind", 10)
 """One colour a class, the same in all notebooks, told apart by colour-blind readers too."""
@@ -231,11 +231,11 @@ def plot_table(runs: pd.DataFrame, table: pd.DataFrame, axis: Axes) -> Axes:
 def plot_costs(table: pd.DataFrame, axis: Axes) -> Axes:
     """Draw the seconds (or hours) of a run of each method as bars, those of its teacher's run behind them."""
     unit, name = (3600, "hours") if table.seconds.max() > 7200 else (1, "seconds")
-    teacher = table.seconds[table.method == ("teacher" if "teacher" in set(table.method) else "ce_mix")]
     for y, row in enumerate(table.itertuples()):
         colour = FAMILY_COLOURS.get(METHODS[row.method].family, OTHER_COLOUR)
         axis.barh(y, row.seconds / unit, color=colour, height=0.5)
-        if METHODS[row.method].distils and len(teacher):
+        teacher = table.seconds[table.method == teacher_of(row.method, set(table.method))]
+        if len(teacher):
             axis.barh(y, teacher.iloc[0] / unit, left=row.seconds / unit, color=colour, alpha=0.4, height=0.5)
     _rows_of_methods(table, axis)
     axis.set(xlabel=f"{name} a run", xlim=(0, None))

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
+from genscl_lite.lessons.figures.reproduction import plot_ledger, plot_lengths
 from genscl_lite.lessons.plots import CLASS_COLOURS, class_colours, plot_curves
 
 
@@ -21,3 +22,34 @@ def test_curves_warn_of_nothing_before_the_first_accuracy(knn):
 
 def test_a_class_has_its_colour_whatever_their_number():
     assert class_colours(3) == CLASS_COLOURS[:3] and len(class_colours(100)) == 100
+
+
+def test_the_ledger_shows_each_claim_in_the_colour_of_its_verdict():
+    row = {"published": 0.02, "difference": 0.01, "low": 0.005, "high": 0.015}
+    nothing = dict.fromkeys(row)
+    ledger = pd.DataFrame([
+        {"claim": "up", "verdict": "supported"} | row,
+        {"claim": "one seed", "verdict": "undecided"} | row | {"low": None, "high": None},
+        {"claim": "no run", "verdict": "untested"} | nothing,
+    ]).astype({name: float for name in row})
+    _, axis = plt.subplots()
+    plot_ledger(ledger, axis)
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["up", "one seed", "no run"]
+    assert [text.get_text() for text in axis.texts] == ["untested"]
+    [bar] = [line for container in axis.containers for line in container.lines[2] if len(line.get_segments())]
+    assert bar.get_segments()[0][:, 0].tolist() == pytest.approx([0.5, 1.5])
+    plt.close()
+
+
+def test_lengths_are_lines_over_epochs_and_over_seconds():
+    runs = pd.DataFrame([
+        {"method": method, "epochs": epochs, "seed": seed, "seconds": 6.0 * epochs, "accuracy_last": 0.5 + epochs / 1000}
+        for method in ("ce", "genscl_mix") for epochs in (20, 40) for seed in (0, 1)])
+    _, axes = plt.subplots(1, 2)
+    plot_lengths(runs, axes)
+    lines = [line for line in axes[1].lines if line.get_linestyle() != "None"]
+    assert [line.get_xdata().tolist() for line in lines] == [[120, 240]] * 2
+    assert lines[0].get_ydata().tolist() == pytest.approx([52, 54])
+    assert [text.get_text() for text in axes[0].get_legend().get_texts()] == ["CE", "GenSCL + MixUp-CutMix"]
+    assert lines[0].get_color() != lines[1].get_color() and lines[1].get_linestyle() == "-"
+    plt.close()

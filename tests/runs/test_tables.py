@@ -2,6 +2,7 @@ import pandas as pd
 import pytest
 import torch
 
+from genscl_lite.datasets import files
 from genscl_lite.runs.finish import finish_run
 from genscl_lite.runs.paths import PUBLISHED, RESULTS
 from genscl_lite.runs.tables import (
@@ -10,6 +11,7 @@ from genscl_lite.runs.tables import (
     main,
     make_cost_table,
     make_table,
+    read_lengths,
     read_summaries,
     render_cost_table,
     render_table,
@@ -58,6 +60,15 @@ def test_published_numbers_name_known_rows_and_sources():
     assert set(published.method) <= set(METHODS) and published.source.notna().all()
     assert published.published.between(0.5, 1).all()
     assert not published.duplicated(["dataset", "arch", "method"]).any()
+
+
+def test_lengths_are_the_folder_and_those_beside_it(tmp_path):
+    for folder, epochs in (("small", 80), ("small_20epochs", 20), ("small_160epochs", 160), ("smaller_20epochs", 1)):
+        for seed in range(2):
+            about = {"method": "ce", "seed": seed, "epochs": epochs}
+            files.write_json(tmp_path / folder / "ce" / f"seed{seed}" / "summary.json", about)
+    (tmp_path / "small_40epochs").mkdir()  # begun, nothing finished
+    assert read_lengths(tmp_path / "small").epochs.tolist() == [20, 20, 80, 80, 160, 160]
 
 
 def test_no_runs_are_said(tmp_path):
