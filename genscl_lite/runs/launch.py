@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 
 from genscl_lite.datasets import files, load_data
+from genscl_lite.datasets.cores import limit_threads, usable_cores
 from genscl_lite.datasets.folder import scan_folder
 from genscl_lite.runs.paths import NOTEBOOKS
 from genscl_lite.runs.plan import Job, Request, make_parser, read_presets, read_request, relative
@@ -60,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
             print("\n".join(papermill_commands(request)))
             return 0
         deadline = time.monotonic() + request.max_seconds
-        default = 1 if torch.cuda.is_available() else min(4, os.cpu_count() or 1)
+        default = 1 if torch.cuda.is_available() else min(4, usable_cores())
         return reproduce(request.jobs, request.out, options.jobs or default, deadline)
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -108,8 +109,7 @@ def reproduce(jobs: list[Job], out: Path, workers: int, deadline: float = math.i
     waiting = [job for job in jobs if job.unfinished()]
     check_data(jobs[0])
     with files.locked(out):
-        threads = max(1, (os.cpu_count() or 1) // workers)
-        os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # for the kernels
+        limit_threads(workers)  # of the kernels
         finished = len(jobs) - len(waiting)
         print(f"{out}: {finished} of {len(jobs)} methods finished, {workers} at a time", flush=True)
         failures, paused = run_all(waiting, workers, deadline)
