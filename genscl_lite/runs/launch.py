@@ -23,7 +23,7 @@ from genscl_lite.datasets.cores import limit_threads, usable_cores
 from genscl_lite.datasets.folder import scan_folder
 from genscl_lite.runs.paths import NOTEBOOKS
 from genscl_lite.runs.plan import Job, Request, make_parser, read_presets, read_request, relative
-from genscl_lite.runs.tables import SUMMARIES, render_table
+from genscl_lite.runs.tables import SUMMARIES, make_table, read_summaries, render_table, write_csv
 from genscl_lite.train.config import make_configs, min_accuracy
 from genscl_lite.train.loop import OutOfTime
 from genscl_lite.train.methods import METHODS
@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         deadline = time.monotonic() + request.max_seconds
         default = 1 if torch.cuda.is_available() else min(4, usable_cores())
         return reproduce(request.jobs, request.out, options.jobs or default, deadline)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
@@ -133,9 +133,8 @@ def reproduce(jobs: list[Job], out: Path, workers: int, deadline: float = math.i
 
 
 def is_current(table: Path) -> bool:
-    """Tell whether the table was made after the last run had finished."""
-    finished = max(path.stat().st_mtime_ns for path in table.parent.glob(SUMMARIES))
-    return table.exists() and table.stat().st_mtime_ns >= finished
+    """Tell whether the table is that of all finished runs; clocks, which may go back, are not asked."""
+    return table.exists() and table.read_text("utf-8") == write_csv(make_table(read_summaries(table.parent)))
 
 
 def check_data(job: Job) -> None:
@@ -185,6 +184,7 @@ def run_job(job: Job, deadline: float, teacher: Future | None = None) -> None:
     parameters = job.parameters | {"max_seconds": seconds if seconds < math.inf else 0.0}
     job.folder.mkdir(parents=True, exist_ok=True)
     temporary = job.folder / ".train.tmp.ipynb"
+    from nbclient.exceptions import DeadKernelError
     from papermill import PapermillExecutionError  # as in ``execute``
 
     try:
@@ -196,6 +196,9 @@ def run_job(job: Job, deadline: float, teacher: Future | None = None) -> None:
             raise OutOfTime(error.evalue) from None
         failed = temporary.replace(job.folder / "failed.ipynb")
         raise ValueError(f"{error.ename}: {error.evalue} (see {failed})") from None
+    except DeadKernelError:
+        raise ValueError("its kernel was killed, as systems do when memory is short; the same command goes "
+                         "on, with a smaller --jobs in less memory") from None
     temporary.replace(job.folder / "train.ipynb")
     (job.folder / "failed.ipynb").unlink(missing_ok=True)
 

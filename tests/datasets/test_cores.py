@@ -50,7 +50,7 @@ V2, V1 = "0::/user/mine\n", "12:memory:/x\n4:cpu,cpuacct:/docker/1a2b\n0::/\n"
         (V1, {"cpu,cpuacct/docker/1a2b/cpu.cfs_quota_us": "400000\n", "cpu,cpuacct/docker/1a2b/cpu.cfs_period_us": "100000\n"}, 4),
         (V1, {"cpu/cpu.cfs_quota_us": "250000\n", "cpu/cpu.cfs_period_us": "50000\n"}, 5),
         (V1, {"cpu/docker/1a2b/cpu.cfs_quota_us": "-1\n", "cpu/docker/1a2b/cpu.cfs_period_us": "100000\n"}, 64),
-        (V1, {"memory/x/cpu.max": "100000 100000\n"}, 64),
+        (V1, {"memory/x/cpu.max": "100000 100000\n", "cpu/x/cpu.max": "100000 100000\n"}, 64),
         ("0::/../outside\n", {"cpu.max": "200000 100000\n"}, 2),
         (None, {"cpu.max": "200000 100000\n"}, 64),
     ],
@@ -119,7 +119,7 @@ def test_processes_and_what_decodes_for_them_share_the_cores(count, environment,
 @pytest.mark.parametrize("inherited", ["64", "abc"])
 def test_a_process_on_one_core_and_its_children_have_one_thread(inherited):
     core = min(os.sched_getaffinity(0))
-    code = ("import os, torch\nfrom genscl_lite.datasets import cores\ncores.limit_own_threads()\n"
+    code = ("import os, torch\nfrom genscl_lite.datasets import cores\nfrom genscl_lite.train import processes\nprocesses.start_processes()\n"
             "print(cores.usable_cores(), torch.get_num_threads())\ncores.limit_threads(2)\nprint(os.environ['OMP_NUM_THREADS'])")
     run = subprocess.run(["taskset", "-c", str(core), sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT,
                          env=os.environ | {"OMP_NUM_THREADS": inherited, "PYTHONPATH": str(PROJECT)})  # fmt: skip
