@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import sys
+import tarfile
 from collections.abc import Sequence
 from contextlib import contextmanager
 from http.client import HTTPException
@@ -18,7 +19,7 @@ from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import calculate_md5, check_integrity, download_url
 
 from genscl_lite._checks import require_choice
-from genscl_lite.datasets.files import RunFolderError, locked, written_whole
+from genscl_lite.datasets.files import locked, written_whole
 from genscl_lite.datasets.images import mean_and_std, value_counts
 from genscl_lite.datasets.registry import Dataset, dataset
 
@@ -97,7 +98,7 @@ def download_cifar(name: str, root: str | Path | None = None, urls: Sequence[str
             if there:
                 break
             try:
-                with written_whole(archive) as part:
+                with written_whole(archive, failures=()) as part:
                     download_url(url, root, part.name, source.tgz_md5)
                 there = True
             except (OSError, HTTPException, RuntimeError, ValueError) as error:
@@ -126,7 +127,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         print(download_cifar(options.dataset, options.root))
-    except (ConnectionError, RunFolderError) as error:
+    except (OSError, ValueError, tarfile.TarError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

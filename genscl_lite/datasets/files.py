@@ -34,14 +34,20 @@ def locked(folder: str | Path, wait: float = 0):
 
 
 @contextmanager
-def written_whole(path: str | Path):
-    """Give a temporary path beside ``path`` to write to; rename it when the block ends well."""
+def written_whole(path: str | Path, failures: type[Exception] | tuple = OSError):
+    """Give a temporary path beside ``path`` to write to; rename it when the block ends well.
+
+    Raises:
+        OSError: it cannot be written, which the writer says by one of ``failures``; a file there is kept.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
         temporary.replace(path)
+    except failures as error:
+        raise OSError(f"{path}: cannot be written, look at the space and rights there ({error})") from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -54,7 +60,7 @@ def write_json(path: str | Path, content: dict) -> None:
 def read_json(path: str | Path) -> dict:
     try:
         return json.loads(Path(path).read_text())
-    except ValueError:
+    except (ValueError, RecursionError):
         raise RunFolderError(f"{path}: damaged, it is not JSON; delete it and run again") from None
 
 

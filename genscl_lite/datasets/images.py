@@ -1,6 +1,5 @@
 """Image files: decoded to RGB, cropped by torchvision, read by torch's DataLoader as they are needed."""
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from genscl_lite._checks import require_whole
+from genscl_lite.datasets.cores import share_of_cores
 
 CHUNK = 64
 """Images that a worker decodes for one answer, where they are not those of a training batch."""
@@ -186,12 +186,10 @@ def decode_all(
 
 
 def resolve_workers(workers: int | None) -> int:
-    """Return the number given; for None one for each core that this process may use, at most 16."""
-    if workers is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return min(16, cores)
+    """Return the number given, or 16, but no more than this process's share of cores."""
+    workers = 16 if workers is None else workers
     require_whole("workers", workers, least=0)
-    return workers
+    return min(workers, share_of_cores())
 
 
 class ImageFiles:
@@ -205,7 +203,7 @@ class ImageFiles:
         root: folder that the files are relative to.
         files: N paths.
         size: height and width of what they become, in pixels.
-        workers: processes that decode; 0 decodes in this one, None: one for each core, at most 16.
+        workers: processes that decode, at most one for each core; 0 decodes in this one, None: up to 16.
         device: where pixels are put.
 
     >>> images = ImageFiles("photos", ["cat/1.jpg", "cat/2.jpg", "dog/1.jpg"], size=224)

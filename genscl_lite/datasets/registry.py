@@ -1,5 +1,6 @@
 """What a data set is, those that have a name, and how the one that a configuration names is loaded."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -69,9 +70,9 @@ def dataset(name: str) -> Callable:
 
 
 def check_dataset(name: str) -> None:
-    """Raise ValueError unless a configuration may name this data set: see ``find_loader``, or "custom"."""
-    if name != "custom":
-        find_loader(name)
+    """Raise ValueError unless a configuration may name this data set. No module is imported."""
+    if not re.fullmatch(r"\w+(\.\w+)*:\w+", name):
+        require_choice("dataset", name, [*LOADERS, "custom", "module:function"])
 
 
 def find_loader(name: str) -> Callable[..., Dataset]:
@@ -84,11 +85,11 @@ def find_loader(name: str) -> Callable[..., Dataset]:
     Traceback (most recent call last):
     ValueError: dataset: 'digit' is unknown (did you mean 'digits'?); expected one of digits, ...
     """
-    module, colon, function = name.partition(":")
-    if not colon:
-        require_choice("dataset", name, [*LOADERS, "custom", "module:function"])
-        if name == "custom":
-            raise ValueError("dataset: 'custom' is a Dataset of your own; it cannot be loaded by name")
+    check_dataset(name)
+    module, _, function = name.partition(":")
+    if name == "custom":
+        raise ValueError("dataset: 'custom' is a Dataset of your own; it cannot be loaded by name")
+    if not function:
         return LOADERS[name]
     try:
         load = getattr(import_module(module), function, None)

@@ -46,7 +46,7 @@ def interactive_embedding(
     marks = []
     for n, (point, colour, label) in enumerate(zip(points, label_colours(labels), labels, strict=True)):
         tile = f"--c:{n % columns};--r:{n // columns};--k:{to_hex(colour)}"
-        caption = escape(label_caption(label, names))
+        caption = escape(label_caption(label, names).replace(r"\$", "$"))
         marks.append(f'<i style="{place(point)};{tile}" data-t="{caption}"></i>')
     for point, title in zip(class_points(points, labels), names, strict=True):
         marks.append(f'<b style="{place(point)}" data-t="{escape(title)}"></b>')

@@ -64,7 +64,7 @@ def small_png(figure: Figure) -> bytes | None:
 
 
 def label_caption(label: np.ndarray, names: list[str]) -> str:
-    """Name what a (C,) label distribution holds, the largest share first.
+    """Name what a (C,) label distribution holds, the largest share first; for matplotlib, where $ is math.
 
     >>> label_caption([0.0, 0.4, 0.6], ["cat", "dog", "owl"])
     '60% owl + 40% dog'
@@ -73,8 +73,8 @@ def label_caption(label: np.ndarray, names: list[str]) -> str:
     """
     classes = [int(c) for c in np.argsort(-np.asarray(label), kind="stable") if label[c] > 0.005]
     if len(classes) == 1:
-        return names[classes[0]]
-    return " + ".join(f"{100 * label[c]:.0f}% {names[c]}" for c in classes)
+        return names[classes[0]].replace("$", r"\$")
+    return " + ".join(f"{100 * label[c]:.0f}% {names[c]}" for c in classes).replace("$", r"\$")
 
 
 def show_images(images: np.ndarray, titles: list[str], columns: int = 8) -> Figure:
@@ -86,7 +86,7 @@ def show_images(images: np.ndarray, titles: list[str], columns: int = 8) -> Figu
     for axis, image, title in zip(axes.flat, images, titles, strict=False):
         picture = np.clip(np.moveaxis(image, 0, -1), 0, 1)
         axis.imshow(picture.squeeze(), cmap="gray_r", vmin=0, vmax=1)
-        axis.set_title(title, fontsize=9, fontweight="normal")
+        axis.set_title(title, fontsize=9, fontweight="normal", parse_math=False)
     return figure
 
 
@@ -164,7 +164,7 @@ def plot_embedding(
     scattered = axis.scatter(*points[order].T, s=16, linewidths=0, **colours)
     named = zip(class_points(points, labels), names, class_colours(len(names)), strict=True)
     for point, name, colour in named if values is None else ():
-        axis.text(*point, name, ha="center", va="center", fontsize=9, fontweight="bold",
+        axis.text(*point, name, ha="center", va="center", fontsize=9, fontweight="bold", parse_math=False,
                   bbox={"fc": "white", "ec": colour, "alpha": 0.8, "boxstyle": "round,pad=0.15"})
     axis.set(title=title, xticks=[], yticks=[])
     sns.despine(ax=axis, left=True, bottom=True)

@@ -19,10 +19,11 @@ import pandas as pd
 import torch
 
 from genscl_lite.datasets import files, load_data
+from genscl_lite.datasets.cores import limit_threads, usable_cores
 from genscl_lite.datasets.folder import scan_folder
 from genscl_lite.runs.paths import NOTEBOOKS
 from genscl_lite.runs.plan import Job, Request, make_parser, read_presets, read_requests, relative
-from genscl_lite.runs.tables import SUMMARIES, render_table
+from genscl_lite.runs.tables import SUMMARIES, make_table, read_summaries, render_table, write_csv
 from genscl_lite.train.config import make_configs, min_accuracy
 from genscl_lite.train.loop import OutOfTime
 
@@ -59,10 +60,10 @@ def main(arguments: list[str] | None = None) -> int:
             print("\n".join(line for request in requests for line in papermill_commands(request)))
             return 0
         deadline = time.monotonic() + options.max_seconds
-        default = 1 if torch.cuda.is_available() else min(4, os.cpu_count() or 1)
+        default = 1 if torch.cuda.is_available() else min(4, usable_cores())
         workers = options.jobs or default
         return max(reproduce(request.jobs, request.out, workers, deadline) for request in requests)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
@@ -108,8 +109,7 @@ def reproduce(jobs: list[Job], out: Path, workers: int, deadline: float = math.i
     waiting = [job for job in jobs if job.unfinished()]
     check_data(jobs[0])
     with files.locked(out):
-        threads = max(1, (os.cpu_count() or 1) // workers)
-        os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # for the kernels
+        limit_threads(workers)  # of the kernels
         finished = len(jobs) - len(waiting)
         print(f"{out}: {finished} of {len(jobs)} methods finished, {workers} at a time", flush=True)
         failures, paused = run_all(waiting, workers, deadline)
@@ -133,9 +133,8 @@ def reproduce(jobs: list[Job], out: Path, workers: int, deadline: float = math.i
 
 
 def is_current(table: Path) -> bool:
-    """Tell whether the table was made after the last run had finished."""
-    finished = max(path.stat().st_mtime_ns for path in table.parent.glob(SUMMARIES))
-    return table.exists() and table.stat().st_mtime_ns >= finished
+    """Tell whether the table is that of all finished runs; clocks, which may go back, are not asked."""
+    return table.exists() and table.read_text("utf-8") == write_csv(make_table(read_summaries(table.parent)))
 
 
 def check_data(job: Job) -> None:
@@ -185,6 +184,7 @@ def run_job(job: Job, deadline: float, teacher: Future | None = None) -> None:
     parameters = job.parameters | {"max_seconds": seconds if seconds < math.inf else 0.0}
     job.folder.mkdir(parents=True, exist_ok=True)
     temporary = job.folder / ".train.tmp.ipynb"
+    from nbclient.exceptions import DeadKernelError
     from papermill import PapermillExecutionError  # as in ``execute``
 
     try:
@@ -196,6 +196,9 @@ def run_job(job: Job, deadline: float, teacher: Future | None = None) -> None:
             raise OutOfTime(error.evalue) from None
         failed = temporary.replace(job.folder / "failed.ipynb")
         raise ValueError(f"{error.ename}: {error.evalue} (see {failed})") from None
+    except DeadKernelError:
+        raise ValueError("its kernel was killed, as systems do when memory is short; the same command goes "
+                         "on, with a smaller --jobs in less memory") from None
     temporary.replace(job.folder / "train.ipynb")
     (job.folder / "failed.ipynb").unlink(missing_ok=True)
 

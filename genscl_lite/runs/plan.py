@@ -127,7 +127,7 @@ def read_presets(files: list[Path]) -> dict:
     for path in files:
         try:
             content = yaml.safe_load(path.read_text())
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, RecursionError) as error:
             raise ValueError(f"preset: {path} is not YAML: {' '.join(str(error).split())}") from None
         if not isinstance(content, dict):
             raise ValueError(f"preset: {path} is not a mapping of parameters")
@@ -143,7 +143,7 @@ def parse_parameter(text: str) -> tuple[str, object]:
         raise ValueError(f"parameter: {name} is {CHOSEN_ELSEWHERE[name]}")
     try:
         return name, yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError):
         raise ValueError(f"parameter: {text!r} is not YAML") from None
 
 

@@ -107,7 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
                 print(f"\n{render_table(table)}\n\n{path}", flush=True)
     except OutOfTime as stop:
         _say(f"time is up: {stop}")
-    except (ValueError, FileNotFoundError, MemoryError) as error:
+    except (ValueError, OSError, MemoryError) as error:
         print(f"error: {f'process {rank()}: ' if rank() else ''}{error}", file=sys.stderr, flush=True)
         return 2
     if dist.is_initialized():

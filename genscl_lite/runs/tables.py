@@ -3,6 +3,7 @@
 import argparse
 import shutil
 import sys
+from html import escape
 from pathlib import Path
 
 import pandas as pd
@@ -65,9 +66,19 @@ def make_cost_table(runs: pd.DataFrame) -> pd.DataFrame:
     return groups.agg(means | {"peak_memory_bytes": "max"}).reset_index()[list(COST_COLUMNS)].round(1)
 
 
+def write_csv(table: pd.DataFrame) -> str:
+    """Write a table as CSV in which no text is a formula for a spreadsheet."""
+    return table.replace(r"^(?=[=+\-@\t\r])", "'", regex=True).to_csv(index=False, lineterminator="\n")
+
+
 def write_table(path: str | Path, table: pd.DataFrame) -> None:
     with files.written_whole(path) as temporary:
-        table.to_csv(temporary, index=False)
+        temporary.write_text(write_csv(table), encoding="utf-8")
+
+
+def cell(text: object) -> str:
+    """Write what a file holds so that it stays in its cell of a Markdown table, and is no HTML."""
+    return escape(" ".join(str(text).split()), quote=False).replace("|", r"\|")
 
 
 def render_table(table: pd.DataFrame) -> str:
@@ -75,7 +86,7 @@ def render_table(table: pd.DataFrame) -> str:
     lines = ["| method | epochs | seeds | accuracy, % | published, % | seconds a run |", "|---" * 6 + "|"]
     for row in table.itertuples():
         spread = "" if pd.isna(row.accuracy_sd) else f" ± {100 * row.accuracy_sd:.1f}"
-        published = "" if pd.isna(row.published) else f"{100 * row.published:.1f} ({row.source})"
+        published = "" if pd.isna(row.published) else f"{100 * row.published:.1f} ({cell(row.source)})"
         lines.append(f"| {METHODS[row.method].title} | {row.epochs} | {row.seeds} "
                      f"| {100 * row.accuracy_mean:.1f}{spread} | {published} | {row.seconds:.0f} |")
     return "\n".join(lines)
@@ -87,9 +98,9 @@ def render_cost_table(table: pd.DataFrame) -> str:
              "|---" * 7 + "|"]
     for row in table.itertuples():
         memory = "" if pd.isna(row.peak_memory_bytes) else f"{row.peak_memory_bytes / 2**30:.1f} GiB"
-        lines.append(f"| {METHODS[row.method].title} | {row.arch} | {row.epochs} | {row.seconds:.0f} "
+        lines.append(f"| {METHODS[row.method].title} | {cell(row.arch)} | {row.epochs} | {row.seconds:.0f} "
                      f"| {row.probe_seconds:.0f} | {row.images_per_second:.0f} | {memory} |")
-    return "\n".join([*lines, "", f"On {'; '.join(table.device.unique())}."])
+    return "\n".join([*lines, "", f"On {'; '.join(map(cell, table.device.unique()))}."])
 
 
 def keep_results(runs: str | Path, kept: str | Path) -> None:
@@ -115,7 +126,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         keep_results(options.runs, options.kept)
-    except FileNotFoundError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

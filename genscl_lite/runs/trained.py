@@ -32,7 +32,7 @@ from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.evaluate import extract
 from genscl_lite.train.networks import Model
 from genscl_lite.train.state import is_classifier, kept_parts, new_model
-from genscl_lite.train.weights import load_weights, read_about, save_state
+from genscl_lite.train.weights import described, load_weights, read_about, save_state
 
 Images = Tensor | ImageFiles | Sequence[str | Path | Image.Image]
 
@@ -203,14 +203,8 @@ def _read_header(path: Path) -> tuple[TrainConfig, dict, Dataset]:
         if name not in about:
             raise RunFolderError(f"{path}: holds no {name}, an earlier version wrote it; "
                                  "delete the summary.json of this run and finish it again")
-    try:
-        config, data = TrainConfig(**about["config"]), about["data"]
-    except TypeError as error:
-        raise RunFolderError(f"{path}: its configuration is of another version ({error})") from None
-    images = torch.empty(0, *data["image_shape"], dtype=torch.uint8)
-    labels = torch.empty(0, dtype=torch.long)
-    described = (tuple(data[name]) for name in ("class_names", "mean", "std"))
-    return config, about["summary"], Dataset(data["name"], images, labels, images, labels, *described)
+    config, dataset = described(path, about)
+    return config, about["summary"], dataset
 
 
 # The images that a trained model is given
@@ -304,7 +298,9 @@ def main(command: str, arguments: list[str] | None = None) -> int:
         if command == "predict":
             confidences, classes = encoder.probabilities(options.files).max(dim=1)
             for file, confidence, number in zip(options.files, confidences, classes, strict=True):
-                print(f"{file}\t{encoder.class_names[number]}\t{confidence:.4f}")
+                name = encoder.class_names[number]
+                print(*(text if text.isprintable() else ascii(text) for text in (file, name)),
+                      f"{confidence:.4f}", sep="\t")
         elif command == "features":
             features = encoder.features(options.files).cpu().numpy()
             files.write_arrays(options.out, features=features, files=np.array(options.files))
@@ -312,7 +308,7 @@ def main(command: str, arguments: list[str] | None = None) -> int:
         else:
             encoder.export(options.out)
             print(f"written: {options.out} and {options.out.with_suffix('.json')}")
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MemoryError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0

@@ -38,8 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         print(f"error: command: {command!r} is unknown{hint}; `genscl --help` lists all", file=sys.stderr)
         return 2
-    if "" not in sys.path:  # modules of the current folder are found, as with python -m
-        sys.path.insert(0, "")
+    if "" not in sys.path:  # modules of the current folder are found, but not before those installed
+        sys.path.append("")
     module, function = COMMANDS[command][1].split(":")
     try:
         return getattr(import_module(f"genscl_lite.{module}"), function)(rest)

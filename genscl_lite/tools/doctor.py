@@ -6,7 +6,6 @@ Only Python's own library is imported before it is looked at: a broken torch is 
 import argparse
 import importlib
 import importlib.metadata
-import os
 import re
 import sys
 from typing import NamedTuple
@@ -99,8 +98,11 @@ def check_device() -> Finding:
 
 def check_cores() -> Finding:
     """Count the CPU cores that this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return Finding("CPU cores", OK, str(cores))
+    if error := import_error("genscl_lite.datasets.cores"):
+        return Finding("CPU cores", NOTE, f"not counted ({error})")
+    from genscl_lite.datasets.cores import usable_cores
+
+    return Finding("CPU cores", OK, str(usable_cores()))
 
 
 def check_data() -> list[Finding]:

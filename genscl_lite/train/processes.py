@@ -14,13 +14,15 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from genscl_lite.datasets.cores import share_of_cores
 from genscl_lite.gather import add_over_processes, gather_rows
 
 PATIENCE = timedelta(hours=2)  # so long processes wait for each other, say while the first one evaluates
 
 
 def start_processes() -> torch.device:
-    """Join the processes that torchrun started, if it did; return this one's device."""
+    """Join the processes that torchrun started, if it did; return this one's device. Threads are limited."""
+    torch.set_num_threads(min(torch.get_num_threads(), share_of_cores()))
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import pickle
 import zipfile
 from pathlib import Path
 
@@ -23,33 +22,38 @@ def write_log(path: str | Path, rows: list[dict]) -> None:
 
 
 def write_checkpoint(path: str | Path, state: dict) -> None:
-    with written_whole(path) as temporary:
+    with written_whole(path, (OSError, RuntimeError)) as temporary:  # torch has the latter for a full disk
         torch.save(state, temporary)
 
 
 def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dict:
     """Read a checkpoint (nothing in it can run code); RunFolderError where it is cut short or none."""
     try:
+        with zipfile.ZipFile(path) as archive:  # torch does not compare the checksums
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(damaged)
         state = torch.load(path, map_location=device, weights_only=True)
-        state["parts"], state["progress"]
+        for name in ("config", "parts", "random", "progress"):
+            dict(state[name] if isinstance(state, dict) else None)
         return state
-    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError, TypeError) as error:
+    except (OSError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # what is no checkpoint is met with errors of many types
         raise RunFolderError(f"{path}: damaged or no checkpoint ({type(error).__name__}); "
                              "delete it to start this run from the beginning") from None
 
 
 def claim(folder: str | Path, config: dict) -> None:
-    """Write ``config.json``, or check that the one there is the same."""
-    path = Path(folder) / "config.json"
-    if path.exists():
-        check_same(path, config)
-    else:
+    """Write ``config.json``, or check that the one there, or that of a checkpoint without it, is the same."""
+    path, checkpoint = (Path(folder) / name for name in ("config.json", "checkpoint.pt"))
+    if path.exists() or checkpoint.exists():
+        check_same(path, read_json(path) if path.exists() else read_checkpoint(checkpoint)["config"], config)
+    if not path.exists():
         write_json(path, config)
 
 
-def check_same(path: Path, config: dict) -> None:
-    """Raise RunFolderError, which names what differs, unless the configuration in ``path`` is ``config``."""
-    there = read_json(path)
+def check_same(path: Path, there: dict, config: dict) -> None:
+    """Raise RunFolderError, which names what differs, unless the one ``there`` is ``config``."""
     different = [name for name in {**there, **config} if there.get(name) != config.get(name)]
     if different:
         changes = [f"{name} {there.get(name)!r} there, {config.get(name)!r} now" for name in different[:3]]
@@ -61,5 +65,5 @@ def is_finished(folder: str | Path, config: dict) -> bool:
     """Tell whether the folder holds this configuration's finished run; RunFolderError if another's."""
     folder = Path(folder)
     if (folder / "config.json").exists():
-        check_same(folder / "config.json", config)
+        check_same(folder / "config.json", read_json(folder / "config.json"), config)
     return (folder / "summary.json").exists()

@@ -13,7 +13,7 @@ from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.methods import METHODS
 from genscl_lite.train.networks import build_network, pretrained_timm, source_of, weight_classes
 from genscl_lite.train.state import is_classifier, new_model
-from genscl_lite.train.weights import load_weights, read_about
+from genscl_lite.train.weights import described, load_weights, read_about
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}  # as torchvision's weights expect
 
@@ -41,7 +41,7 @@ def load_teacher(config: TrainConfig, dataset: Dataset) -> Teacher | None:
         raise ValueError(f"teacher: {path.parent} holds no finished run; "
                          f"train method ce_mix with seed {config.seed} there first")
     about = read_about(path)
-    theirs = TrainConfig(**about["config"])
+    theirs, data = described(path, about)
     if not is_classifier(theirs):
         raise ValueError(f"teacher: {path.parent} holds {theirs.method}, which is no classifier; "
                          "use teacher, ce or ce_mix")
@@ -52,8 +52,8 @@ def load_teacher(config: TrainConfig, dataset: Dataset) -> Teacher | None:
     if theirs.arch == "custom":
         raise ValueError(f"teacher: {path.parent} holds an encoder of its own; "
                          "build it and give it as pretrain(teacher=...)")
-    if "data" in about:
-        check_classes(str(path.parent), about["data"]["class_names"], dataset)
+    if data:
+        check_classes(str(path.parent), data.class_names, dataset)
     model = new_model(theirs, dataset)
     load_weights(path, model)
     return Teacher(model, config.teacher_temperature)

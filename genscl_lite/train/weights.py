@@ -7,23 +7,28 @@ latents, ``probe.`` (the linear classifier of the features), plus the module's o
 import json
 from pathlib import Path
 
-import safetensors
 import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from genscl_lite._checks import require_positive, require_whole
+from genscl_lite.datasets import Dataset
 from genscl_lite.datasets.files import RunFolderError, written_whole
+from genscl_lite.train.config import TrainConfig
+from genscl_lite.train.state import is_classifier
 
 
 def save_weights(path: str | Path, model: nn.Module, **about: object) -> None:
     """Write a model's weights; each of ``about`` (``config``, ``summary``) goes into the header as JSON."""
-    with written_whole(path) as temporary:
+    with written_whole(path, (OSError, SafetensorError)) as temporary:
         safetensors.torch.save_model(model, str(temporary), metadata=_header(about))
 
 
 def save_state(path: str | Path, model: nn.Module, **about: object) -> None:
     """Write weights for ``load_state_dict(safetensors.torch.load_file(path))``: tied ones under each name."""
     state = {name: tensor.detach().contiguous().clone() for name, tensor in model.state_dict().items()}
-    with written_whole(path) as temporary:
+    with written_whole(path, (OSError, SafetensorError)) as temporary:
         safetensors.torch.save_file(state, str(temporary), metadata={"format": "pt"} | _header(about))
 
 
@@ -34,13 +39,48 @@ def _header(about: dict[str, object]) -> dict[str, str]:
 def read_about(path: str | Path) -> dict[str, object]:
     """Return what was written beside the weights; RunFolderError for a damaged or foreign file."""
     try:
-        with safetensors.safe_open(str(path), framework="pt") as file:
+        with safe_open(str(path), framework="pt") as file:
             # safetensors has entries of its own: the format, and for tied weights name -> name of the tensor
             own = {"pt", *file.keys()}
             return {name: json.loads(value) for name, value in file.metadata().items() if value not in own}
-    except (safetensors.SafetensorError, AttributeError, ValueError) as error:
+    except (SafetensorError, AttributeError, ValueError, RecursionError) as error:
         reason = type(error).__name__
         raise RunFolderError(f"{path}: damaged, or not written by this kit ({reason})") from None
+
+
+def described(path: str | Path, about: dict) -> tuple[TrainConfig, Dataset | None]:
+    """Return configuration and data set, without images, of what ``read_about`` read, if it can be trusted.
+
+    Raises:
+        RunFolderError: there is none, it is damaged or of another version, or it asks for larger tensors
+            than are there (a header may say anything). No module that it names is imported.
+    """
+    try:
+        config = TrainConfig(**about["config"])
+        data = _without_images(**about["data"]) if "data" in about else None
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunFolderError(f"{path}: its header is damaged or of another version ({error})") from None
+    with safe_open(str(path), framework="pt") as file:
+        shapes = [file.get_slice(name).get_shape() for name in file.keys()]
+    sizes = {data.num_classes if data else 0, 0 if is_classifier(config) else config.latent_dim} - {0}
+    if larger := sizes.difference(*(shape for shape in shapes if 0 not in shape)):
+        raise RunFolderError(f"{path}: damaged, or of another model (no tensor has the size {larger.pop()})")
+    return config, data
+
+
+def _without_images(name, class_names, mean, std, image_shape) -> Dataset:
+    """Make a ``Dataset`` without images of what a header says; TypeError or ValueError if it cannot be."""
+    channels, height, width = image_shape
+    for size in image_shape:
+        require_whole("image_shape", size)
+    for value in (*std, *(abs(m) + 1 for m in mean)):
+        require_positive("mean and std", value)
+    if not (channels == len(mean) == len(std) <= 1024 and channels * height * width <= 2**24):
+        raise ValueError(f"mean and std of {len(mean)} and {len(std)} channels, images of {image_shape}")
+    if not all(isinstance(text, str) for text in (name, *class_names)):
+        raise TypeError("names are no text")
+    images, labels = torch.empty(0, *image_shape, dtype=torch.uint8), torch.empty(0, dtype=torch.long)
+    return Dataset(name, images, labels, images, labels, tuple(class_names), tuple(mean), tuple(std))
 
 
 def load_weights(path: str | Path, model: nn.Module) -> None:
@@ -51,7 +91,7 @@ def load_weights(path: str | Path, model: nn.Module) -> None:
     """
     try:
         missing, unexpected = safetensors.torch.load_model(model, str(path), strict=False)
-    except (safetensors.SafetensorError, RuntimeError) as error:
+    except (SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise RunFolderError(f"{path}: damaged, or of another model ({reason})") from None
     parts = dict(model.named_children())

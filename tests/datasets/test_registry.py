@@ -50,12 +50,13 @@ def test_it_is_loaded_and_trained_on(name, quick):
 
 @pytest.mark.parametrize("wrong, message", [
     ("digit", "dataset: 'digit' is unknown .did you mean 'digits'..; expected one of digits, cifar10, cifar100, folder, custom, module:function"),
+    ("no such module:load", "dataset: 'no such module:load' is unknown"),
     ("no_such_module:load", "dataset: 'no_such_module:load': module 'no_such_module' cannot be imported: No module named"),
     ("json:load_images", "dataset: 'json:load_images': module 'json' has no function 'load_images'"),
 ])
 def test_what_is_not_there_is_said_before_any_work(wrong, message):
     with pytest.raises(ValueError, match=f"^{message}[^\n]*$"):
-        TrainConfig(dataset=wrong)
+        load_data(TrainConfig(dataset=wrong))
 
 
 def test_a_function_that_returns_something_else_is_named(monkeypatch):

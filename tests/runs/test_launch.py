@@ -2,6 +2,7 @@ import ast
 import contextlib
 import io
 import json
+import os
 import re
 import shlex
 import shutil
@@ -18,7 +19,7 @@ import papermill.cli
 import pytest
 from click.testing import CliRunner
 
-from genscl_lite.datasets import files
+from genscl_lite.datasets import cores, files
 from genscl_lite.lessons import exercises
 from genscl_lite.runs import launch
 from genscl_lite.runs.launch import main
@@ -327,3 +328,18 @@ def test_a_second_run_in_the_same_folder_says_so(preset, tmp_path, capsys):
     with files.locked(tmp_path / "runs" / "quick"):
         assert main([preset]) == 2
     assert "another run is working in this folder" in capsys.readouterr().err
+
+
+def test_kernels_share_the_cores_whatever_is_inherited(preset, monkeypatch):
+    seen = []
+
+    def look(notebook, *words, **options):
+        seen.append((os.environ["OMP_NUM_THREADS"], os.environ[cores.SIDE_BY_SIDE]))
+        without_kernel(notebook, *words, **options)
+
+    monkeypatch.setattr(papermill, "execute_notebook", look)
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    monkeypatch.setenv(cores.SIDE_BY_SIDE, "1")
+    monkeypatch.setattr(cores, "usable_cores", lambda: 6)
+    assert main([preset, "--only", "ce", "--seeds", "1", "--jobs", "2"]) == 0
+    assert set(seen) == {("3", "2")}

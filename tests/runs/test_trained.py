@@ -210,11 +210,11 @@ def test_files_that_are_damaged_or_of_another_version_are_named(contrastive, fol
         Encoder.load(path)
     save_weights(path, parts, **about | {"config": about["config"] | {"colour": "red"}})
     with pytest.raises(
-        RunFolderError, match="model.safetensors: its configuration is of another version .*colour"
+        RunFolderError, match="model.safetensors: its header is damaged or of another version .*colour"
     ):
         Encoder.load(path)
     save_weights(path, loaded.model, **about)
-    with pytest.raises(RunFolderError, match="of another model .probe.bias is on one side only"):
+    with pytest.raises(RunFolderError, match="of another model .no tensor has the size 10"):
         Encoder.load(path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(RunFolderError, match="model.safetensors: damaged"):

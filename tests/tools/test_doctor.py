@@ -9,7 +9,7 @@ import types
 import pytest
 import torch
 
-from genscl_lite.datasets import builtin
+from genscl_lite.datasets import builtin, cores
 from genscl_lite.runs.paths import PROJECT
 from genscl_lite.tools import doctor
 from genscl_lite.tools.doctor import NOTE, OK, PROBLEM, Finding
@@ -151,12 +151,11 @@ def test_no_gpu_is_no_problem(gpu, machine, monkeypatch):
     assert doctor.check_device() == Finding("GPU", NOTE, "not looked for, as torch cannot be imported")
 
 
-def test_cores_are_those_of_this_process(monkeypatch):
-    monkeypatch.setattr(doctor.os, "sched_getaffinity", lambda process: {0, 3, 5}, raising=False)
+def test_cores_are_those_of_this_process(machine, monkeypatch):
+    monkeypatch.setattr(cores, "usable_cores", lambda: 3)
     assert doctor.check_cores() == Finding("CPU cores", OK, "3")
-    monkeypatch.delattr(doctor.os, "sched_getaffinity")
-    monkeypatch.setattr(doctor.os, "cpu_count", lambda: 7)
-    assert doctor.check_cores() == Finding("CPU cores", OK, "7")
+    machine.broken["genscl_lite.datasets.cores"] = ImportError("no torch")
+    assert doctor.check_cores() == Finding("CPU cores", NOTE, "not counted (no torch)")
 
 
 def test_missing_and_damaged_data_come_with_the_command(monkeypatch, tmp_path):

@@ -61,13 +61,14 @@ def show_neighbours(
         colour, width = (WRONG_COLOUR, 2.5) if wrong else ("0.8", 0.8)
         axis.add_patch(plt.Rectangle((x, top), 1, tall, fill=False, edgecolor=colour, linewidth=width))
         if wrong:
-            axis.text(x + 1.04, top, names[classes[image]], color=WRONG_COLOUR, fontsize=9, va="top")
+            axis.text(x + 1.04, top, names[classes[image]], color=WRONG_COLOUR, fontsize=9, va="top",
+                      parse_math=False)
 
     for row, query in enumerate(queries):
         tile(query, 0, row)
         c = classes[query]
         axis.text(1.1, (step * row + 0.5) * tall, names[c], color=class_colours(len(names))[c],
-                  fontweight="bold", va="center")
+                  fontweight="bold", va="center", parse_math=False)
     axis.text(0, -0.25, "query", fontsize=11)
     for title, found in neighbours.items():
         axis.text(left, -0.25, title, fontsize=11, fontweight="bold")

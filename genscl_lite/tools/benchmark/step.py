@@ -3,7 +3,6 @@
 The ceiling is what the device reaches in products of large matrices, measured in the same run.
 """
 
-import os
 import statistics
 import time
 from argparse import ArgumentParser
@@ -20,6 +19,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from genscl_lite.datasets import Dataset, files
+from genscl_lite.datasets.cores import usable_cores
 from genscl_lite.distillation import Teacher
 from genscl_lite.runs.machine import machine
 from genscl_lite.tools.benchmark.loss import plain_soft_label_loss
@@ -166,9 +166,8 @@ class _TwoViews(torch.utils.data.Dataset):
 
 def pipeline_seconds(arch: str, batch: int, dataset: Dataset, device: torch.device, batches: int) -> list:
     """Train SupCon as one would without this kit, in float32; return each batch's seconds after the first."""
-    workers = os.cpu_count() or 1
     loader = DataLoader(
-        _TwoViews(dataset), batch, shuffle=True, num_workers=workers, pin_memory=device.type == "cuda",
+        _TwoViews(dataset), batch, shuffle=True, num_workers=usable_cores(), pin_memory=device.type == "cuda",
         drop_last=True, persistent_workers=True,
     )
     model = new_model(config_of("supcon", arch, batch), dataset).to(device).train()
@@ -306,7 +305,7 @@ def main(
         records += measure(name, teacher, batch, device, seconds, batches)
         print(f"{name}: measured", flush=True)
     table = pd.DataFrame(records)
-    where = {**machine(device), "cores": os.cpu_count()}
+    where = {**machine(device), "cores": usable_cores()}
     files.write_json(out / "step.json", where | {"records": records})
     print(f"\n{where['device']}, {where['cores']} cores; batch {batch}, two views, teacher {teacher}\n")
     print(render(table) + "\n")

@@ -1,0 +1,127 @@
+"""Cores that may be used: of affinity and quotas, shared out among processes, with what was inherited."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from genscl_lite.datasets import cores
+from genscl_lite.datasets.images import ImageFiles
+from genscl_lite.runs.paths import PROJECT
+from genscl_lite.train import processes
+
+NAMES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LOCAL_WORLD_SIZE", "WORLD_SIZE", cores.SIDE_BY_SIDE)
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Pretend to have so many cores, and an environment of these variables alone; all of it is undone."""
+
+    def pretend(count=64, **environment):
+        monkeypatch.setattr(cores.os, "process_cpu_count", lambda: count, raising=False)
+        monkeypatch.setattr(cores, "_quotas", lambda root: ())
+        for name in NAMES:
+            monkeypatch.setenv(name, "")  # so that it is put back also where it was not there
+            monkeypatch.delenv(name)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+
+    return pretend
+
+
+V2, V1 = "0::/user/mine\n", "12:memory:/x\n4:cpu,cpuacct:/docker/1a2b\n0::/\n"
+
+
+@pytest.mark.parametrize(
+    "groups, written, expected",
+    [
+        (V2, {"user/mine/cpu.max": "200000 100000\n"}, 2),
+        (V2, {"user/mine/cpu.max": "max 100000\n", "user/cpu.max": "350000 100000\n", "cpu.max": "800000 100000"}, 3),
+        (V2, {"user/mine/cpu.max": "20000 100000\n"}, 1),
+        (V2, {"cpu.max": "300000 100000\n"}, 3),  # in a container, which does not see its group's folder
+        (V2, {"unified/user/mine/cpu.max": "300000 100000\n"}, 3),
+        (V2, {"user/mine/cpu.max": "max 100000\n"}, 64),
+        (V2, {"user/mine/cpu.max": "nonsense\n"}, 64),
+        (V2, {"user/mine/cpu.max": "100000 0\n"}, 64),
+        (V2, {"others/cpu.max": "100000 100000\n"}, 64),
+        (V1, {"cpu,cpuacct/docker/1a2b/cpu.cfs_quota_us": "400000\n", "cpu,cpuacct/docker/1a2b/cpu.cfs_period_us": "100000\n"}, 4),
+        (V1, {"cpu/cpu.cfs_quota_us": "250000\n", "cpu/cpu.cfs_period_us": "50000\n"}, 5),
+        (V1, {"cpu/docker/1a2b/cpu.cfs_quota_us": "-1\n", "cpu/docker/1a2b/cpu.cfs_period_us": "100000\n"}, 64),
+        (V1, {"memory/x/cpu.max": "100000 100000\n", "cpu/x/cpu.max": "100000 100000\n"}, 64),
+        ("0::/../outside\n", {"cpu.max": "200000 100000\n"}, 2),
+        (None, {"cpu.max": "200000 100000\n"}, 64),
+    ],
+)  # fmt: skip
+def test_quotas_of_control_groups_count(groups, written, expected, monkeypatch, tmp_path):
+    monkeypatch.setattr(cores.os, "process_cpu_count", lambda: 64, raising=False)
+    if groups:
+        written = written | {"../../../proc/self/cgroup": groups}
+    (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
+    for name, text in written.items():
+        path = (tmp_path / "sys/fs/cgroup" / name).resolve()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert cores.usable_cores(tmp_path) == expected
+
+
+def test_affinity_counts_and_what_is_unknown_is_one(monkeypatch, tmp_path):
+    monkeypatch.delattr(os, "process_cpu_count", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3, 5}, raising=False)
+    assert cores.usable_cores(tmp_path) == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    for count, expected in ((7, 7), (None, 1)):
+        monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
+        assert cores.usable_cores(tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    "inherited, count, workers, threads",
+    [
+        (None, 2, 2, "1"), ("2", 2, 2, "1"), ("1", 2, 2, "1"), ("64", 2, 2, "1"), ("64", 2, 1, "2"), ("1", 64, 4, "1"),
+        ("2", 64, 4, "2"), ("64", 64, 4, "16"), (None, 2, 8, "1"), ("abc", 8, 2, "4"), ("4,2", 16, 2, "4"), ("", 8, 2, "4"),
+        ("0", 8, 2, "4"), ("-3", 8, 2, "4"), (" 3 ", 8, 2, "3"), ("9" * 5000, 8, 2, "4"),
+    ],
+)  # fmt: skip
+def test_kernels_have_no_more_threads_than_cores(inherited, count, workers, threads, machine):
+    """A smaller number that is inherited stays, a larger one does not, and nonsense is passed over."""
+    names = NAMES[:3]
+    machine(count, **({} if inherited is None else dict.fromkeys(names, inherited)))
+    cores.limit_threads(workers)
+    assert [os.environ.get(name) for name in names] == [threads, *[None if inherited is None else threads] * 2]
+
+
+@pytest.mark.parametrize(
+    "count, environment, threads, decoders, at_most",
+    [
+        (2, {}, 2, 2, 2),
+        (64, {}, 32, 16, 64),  # torch began with 32
+        (64, {"LOCAL_WORLD_SIZE": "8"}, 8, 8, 8),
+        (4, {"LOCAL_WORLD_SIZE": "8"}, 1, 1, 1),
+        (12, {cores.SIDE_BY_SIDE: "4"}, 3, 3, 3),
+        (12, {"LOCAL_WORLD_SIZE": "nonsense"}, 12, 12, 12),
+    ],
+)
+def test_processes_and_what_decodes_for_them_share_the_cores(count, environment, threads, decoders, at_most, machine, monkeypatch):
+    machine(count, **environment)
+    given = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 32)
+    monkeypatch.setattr(torch, "set_num_threads", given.append)
+    processes.start_processes()
+    assert given == [threads]
+    workers = [ImageFiles(".", ["a"], 8, workers=asked).workers for asked in (None, 1000, 1, 0)]
+    assert workers == [decoders, at_most, 1, 0]
+
+
+@pytest.mark.skipif(not shutil.which("taskset"), reason="there is no taskset")
+@pytest.mark.parametrize("inherited", ["64", "abc"])
+def test_a_process_on_one_core_and_its_children_have_one_thread(inherited):
+    core = min(os.sched_getaffinity(0))
+    code = ("import os, torch\nfrom genscl_lite.datasets import cores\nfrom genscl_lite.train import processes\nprocesses.start_processes()\n"
+            "print(cores.usable_cores(), torch.get_num_threads())\ncores.limit_threads(2)\nprint(os.environ['OMP_NUM_THREADS'])")
+    run = subprocess.run(["taskset", "-c", str(core), sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT,
+                         env=os.environ | {"OMP_NUM_THREADS": inherited, "PYTHONPATH": str(PROJECT)})  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == ["1", "1", "1"]
