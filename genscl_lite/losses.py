@@ -34,7 +34,7 @@ from genscl_lite.streaming import SumsByBlocks, SumsByClass, SumsByFeatures, cho
 
 
 def dense_loss(
-    z: Tensor, c: Tensor, attraction: Tensor, anchor_weight: Tensor, temperature: float,
+    z: Tensor, c: Tensor, attraction: Tensor, anchor_weight: Tensor, temperature: float | Tensor,
     self_offset: int | None,
 ) -> tuple[Tensor, Tensor]:
     """Compute the loss as the paper writes it, all scores at once; this backend can be differentiated twice.
@@ -109,6 +109,19 @@ def label_features(labels: Tensor, similarity: str = "cosine") -> Tensor:
     return labels.sqrt() if similarity == "bhattacharyya" else labels
 
 
+def unit_rows(rows: Tensor, dtype: torch.dtype) -> Tensor:
+    """Bring (M, D) rows to length 1, also where the squares of their numbers would overflow.
+
+    A row shorter than 1e-12, or than the least normal number of its type, has no direction: it gets no
+    gradient, which would be of any size. That of another row is at most 2 / temperature over its length.
+    """
+    shortest, rows = max(1e-12, torch.finfo(rows.dtype).tiny), rows.to(dtype)
+    largest = rows.detach().abs().amax(dim=1, keepdim=True)
+    scale = largest.where(largest > 1e16, 1)
+    length = torch.linalg.vector_norm(rows / scale, dim=1, keepdim=True)
+    return rows.where(length > shortest, rows.detach()) / scale / length.clamp(min=1e-12)
+
+
 def gen_supcon_loss(
     latents: Tensor,
     labels: Tensor | None = None,
@@ -117,7 +130,7 @@ def gen_supcon_loss(
     contrast_labels: Tensor | None = None,
     weights: Tensor | None = None,
     anchor_mask: Tensor | None = None,
-    temperature: float = 0.1,
+    temperature: float | Tensor = 0.1,
     similarity: str | Callable[[Tensor, Tensor], Tensor] = "cosine",
     weighting: str = "normalized",
     base_temperature: float | None = None,
@@ -140,17 +153,18 @@ def gen_supcon_loss(
     nothing: "normalized" leaves it out of the mean, in eq2 it counts as 0. If all are left out, L is 0.
 
     Args:
-        latents: (M, D), any length: normalized inside. Or (N, V, D), V views of N images; rows are then taken
-            view by view (row v*N + n), which matters only for ``weights``.
+        latents: (M, D), any length: normalized inside, by ``unit_rows``. Or (N, V, D), V views of N images;
+            rows are then taken view by view (row v*N + n), which matters only for ``weights``.
         labels: (M, C) distributions (rows non-negative, summing to 1) or (M,) class numbers. With (N, V, D)
             latents: (N, C) or (N,) shared by the views, or (N, V, C) / (N, V) for labels of each view; None:
-            every image its own class.
+            every image its own class. Multi-hot rows (images with several classes) become distributions by
+            ``labels / labels.sum(dim=1, keepdim=True)``, which changes no cosine.
         contrast_latents: (K, D) keys, for instance this batch's and a queue's; none is left out as "self".
             Default: the batch itself, each row without itself.
         contrast_labels: (K, C) or (K,), of the same kind as ``labels``.
         weights: (M, K) label similarities s_ij >= 0 of your own, instead of any labels.
         anchor_mask: (M,) bool, or (N, V): rows that are anchors; the others are contrasts only.
-        temperature: tau > 0.
+        temperature: tau > 0; or a scalar tensor, which gets its gradient.
         similarity: one of ``SIMILARITIES``, or a function from (rows, C) and (K, C) distributions to
             (rows, K) values >= 0. Only for distributions. A function, ``weights`` and the entropies of
             ``return_parts`` are worked through in blocks of rows: as slow as all pairs, never all in memory.
@@ -178,7 +192,10 @@ def gen_supcon_loss(
     >>> bool(gen_supcon_loss(z, y) < gen_supcon_loss(z, y.flip(1)[[0, 2, 1, 3]]))
     True
     """
-    _checks.check_options(temperature, similarity, weighting, base_temperature, backend, gather)
+    _checks.check_options(temperature, similarity, weighting, base_temperature, backend, gather, validate)
+    given = {"contrast_latents": contrast_latents, "labels": labels, "contrast_labels": contrast_labels,
+             "weights": weights, "anchor_mask": anchor_mask}
+    _checks.require_tensors(latents=latents, **{k: v for k, v in given.items() if v is not None})
     rank, processes, over_processes = 0, 1, Tensor.detach
     if gather:
         check_processes(**{"latents": latents, "contrast_latents": contrast_latents} if validate else {})
@@ -203,10 +220,12 @@ def gen_supcon_loss(
 
     with torch.autocast(latents.device.type, enabled=False):
         dtype = torch.float64 if latents.dtype == torch.float64 else torch.float32
-        z = F.normalize(latents.to(dtype), dim=1)  # (M, D)
+        z = unit_rows(latents, dtype)  # (M, D)
+        is_tensor = isinstance(temperature, Tensor)
+        temperature = temperature.reshape(()).to(z) if is_tensor else float(temperature)
         c, self_offset = z, rank * len(z)
         if contrast_latents is not None:
-            c, self_offset = F.normalize(contrast_latents.to(dtype), dim=1), None  # (K, D)
+            c, self_offset = unit_rows(contrast_latents, dtype), None  # (K, D)
         if gather_contrasts:
             c = gather_rows(c)
             contrast_labels = gather_rows(contrast_labels) if weights is None else None
@@ -216,7 +235,8 @@ def gen_supcon_loss(
         elif callable(similarity):
             def compare(block: slice) -> Tensor:
                 s = similarity(labels[block], contrast_labels)
-                _checks.check_similarities(s, (block.stop - block.start, contrasts), validate)
+                _checks.check_similarities("similarity: expected the function to return", s,
+                                           (block.stop - block.start, contrasts), validate)
                 return s.to(dtype)
 
             similar = SumsByBlocks(compare, (len(z), contrasts), self_offset)
@@ -270,23 +290,20 @@ class GenSupConLoss(nn.Module):
     """
 
     def __init__(
-        self, temperature: float = 0.1, similarity: str | Callable[[Tensor, Tensor], Tensor] = "cosine",
+        self, temperature: float | Tensor = 0.1,
+        similarity: str | Callable[[Tensor, Tensor], Tensor] = "cosine",
         weighting: str = "normalized", base_temperature: float | None = None, backend: str = "auto",
         gather: bool | str = False, validate: bool = True, return_parts: bool = False,
     ):
         super().__init__()
-        _checks.check_options(temperature, similarity, weighting, base_temperature, backend, gather)
-        self.options = {"temperature": temperature, "similarity": similarity, "weighting": weighting,
-                        "base_temperature": base_temperature, "backend": backend, "gather": gather,
-                        "validate": validate, "return_parts": return_parts}
+        _checks.check_options(temperature, similarity, weighting, base_temperature, backend, gather, validate)
+        self.temperature = temperature  # an nn.Parameter is the module's own
+        self.options = dict(similarity=similarity, weighting=weighting, base_temperature=base_temperature,
+                            backend=backend, gather=gather, validate=validate, return_parts=return_parts)
 
-    def forward(
-        self, latents: Tensor, labels: Tensor | None = None, *,
-        contrast_latents: Tensor | None = None, contrast_labels: Tensor | None = None,
-        weights: Tensor | None = None, anchor_mask: Tensor | None = None,
-    ) -> Tensor | LossParts:
-        return gen_supcon_loss(latents, labels, contrast_latents=contrast_latents, weights=weights,
-                               contrast_labels=contrast_labels, anchor_mask=anchor_mask, **self.options)
+    def forward(self, latents: Tensor, labels: Tensor | None = None, **others: Tensor) -> Tensor | LossParts:
+        return gen_supcon_loss(latents, labels, **others, temperature=self.temperature, **self.options)
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+        options = {"temperature": self.temperature} | self.options
+        return ", ".join(f"{name}={value!r}" for name, value in options.items())

@@ -167,10 +167,13 @@ def choose_backend(backend: str, latents: Tensor, contrasts: int) -> str:
 
 
 def streamed_loss(
-    z: Tensor, c: Tensor, attraction: Tensor, anchor_weight: Tensor, temperature: float,
+    z: Tensor, c: Tensor, attraction: Tensor, anchor_weight: Tensor, temperature: float | Tensor,
     self_offset: int | None, fused_dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Compute what ``losses.dense_loss`` does, block by block, or by the fused kernel in ``fused_dtype``."""
+    tau = temperature
+    if isinstance(tau, Tensor):  # the anchors take it in, and pass their gradient on
+        z, temperature = z / tau, 1.0
     gradient = torch.is_grad_enabled() and (z.requires_grad or c.requires_grad)
     if fused_dtype is not None:
         log_partition = _fused(z, c, temperature, self_offset, fused_dtype)
@@ -180,7 +183,7 @@ def streamed_loss(
     else:
         offset = -1 if self_offset is None else self_offset
         repulsion, log_partition, *_ = _streamed(z, c, anchor_weight, temperature, offset, gradient)
-    return repulsion - (anchor_weight * attraction).sum() / temperature, log_partition.detach()
+    return repulsion - (anchor_weight * attraction).sum() / tau, log_partition.detach()
 
 
 def _fused(z: Tensor, c: Tensor, temperature: float, self_offset: int | None, dtype) -> Tensor:
