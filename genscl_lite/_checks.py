@@ -64,13 +64,11 @@ def require_packages(extra: str, *modules: str) -> None:
         raise ImportError(f"{caller} needs {', '.join(missing)}: pip install 'genscl-lite[{extra}]'")
 
 
-def require_tensors(**values) -> None:
-    """Raise ValueError unless all ``values`` are tensors."""
-    import torch
-
+def require_instances(kind: type, **values) -> None:
+    """Raise ValueError unless all ``values`` are of this ``kind``, most often a Tensor."""
     for name, value in values.items():
-        if not isinstance(value, torch.Tensor):
-            raise ValueError(f"{name}: expected a tensor, got {type(value).__name__}; see torch.as_tensor")
+        if not isinstance(value, kind):
+            raise ValueError(f"{name}: expected a {kind.__name__}, got {type(value).__name__}")
 
 
 def check_options(temperature, similarity, weighting, base_temperature, backend, gather, validate) -> None:
@@ -93,17 +91,14 @@ def repeat_for_views(labels, images: int, views: int):
     dimensions = 2 if labels.is_floating_point() else 1
     if labels.shape[:2] == (images, views) and labels.ndim == dimensions + 1:
         return labels.transpose(0, 1).flatten(0, 1)
-    if labels.ndim == 1:
-        check_labels("labels", labels, images, validate=False)
     if labels.ndim == dimensions and len(labels) == images:
         return labels.repeat(views, *[1] * (labels.ndim - 1))
-    raise ValueError(f"labels: expected one for each of {images} images (or {images} x {views} views), "
-                     f"got shape {tuple(labels.shape)}")
+    raise ValueError(f"labels: expected one for each of {images} images (or {images} x {views} views), an "
+                     f"integer or C probabilities, got {labels.dtype} of shape {tuple(labels.shape)}")
 
 
 def check_rows(name: str, tensor, like=None, validate: bool = True) -> None:
-    """Check latents or features (rows, D), where given, those ``like`` others: of their size D."""
-    require_tensors(**{name: tensor})
+    """Check latents, or features: (rows, D), with D that of ``like``."""
     if tensor.ndim != 2 or not tensor.is_floating_point():
         raise ValueError(f"{name}: expected floating point of shape (rows, D), "
                          f"got {tensor.dtype} of shape {tuple(tensor.shape)}")
@@ -129,14 +124,10 @@ def check_latents(latents, contrast_latents, anchor_mask, validate: bool) -> Non
                          f"got {anchor_mask.dtype} of shape {tuple(anchor_mask.shape)}")
 
 
-def check_weights(weights, shape: tuple[int, int], labels, contrast_labels, validate: bool) -> None:
-    if labels is not None or contrast_labels is not None:
+def check_similarities(expected: str, s, shape: tuple[int, int], validate: bool, *labels) -> None:
+    """Check the caller's label similarities, ``weights`` or a function's; ``labels`` must all be None."""
+    if labels != (None,) * len(labels):
         raise ValueError("weights: they take the place of labels; give one or the other")
-    check_similarities("weights: expected", weights, shape, validate)
-
-
-def check_similarities(expected: str, s, shape: tuple[int, int], validate: bool) -> None:
-    """Check the caller's label similarities."""
     if s.shape != shape:
         raise ValueError(f"{expected} shape {shape}, got {tuple(s.shape)}")
     if validate and not bool((s.isfinite() & (s >= 0)).all()):
@@ -150,20 +141,20 @@ def check_label_pair(labels, contrast_labels, latents, contrast_latents, similar
     if (contrast_latents is None) != (contrast_labels is None):
         raise ValueError("contrast_latents and contrast_labels: give both or neither")
     if contrast_labels is not None:
-        check_labels("contrast_labels", contrast_labels, len(contrast_latents), validate)
-        check_same_kind(labels, contrast_labels)
+        check_labels("contrast_labels", contrast_labels, len(contrast_latents), validate, like=labels)
     if callable(similarity) and labels.ndim != 2:
-        raise ValueError("similarity: a function compares distributions (rows, C); "
-                         "these labels are class numbers")
+        raise ValueError("similarity: a function compares distributions (rows, C); these are class numbers")
 
 
-def check_labels(name: str, labels, rows: int, validate: bool = True) -> None:
+def check_labels(name: str, labels, rows: int, validate: bool = True, like=None) -> None:
+    """Check class numbers (rows,) or distributions (rows, C), of the kind and C of ``like``."""
     import torch
 
-    require_tensors(**{name: labels})
     if labels.shape[:1] != (rows,):
-        raise ValueError(f"{name}: expected {rows} rows, one for each latent, "
-                         f"got shape {tuple(labels.shape)}")
+        raise ValueError(f"{name}: expected {rows} rows, one for each latent, got {tuple(labels.shape)}")
+    if like is not None and labels.shape[1:] != like.shape[1:]:
+        raise ValueError(f"{name}: expected the kind and classes of labels, {tuple(like.shape)}, "
+                         f"got {tuple(labels.shape)}")
     if labels.ndim == 1:
         if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
             raise ValueError(f"{name}: expected integers as class numbers (see .long()), got {labels.dtype}; "
@@ -186,9 +177,3 @@ def check_labels(name: str, labels, rows: int, validate: bool = True) -> None:
                 else f"holds a negative value, {float(values.min()):g}" if values.min() < 0
                 else f"sums to {float(sums[row]):g}, not 1{MULTI_HOT if sums[row] > 1 else ''}")
         raise ValueError(f"{name}: expected distributions, but row {row} {what}")
-
-
-def check_same_kind(labels, contrast_labels) -> None:
-    if labels.shape[1:] != contrast_labels.shape[1:]:
-        raise ValueError(f"contrast_labels: expected the kind and classes of labels, {tuple(labels.shape)}, "
-                         f"got {tuple(contrast_labels.shape)}")

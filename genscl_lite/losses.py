@@ -50,24 +50,16 @@ def dense_loss(
         scores.diagonal(self_offset).fill_(float("-inf"))
     log_partition = scores.logsumexp(dim=1)  # (M,) log sum_j exp(z_i . c_j / tau)
     repulsion = (anchor_weight * log_partition).sum()  # () its mean over anchors
-    loss = repulsion - (anchor_weight * attraction).sum() / temperature  # () less the mean of the attraction
-    return loss, log_partition.detach()
+    return repulsion - (anchor_weight * attraction).sum() / temperature, log_partition.detach()
 
 
 class LossParts(NamedTuple):
-    """The loss and what it is made of. ``entropy`` and ``kl`` carry no gradient.
+    """The loss and what it is made of; only the loss carries a gradient."""
 
-    For ``weighting="normalized"`` and no ``base_temperature``, ``loss = entropy + kl``.
-    """
-
-    loss: Tensor
-    """Scalar to minimise."""
-    entropy: Tensor
-    """Mean over anchors of H(w_i) in nats: the floor no latent space can get below."""
-    kl: Tensor
-    """Mean over anchors of KL(w_i || p_i) in nats: how far latents are from labels."""
-    skipped: Tensor
-    """Number of anchors (integer) that no contrast resembles."""
+    loss: Tensor  # scalar to minimise; for "normalized" and no ``base_temperature``, entropy + kl
+    entropy: Tensor  # mean over anchors of H(w_i) in nats: the floor no latent space can get below
+    kl: Tensor  # mean over anchors of KL(w_i || p_i) in nats: how far latents are from labels
+    skipped: Tensor  # number of anchors (integer) that no contrast resembles
 
 
 def label_similarity(labels: Tensor, contrast_labels: Tensor | None = None,
@@ -92,14 +84,15 @@ def label_similarity(labels: Tensor, contrast_labels: Tensor | None = None,
             [0.7071, 1.0000]])
     """
     contrast_labels = labels if contrast_labels is None else contrast_labels
+    _checks.require_instances(Tensor, labels=labels, contrast_labels=contrast_labels)
     _checks.check_labels("labels", labels, len(labels))
-    _checks.check_labels("contrast_labels", contrast_labels, len(contrast_labels))
-    _checks.check_same_kind(labels, contrast_labels)
+    _checks.check_labels("contrast_labels", contrast_labels, len(contrast_labels), like=labels)
     _checks.require_choice("similarity", similarity, SIMILARITIES)
     if labels.ndim == 1:
         return (labels[:, None] == contrast_labels[None, :]).float()
     with torch.autocast(labels.device.type, enabled=False):
-        return label_features(labels, similarity) @ label_features(contrast_labels, similarity).T
+        phi = label_features(labels, similarity)
+        return phi @ label_features(contrast_labels.to(phi), similarity).T
 
 
 def label_features(labels: Tensor, similarity: str = "cosine") -> Tensor:
@@ -159,8 +152,7 @@ def gen_supcon_loss(
             latents: (N, C) or (N,) shared by the views, or (N, V, C) / (N, V) for labels of each view; None:
             every image its own class. Multi-hot rows (images with several classes) become distributions by
             ``labels / labels.sum(dim=1, keepdim=True)``, which changes no cosine.
-        contrast_latents: (K, D) keys, for instance this batch's and a queue's; none is left out as "self".
-            Default: the batch itself, each row without itself.
+        contrast_latents: (K, D) keys, all of them used. Default: the batch, each row without itself.
         contrast_labels: (K, C) or (K,), of the same kind as ``labels``.
         weights: (M, K) label similarities s_ij >= 0 of your own, instead of any labels.
         anchor_mask: (M,) bool, or (N, V): rows that are anchors; the others are contrasts only.
@@ -195,7 +187,7 @@ def gen_supcon_loss(
     _checks.check_options(temperature, similarity, weighting, base_temperature, backend, gather, validate)
     given = {"contrast_latents": contrast_latents, "labels": labels, "contrast_labels": contrast_labels,
              "weights": weights, "anchor_mask": anchor_mask}
-    _checks.require_tensors(latents=latents, **{k: v for k, v in given.items() if v is not None})
+    _checks.require_instances(Tensor, latents=latents, **{k: v for k, v in given.items() if v is not None})
     rank, processes, over_processes = 0, 1, Tensor.detach
     if gather:
         check_processes(**{"latents": latents, "contrast_latents": contrast_latents} if validate else {})
@@ -213,7 +205,8 @@ def gen_supcon_loss(
     contrasts = len(latents if contrast_latents is None else contrast_latents)
     contrasts *= processes if gather_contrasts else 1  # K
     if weights is not None:
-        _checks.check_weights(weights, (len(latents), contrasts), labels, contrast_labels, validate)
+        _checks.check_similarities("weights: expected", weights, (len(latents), contrasts), validate,
+                                   labels, contrast_labels)
     else:
         _checks.check_label_pair(labels, contrast_labels, latents, contrast_latents, similarity, validate)
         contrast_labels = labels if contrast_labels is None else contrast_labels
@@ -221,8 +214,8 @@ def gen_supcon_loss(
     with torch.autocast(latents.device.type, enabled=False):
         dtype = torch.float64 if latents.dtype == torch.float64 else torch.float32
         z = unit_rows(latents, dtype)  # (M, D)
-        is_tensor = isinstance(temperature, Tensor)
-        temperature = temperature.reshape(()).to(z) if is_tensor else float(temperature)
+        if isinstance(temperature, Tensor):
+            temperature = temperature.reshape(()).to(z)
         c, self_offset = z, rank * len(z)
         if contrast_latents is not None:
             c, self_offset = unit_rows(contrast_latents, dtype), None  # (K, D)
@@ -290,8 +283,7 @@ class GenSupConLoss(nn.Module):
     """
 
     def __init__(
-        self, temperature: float | Tensor = 0.1,
-        similarity: str | Callable[[Tensor, Tensor], Tensor] = "cosine",
+        self, temperature: float | Tensor = 0.1, similarity: str | Callable[..., Tensor] = "cosine",
         weighting: str = "normalized", base_temperature: float | None = None, backend: str = "auto",
         gather: bool | str = False, validate: bool = True, return_parts: bool = False,
     ):

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from genscl_lite._checks import require_instances
+
 
 class MomentumEncoder(nn.Module):
     """A slowly moving copy of an encoder: key <- momentum * key + (1 - momentum) * query, after each step.
@@ -32,23 +34,25 @@ class MomentumEncoder(nn.Module):
 
     def __init__(self, encoder: nn.Module, momentum: float = 0.999):
         super().__init__()
-        if not 0 <= momentum < 1:
+        if not isinstance(momentum, int | float) or not 0 <= momentum < 1:
             raise ValueError(f"momentum: expected a number in [0, 1), got {momentum!r}")
+        require_instances(nn.Module, encoder=encoder)
         self.encoder = copy.deepcopy(encoder).eval().requires_grad_(False)
         self.momentum = momentum
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Return keys, without gradient."""
-        return self.encoder(images)
+        return self.encoder.eval()(images)
 
     @torch.no_grad()
     def update(self, encoder: nn.Module) -> None:
         """Move towards ``encoder``, a module of the same structure."""
         ours, theirs = (dict(m.named_parameters()) | dict(m.named_buffers()) for m in (self.encoder, encoder))
-        if ours.keys() != theirs.keys():
-            raise ValueError(f"encoder: expected the structure copied at the start, "
-                             f"but {sorted(ours.keys() ^ theirs.keys())[0]} is on one side only")
+        different = {(n, t.shape) for n, t in ours.items()} ^ {(n, t.shape) for n, t in theirs.items()}
+        if different:
+            raise ValueError("encoder: expected the structure copied at the start, "
+                             f"but {min(different)[0]} is of another shape, or on one side only")
         averaged = [name for name, key in ours.items() if key.is_floating_point()]
         average = get_ema_multi_avg_fn(self.momentum)  # one kernel for all, where there is one
         average([ours[name] for name in averaged], [theirs[name] for name in averaged], None)
@@ -91,6 +95,7 @@ class LabelledQueue(nn.Module):
     @torch.no_grad()
     def enqueue(self, latents: Tensor, labels: Tensor) -> None:
         """Put (N, D) latents and their labels into the next N slots, from the last slot on to the first."""
+        require_instances(Tensor, latents=latents, labels=labels)
         size = len(self.latents)
         if size < len(latents):
             raise ValueError(f"queue_size: expected at least the {len(latents)} keys of a batch, got {size}")
