@@ -112,14 +112,13 @@ def check_rows(name: str, tensor, like=None, validate: bool = True) -> None:
 
 
 def check_latents(latents, contrast_latents, anchor_mask, validate: bool) -> None:
-    import torch
-
     check_rows("latents", latents, validate=validate)
     if contrast_latents is not None:
         check_rows("contrast_latents", contrast_latents, latents, validate)
     elif len(latents) < 2:
         raise ValueError(f"latents: expected at least 2 rows to contrast with each other, got {len(latents)}")
-    if anchor_mask is not None and (anchor_mask.shape, anchor_mask.dtype) != (latents.shape[:1], torch.bool):
+    expected = (latents.shape[:1], "torch.bool")
+    if anchor_mask is not None and (anchor_mask.shape, str(anchor_mask.dtype)) != expected:
         raise ValueError(f"anchor_mask: expected bool of shape ({len(latents)},), "
                          f"got {anchor_mask.dtype} of shape {tuple(anchor_mask.shape)}")
 
@@ -130,7 +129,7 @@ def check_similarities(expected: str, s, shape: tuple[int, int], validate: bool,
         raise ValueError("weights: they take the place of labels; give one or the other")
     if s.shape != shape:
         raise ValueError(f"{expected} shape {shape}, got {tuple(s.shape)}")
-    if validate and not bool((s.isfinite() & (s >= 0)).all()):
+    if validate and (s.is_complex() or not bool((s.isfinite() & (s >= 0)).all())):
         raise ValueError(f"{expected} finite values >= 0, got NaN, infinite or negative ones")
 
 
@@ -146,25 +145,24 @@ def check_label_pair(labels, contrast_labels, latents, contrast_latents, similar
         raise ValueError("similarity: a function compares distributions (rows, C); these are class numbers")
 
 
-def check_labels(name: str, labels, rows: int, validate: bool = True, like=None) -> None:
+def check_labels(name: str, labels, rows: int | None = None, validate: bool = True, like=None) -> None:
     """Check class numbers (rows,) or distributions (rows, C), of the kind and C of ``like``."""
-    import torch
-
-    if labels.shape[:1] != (rows,):
+    if labels.ndim and rows not in (None, len(labels)):
         raise ValueError(f"{name}: expected {rows} rows, one for each latent, got {tuple(labels.shape)}")
     if like is not None and labels.shape[1:] != like.shape[1:]:
         raise ValueError(f"{name}: expected the kind and classes of labels, {tuple(like.shape)}, "
                          f"got {tuple(labels.shape)}")
     if labels.ndim == 1:
-        if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        if labels.is_floating_point() or labels.is_complex() or str(labels.dtype) == "torch.bool":
             raise ValueError(f"{name}: expected integers as class numbers (see .long()), got {labels.dtype}; "
                              "distributions have shape (rows, C)")
-        if validate and (labels < 0).any():
-            raise ValueError(f"{name}: expected class numbers >= 0, got {int(labels.min())}")
+        if validate and (labels.long() < 0).any():
+            raise ValueError(f"{name}: expected class numbers >= 0, got {int(labels.long().min())}")
         return
-    if labels.ndim != 2 or not labels.is_floating_point():
+    if labels.ndim != 2 or not labels.shape[1] or not labels.is_floating_point():
+        hint = MULTI_HOT if labels.shape[1:] > (1,) else ""
         raise ValueError(f"{name}: expected floating point distributions (rows, C) or integers (rows,), "
-                         f"got {labels.dtype} of shape {tuple(labels.shape)}{MULTI_HOT}")
+                         f"got {labels.dtype} of shape {tuple(labels.shape)}{hint}")
     if not validate:
         return
     sums = labels.float().sum(dim=1)

@@ -42,8 +42,8 @@ def dense_loss(
     L = - mean_i sum_j w_ij log p_ij,      log p_ij = z_i . c_j / tau - log sum_k exp(z_i . c_k / tau)
       =   mean_i (log sum_j exp(z_i . c_j / tau) - sum_j w_ij z_i . c_j / tau),   because sum_j w_ij = 1
 
-    Of the labels only ``attraction`` is needed, (M,) sum_j w_ij z_i . c_j, which a class of ``streaming`` has
-    summed up. ``anchor_weight``, (M,), makes the mean: 1/M each. Returns the loss, and (M,) logarithms.
+    Of the labels it takes the ``attraction``, (M,) sum_j w_ij z_i . c_j, which ``streaming`` has summed up.
+    ``anchor_weight``, (M,), makes the mean: 1/M each. Returns the loss, and (M,) logarithms.
     """
     scores = z @ c.T / temperature  # (M, K) z_i . c_j / tau
     if self_offset is not None:  # contrast self_offset + i is anchor i itself, and not in A(i): exp(-inf) = 0
@@ -85,11 +85,11 @@ def label_similarity(labels: Tensor, contrast_labels: Tensor | None = None,
     """
     contrast_labels = labels if contrast_labels is None else contrast_labels
     _checks.require_instances(Tensor, labels=labels, contrast_labels=contrast_labels)
-    _checks.check_labels("labels", labels, len(labels))
-    _checks.check_labels("contrast_labels", contrast_labels, len(contrast_labels), like=labels)
+    _checks.check_labels("labels", labels)
+    _checks.check_labels("contrast_labels", contrast_labels, like=labels)
     _checks.require_choice("similarity", similarity, SIMILARITIES)
     if labels.ndim == 1:
-        return (labels[:, None] == contrast_labels[None, :]).float()
+        return (labels.long()[:, None] == contrast_labels.long()[None, :]).float()
     with torch.autocast(labels.device.type, enabled=False):
         phi = label_features(labels, similarity)
         return phi @ label_features(contrast_labels.to(phi), similarity).T
@@ -111,8 +111,9 @@ def unit_rows(rows: Tensor, dtype: torch.dtype) -> Tensor:
     shortest, rows = max(1e-12, torch.finfo(rows.dtype).tiny), rows.to(dtype)
     largest = rows.detach().abs().amax(dim=1, keepdim=True)
     scale = largest.where(largest > 1e16, 1)
-    length = torch.linalg.vector_norm(rows / scale, dim=1, keepdim=True)
-    return rows.where(length > shortest, rows.detach()) / scale / length.clamp(min=1e-12)
+    directed = torch.linalg.vector_norm(rows.detach() / scale, dim=1, keepdim=True) > shortest
+    length = torch.linalg.vector_norm(rows.where(directed, rows.detach()) / scale, dim=1, keepdim=True)
+    return rows.where(directed, rows.detach()) / scale / length.clamp(min=1e-12)
 
 
 def gen_supcon_loss(
@@ -165,11 +166,10 @@ def gen_supcon_loss(
         backend: "dense" (all scores at once; can be differentiated twice), "streamed" (blocks of scores, the
             gradient in the same pass), "fused" (CUDA, FlexAttention; scores as precise as the latents) or
             "auto": dense for few scores, fused for half precision latents on CUDA, else streamed.
-        gather: True: contrast with the rows of all processes of torch.distributed, equally many of each.
-            Every process returns the loss of the whole batch; the mean over processes of its gradients, which
-            DistributedDataParallel takes, is that of one process with all rows. Contrasts of a queue are
-            gathered too. "anchors": the contrasts you pass are already gathered; only the anchors are.
-            ``weights`` have a column for each contrast of all processes, those of process 0 first.
+        gather: True: contrast with the rows, or keys, of all processes of torch.distributed, equally many of
+            each. Every process returns the loss of the whole batch; the mean of their gradients, as
+            DistributedDataParallel takes it, is that of one process with all rows. ``weights`` have columns
+            for all contrasts, process 0's first. "anchors": the contrasts you pass are gathered already.
         validate: check values too (finite, non-negative, sums), which makes a GPU wait.
         return_parts: return ``LossParts`` instead of the loss.
 
@@ -228,13 +228,14 @@ def gen_supcon_loss(
         elif callable(similarity):
             def compare(block: slice) -> Tensor:
                 s = similarity(labels[block], contrast_labels)
+                _checks.require_instances(Tensor, similarity=s)
                 _checks.check_similarities("similarity: expected the function to return", s,
                                            (block.stop - block.start, contrasts), validate)
                 return s.to(dtype)
 
             similar = SumsByBlocks(compare, (len(z), contrasts), self_offset)
         elif labels.ndim == 1:
-            similar = SumsByClass(labels, contrast_labels, self_offset, dtype)
+            similar = SumsByClass(labels.long(), contrast_labels.long(), self_offset, dtype)
         else:
             phi = label_features(labels.to(dtype), similarity)
             same = contrast_labels is labels

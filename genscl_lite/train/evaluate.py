@@ -154,6 +154,7 @@ def knn_accuracy(
     _check_rows(features=features, labels=labels)
     _check_rows(features, test_features=test_features, test_labels=test_labels)
     require_whole("neighbours", neighbours)
+    require_whole("chunk", chunk)
     require_positive("temperature", temperature)
     dtype = torch.promote_types(features.dtype, torch.float32)
     features, test_features = unit_rows(features, dtype), unit_rows(test_features, dtype)
