@@ -43,11 +43,10 @@ _MOVED = {
     "loss_checks": "._checks", "models": ".train.networks", "notebook": ".lessons.exercises",
     "parallel": ".train.processes", "partition": ".streaming", "plots": ".lessons.plots",
     "presets": ".runs.plan and .runs.paths", "progress": ".lessons.live and .runs.seeds",
-    "results": ".runs.finish, .runs.tables and .runs.paths",
-    "rows": ".runs.seeds, the command `genscl train`",
+    "results": ".runs.finish, .runs.tables and .runs.paths", "zoo": ".train.networks",
     "runfolder": ".datasets.files and .train.run_folder", "similarities": ".streaming",
     "teachers": ".train.teachers", "training": ".train.loop, the command `genscl train`",
-    "views": ".train.batches", "weights": ".train.weights", "zoo": ".train.networks",
+    "views": ".train.batches", "weights": ".train.weights", "rows": ".runs.seeds, the command `genscl train`",
 }
 """Where the modules of the flat package of version 0.1 have gone; a dot stands for genscl_lite."""
 

@@ -12,6 +12,7 @@ import sys
 SIMILARITIES = ("cosine", "inner_product", "bhattacharyya")
 WEIGHTINGS = ("normalized", "eq2")
 BACKENDS = ("auto", "dense", "streamed", "fused")
+MULTI_HOT = "; for rows of several classes give labels / labels.sum(dim=1, keepdim=True)"
 
 
 def nearest(name: object, choices) -> str:
@@ -32,10 +33,11 @@ def require_choice(argument: str, value: object, choices) -> None:
 
 
 def require_positive(argument: str, value: float) -> None:
-    """Raise ValueError unless ``value`` is a finite number above 0."""
+    """Raise ValueError unless ``value`` is a number above 0 by which float32 can divide."""
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not real or not math.isfinite(value) or value <= 0:
-        raise ValueError(f"{argument}: expected a number above 0, got {value!r}")
+    if not real or not 1e-30 <= value <= 1e30:
+        limits = ", from 1e-30 to 1e30" if real and 0 < value < math.inf else ""
+        raise ValueError(f"{argument}: expected a number above 0{limits}, got {value!r}")
 
 
 def require_whole(argument: str, value: int, least: int = 1) -> None:
@@ -62,8 +64,17 @@ def require_packages(extra: str, *modules: str) -> None:
         raise ImportError(f"{caller} needs {', '.join(missing)}: pip install 'genscl-lite[{extra}]'")
 
 
-def check_options(temperature, similarity, weighting, base_temperature, backend, gather) -> None:
-    """Check the options of ``gen_supcon_loss``, which all functions below serve."""
+def require_instances(kind: type, **values) -> None:
+    """Raise ValueError unless all ``values`` are of this ``kind``, most often a Tensor."""
+    for name, value in values.items():
+        if not isinstance(value, kind):
+            raise ValueError(f"{name}: expected a {kind.__name__}, got {type(value).__name__}")
+
+
+def check_options(temperature, similarity, weighting, base_temperature, backend, gather, validate) -> None:
+    """Check the options of ``gen_supcon_loss``, which most functions below serve."""
+    if hasattr(temperature, "requires_grad"):  # a tensor, for whose value a GPU waits
+        temperature = temperature.squeeze().tolist() if validate else 1
     require_positive("temperature", temperature)
     if base_temperature is not None:
         require_positive("base_temperature", base_temperature)
@@ -80,54 +91,46 @@ def repeat_for_views(labels, images: int, views: int):
     dimensions = 2 if labels.is_floating_point() else 1
     if labels.shape[:2] == (images, views) and labels.ndim == dimensions + 1:
         return labels.transpose(0, 1).flatten(0, 1)
-    if len(labels) == images and labels.ndim == dimensions:
+    if labels.ndim == dimensions and len(labels) == images:
         return labels.repeat(views, *[1] * (labels.ndim - 1))
-    raise ValueError(f"labels: expected one for each of {images} images (or {images} x {views} views), "
-                     f"got shape {tuple(labels.shape)}")
+    raise ValueError(f"labels: expected one for each of {images} images (or {images} x {views} views), an "
+                     f"integer or C probabilities, got {labels.dtype} of shape {tuple(labels.shape)}")
+
+
+def check_rows(name: str, tensor, like=None, validate: bool = True) -> None:
+    """Check latents, or features: (rows, D), with D that of ``like``."""
+    if tensor.ndim != 2 or not tensor.is_floating_point():
+        raise ValueError(f"{name}: expected floating point of shape (rows, D), "
+                         f"got {tensor.dtype} of shape {tuple(tensor.shape)}")
+    if 0 in tensor.shape:
+        raise ValueError(f"{name}: expected at least one row and column, got shape {tuple(tensor.shape)}")
+    if like is not None and tensor.shape[1] != like.shape[1]:
+        raise ValueError(f"{name}: expected latent size {like.shape[1]}, got {tensor.shape[1]}")
+    if validate and not tensor.isfinite().all():
+        raise ValueError(f"{name}: holds NaN or infinity in "
+                         f"{int((~tensor.isfinite()).any(dim=1).sum())} of {len(tensor)} rows")
 
 
 def check_latents(latents, contrast_latents, anchor_mask, validate: bool) -> None:
-    import torch
-
-    for name, tensor in (("latents", latents), ("contrast_latents", contrast_latents)):
-        if tensor is None:
-            continue
-        if tensor.ndim != 2 or not tensor.is_floating_point():
-            raise ValueError(f"{name}: expected floating point of shape (rows, D), "
-                             f"got {tensor.dtype} of shape {tuple(tensor.shape)}")
-        if validate and not tensor.isfinite().all():
-            raise ValueError(f"{name}: holds NaN or infinity in "
-                             f"{int((~tensor.isfinite()).any(dim=1).sum())} of {len(tensor)} rows")
-    if contrast_latents is None and len(latents) < 2:
+    check_rows("latents", latents, validate=validate)
+    if contrast_latents is not None:
+        check_rows("contrast_latents", contrast_latents, latents, validate)
+    elif len(latents) < 2:
         raise ValueError(f"latents: expected at least 2 rows to contrast with each other, got {len(latents)}")
-    if contrast_latents is not None and contrast_latents.shape[1] != latents.shape[1]:
-        raise ValueError(f"contrast_latents: expected latent size {latents.shape[1]} as in latents, "
-                         f"got {contrast_latents.shape[1]}")
-    if contrast_latents is not None and len(contrast_latents) == 0:
-        raise ValueError("contrast_latents: expected at least one row, got none")
-    if anchor_mask is None:
-        return
-    if anchor_mask.shape != latents.shape[:1] or anchor_mask.dtype != torch.bool:
+    expected = (latents.shape[:1], "torch.bool")
+    if anchor_mask is not None and (anchor_mask.shape, str(anchor_mask.dtype)) != expected:
         raise ValueError(f"anchor_mask: expected bool of shape ({len(latents)},), "
                          f"got {anchor_mask.dtype} of shape {tuple(anchor_mask.shape)}")
 
 
-def check_weights(weights, shape: tuple[int, int], labels, contrast_labels, validate: bool) -> None:
-    if labels is not None or contrast_labels is not None:
+def check_similarities(expected: str, s, shape: tuple[int, int], validate: bool, *labels) -> None:
+    """Check the caller's label similarities, ``weights`` or a function's; ``labels`` must all be None."""
+    if labels != (None,) * len(labels):
         raise ValueError("weights: they take the place of labels; give one or the other")
-    if weights.shape != shape:
-        raise ValueError(f"weights: expected shape {shape}, got {tuple(weights.shape)}")
-    if validate and not bool((weights.isfinite() & (weights >= 0)).all()):
-        raise ValueError("weights: expected finite values >= 0, got NaN, infinite or negative ones")
-
-
-def check_similarities(s, shape: tuple[int, int], validate: bool) -> None:
-    """Check what the caller's function ``similarity`` returned."""
     if s.shape != shape:
-        raise ValueError(f"similarity: expected the function to return shape {shape}, got {tuple(s.shape)}")
-    if validate and not bool((s.isfinite() & (s >= 0)).all()):
-        raise ValueError("similarity: expected the function to return finite values >= 0, "
-                         "got NaN, infinite or negative ones")
+        raise ValueError(f"{expected} shape {shape}, got {tuple(s.shape)}")
+    if validate and (s.is_complex() or not bool((s.isfinite() & (s >= 0)).all())):
+        raise ValueError(f"{expected} finite values >= 0, got NaN, infinite or negative ones")
 
 
 def check_label_pair(labels, contrast_labels, latents, contrast_latents, similarity, validate: bool) -> None:
@@ -137,29 +140,29 @@ def check_label_pair(labels, contrast_labels, latents, contrast_latents, similar
     if (contrast_latents is None) != (contrast_labels is None):
         raise ValueError("contrast_latents and contrast_labels: give both or neither")
     if contrast_labels is not None:
-        check_labels("contrast_labels", contrast_labels, len(contrast_latents), validate)
-        check_same_kind(labels, contrast_labels)
+        check_labels("contrast_labels", contrast_labels, len(contrast_latents), validate, like=labels)
     if callable(similarity) and labels.ndim != 2:
-        raise ValueError("similarity: a function compares distributions (rows, C); "
-                         "these labels are class numbers")
+        raise ValueError("similarity: a function compares distributions (rows, C); these are class numbers")
 
 
-def check_labels(name: str, labels, rows: int, validate: bool = True) -> None:
-    import torch
-
-    if len(labels) != rows:
-        raise ValueError(f"{name}: expected {rows} rows, one for each latent, "
-                         f"got shape {tuple(labels.shape)}")
+def check_labels(name: str, labels, rows: int | None = None, validate: bool = True, like=None) -> None:
+    """Check class numbers (rows,) or distributions (rows, C), of the kind and C of ``like``."""
+    if labels.ndim and rows not in (None, len(labels)):
+        raise ValueError(f"{name}: expected {rows} rows, one for each latent, got {tuple(labels.shape)}")
+    if like is not None and labels.shape[1:] != like.shape[1:]:
+        raise ValueError(f"{name}: expected the kind and classes of labels, {tuple(like.shape)}, "
+                         f"got {tuple(labels.shape)}")
     if labels.ndim == 1:
-        if labels.is_floating_point() or labels.dtype == torch.bool:
-            raise ValueError(f"{name}: expected integers as class numbers, got {labels.dtype}; "
+        if labels.is_floating_point() or labels.is_complex() or str(labels.dtype) == "torch.bool":
+            raise ValueError(f"{name}: expected integers as class numbers (see .long()), got {labels.dtype}; "
                              "distributions have shape (rows, C)")
-        if validate and len(labels) and labels.min() < 0:
-            raise ValueError(f"{name}: expected class numbers >= 0, got {int(labels.min())}")
+        if validate and (labels.long() < 0).any():
+            raise ValueError(f"{name}: expected class numbers >= 0, got {int(labels.long().min())}")
         return
-    if labels.ndim != 2 or not labels.is_floating_point():
+    if labels.ndim != 2 or not labels.shape[1] or not labels.is_floating_point():
+        hint = MULTI_HOT if labels.shape[1:] > (1,) else ""
         raise ValueError(f"{name}: expected floating point distributions (rows, C) or integers (rows,), "
-                         f"got {labels.dtype} of shape {tuple(labels.shape)}")
+                         f"got {labels.dtype} of shape {tuple(labels.shape)}{hint}")
     if not validate:
         return
     sums = labels.float().sum(dim=1)
@@ -170,11 +173,5 @@ def check_labels(name: str, labels, rows: int, validate: bool = True) -> None:
         values = labels[row]
         what = ("holds NaN or infinity" if not values.isfinite().all()
                 else f"holds a negative value, {float(values.min()):g}" if values.min() < 0
-                else f"sums to {float(sums[row]):g}, not 1")
+                else f"sums to {float(sums[row]):g}, not 1{MULTI_HOT if sums[row] > 1 else ''}")
         raise ValueError(f"{name}: expected distributions, but row {row} {what}")
-
-
-def check_same_kind(labels, contrast_labels) -> None:
-    if labels.shape[1:] != contrast_labels.shape[1:]:
-        raise ValueError(f"contrast_labels: expected the kind and classes of labels, {tuple(labels.shape)}, "
-                         f"got {tuple(contrast_labels.shape)}")

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genscl_lite._checks import require_positive
+from genscl_lite._checks import require_instances, require_positive
 from genscl_lite.losses import LossParts, gen_supcon_loss
 
 
@@ -12,8 +12,8 @@ class Teacher:
     """Turn images into the label distributions softmax(logits / temperature) of a frozen classifier.
 
     Args:
-        classifier: a module from images to (N, C) logits; put into evaluation mode, never trained. It sees
-            the very images the student sees, augmented, normalized, mixed: wrap one that expects others.
+        classifier: a module from images to (N, C) logits; put into evaluation mode each time, never trained.
+            It sees what the student sees, augmented, normalized, mixed: wrap one that expects other images.
         temperature: above 0; higher is softer.
         validate: check values too, which makes a GPU wait.
 
@@ -27,19 +27,21 @@ class Teacher:
 
     def __init__(self, classifier: nn.Module, temperature: float = 1.0, validate: bool = True):
         require_positive("temperature", temperature)
+        require_instances(nn.Module, classifier=classifier)
         self.classifier = classifier.eval().requires_grad_(False)
         self.temperature, self.validate = temperature, validate
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        logits = self.classifier(images)
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
-            shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        logits = self.classifier.eval()(images)
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        if len(shape) != 2 or shape[0] != len(images) or not shape[1]:
             raise ValueError(f"classifier: expected logits of shape ({len(images)}, C) "
                              f"for {len(images)} images, got {shape}")
+        logits = logits.float() / self.temperature
         if self.validate and not torch.isfinite(logits).all():
-            raise ValueError("classifier: its logits hold NaN or infinity")
-        return F.softmax(logits.float() / self.temperature, dim=1)
+            raise ValueError("classifier: its logits hold NaN or infinity, or do when divided by temperature")
+        return F.softmax(logits, dim=1)
 
 
 def distilled_loss(latents: Tensor, targets: Tensor, target_weights: list[float], *,
@@ -102,15 +104,16 @@ def distilled_cross_entropy(logits: Tensor, targets: Tensor, target_weights: lis
 def add_parts(total: LossParts | None, weight: float, parts: LossParts) -> LossParts:
     """Return ``total`` (None: nothing yet) plus ``weight`` times ``parts``."""
     loss, entropy, kl = (weight * part for part in parts[:3])
-    if total is None:
-        return LossParts(loss, entropy, kl, parts.skipped)
-    return LossParts(total.loss + loss, total.entropy + entropy, total.kl + kl, parts.skipped)
+    if total is not None:
+        loss, entropy, kl = total.loss + loss, total.entropy + entropy, total.kl + kl
+    return LossParts(loss, entropy, kl, parts.skipped)
 
 
 def _check_weights(targets: Tensor, target_weights: list[float]) -> None:
+    require_instances(Tensor, targets=targets)
     if targets.ndim != 3 or targets.shape[1] != len(target_weights):
         raise ValueError(f"targets: expected shape (M, {len(target_weights)}, C) for {len(target_weights)} "
                          f"weights, got {tuple(targets.shape)}")
-    if min(target_weights) < 0 or max(target_weights) == 0:
+    if not all(0 <= weight < float("inf") for weight in target_weights) or not any(target_weights):
         raise ValueError("target_weights: expected numbers >= 0, one of them above 0, "
                          f"got {list(target_weights)}")

@@ -34,7 +34,7 @@ from genscl_lite.streaming import SumsByBlocks, SumsByClass, SumsByFeatures, cho
 
 
 def dense_loss(
-    z: Tensor, c: Tensor, attraction: Tensor, anchor_weight: Tensor, temperature: float,
+    z: Tensor, c: Tensor, attraction: Tensor, anchor_weight: Tensor, temperature: float | Tensor,
     self_offset: int | None,
 ) -> tuple[Tensor, Tensor]:
     """Compute the loss as the paper writes it, all scores at once; this backend can be differentiated twice.
@@ -42,32 +42,24 @@ def dense_loss(
     L = - mean_i sum_j w_ij log p_ij,      log p_ij = z_i . c_j / tau - log sum_k exp(z_i . c_k / tau)
       =   mean_i (log sum_j exp(z_i . c_j / tau) - sum_j w_ij z_i . c_j / tau),   because sum_j w_ij = 1
 
-    Of the labels only ``attraction`` is needed, (M,) sum_j w_ij z_i . c_j, which a class of ``streaming`` has
-    summed up. ``anchor_weight``, (M,), makes the mean: 1/M each. Returns the loss, and (M,) logarithms.
+    Of the labels it takes the ``attraction``, (M,) sum_j w_ij z_i . c_j, which ``streaming`` has summed up.
+    ``anchor_weight``, (M,), makes the mean: 1/M each. Returns the loss, and (M,) logarithms.
     """
     scores = z @ c.T / temperature  # (M, K) z_i . c_j / tau
     if self_offset is not None:  # contrast self_offset + i is anchor i itself, and not in A(i): exp(-inf) = 0
         scores.diagonal(self_offset).fill_(float("-inf"))
     log_partition = scores.logsumexp(dim=1)  # (M,) log sum_j exp(z_i . c_j / tau)
     repulsion = (anchor_weight * log_partition).sum()  # () its mean over anchors
-    loss = repulsion - (anchor_weight * attraction).sum() / temperature  # () less the mean of the attraction
-    return loss, log_partition.detach()
+    return repulsion - (anchor_weight * attraction).sum() / temperature, log_partition.detach()
 
 
 class LossParts(NamedTuple):
-    """The loss and what it is made of. ``entropy`` and ``kl`` carry no gradient.
+    """The loss and what it is made of; only the loss carries a gradient."""
 
-    For ``weighting="normalized"`` and no ``base_temperature``, ``loss = entropy + kl``.
-    """
-
-    loss: Tensor
-    """Scalar to minimise."""
-    entropy: Tensor
-    """Mean over anchors of H(w_i) in nats: the floor no latent space can get below."""
-    kl: Tensor
-    """Mean over anchors of KL(w_i || p_i) in nats: how far latents are from labels."""
-    skipped: Tensor
-    """Number of anchors (integer) that no contrast resembles."""
+    loss: Tensor  # scalar to minimise; for "normalized" and no ``base_temperature``, entropy + kl
+    entropy: Tensor  # mean over anchors of H(w_i) in nats: the floor no latent space can get below
+    kl: Tensor  # mean over anchors of KL(w_i || p_i) in nats: how far latents are from labels
+    skipped: Tensor  # number of anchors (integer) that no contrast resembles
 
 
 def label_similarity(labels: Tensor, contrast_labels: Tensor | None = None,
@@ -92,14 +84,15 @@ def label_similarity(labels: Tensor, contrast_labels: Tensor | None = None,
             [0.7071, 1.0000]])
     """
     contrast_labels = labels if contrast_labels is None else contrast_labels
-    _checks.check_labels("labels", labels, len(labels))
-    _checks.check_labels("contrast_labels", contrast_labels, len(contrast_labels))
-    _checks.check_same_kind(labels, contrast_labels)
+    _checks.require_instances(Tensor, labels=labels, contrast_labels=contrast_labels)
+    _checks.check_labels("labels", labels)
+    _checks.check_labels("contrast_labels", contrast_labels, like=labels)
     _checks.require_choice("similarity", similarity, SIMILARITIES)
     if labels.ndim == 1:
-        return (labels[:, None] == contrast_labels[None, :]).float()
+        return (labels.long()[:, None] == contrast_labels.long()[None, :]).float()
     with torch.autocast(labels.device.type, enabled=False):
-        return label_features(labels, similarity) @ label_features(contrast_labels, similarity).T
+        phi = label_features(labels, similarity)
+        return phi @ label_features(contrast_labels.to(phi), similarity).T
 
 
 def label_features(labels: Tensor, similarity: str = "cosine") -> Tensor:
@@ -107,6 +100,20 @@ def label_features(labels: Tensor, similarity: str = "cosine") -> Tensor:
     if similarity == "cosine":
         return F.normalize(labels, dim=1)
     return labels.sqrt() if similarity == "bhattacharyya" else labels
+
+
+def unit_rows(rows: Tensor, dtype: torch.dtype) -> Tensor:
+    """Bring (M, D) rows to length 1, also where the squares of their numbers would overflow.
+
+    A row shorter than 1e-12, or than the least normal number of its type, has no direction: it gets no
+    gradient, which would be of any size. That of another row is at most 2 / temperature over its length.
+    """
+    shortest, rows = max(1e-12, torch.finfo(rows.dtype).tiny), rows.to(dtype)
+    largest = rows.detach().abs().amax(dim=1, keepdim=True)
+    scale = largest.where(largest > 1e16, 1)
+    directed = torch.linalg.vector_norm(rows.detach() / scale, dim=1, keepdim=True) > shortest
+    length = torch.linalg.vector_norm(rows.where(directed, rows.detach()) / scale, dim=1, keepdim=True)
+    return rows.where(directed, rows.detach()) / scale / length.clamp(min=1e-12)
 
 
 def gen_supcon_loss(
@@ -117,7 +124,7 @@ def gen_supcon_loss(
     contrast_labels: Tensor | None = None,
     weights: Tensor | None = None,
     anchor_mask: Tensor | None = None,
-    temperature: float = 0.1,
+    temperature: float | Tensor = 0.1,
     similarity: str | Callable[[Tensor, Tensor], Tensor] = "cosine",
     weighting: str = "normalized",
     base_temperature: float | None = None,
@@ -140,17 +147,17 @@ def gen_supcon_loss(
     nothing: "normalized" leaves it out of the mean, in eq2 it counts as 0. If all are left out, L is 0.
 
     Args:
-        latents: (M, D), any length: normalized inside. Or (N, V, D), V views of N images; rows are then taken
-            view by view (row v*N + n), which matters only for ``weights``.
+        latents: (M, D), any length: normalized inside, by ``unit_rows``. Or (N, V, D), V views of N images;
+            rows are then taken view by view (row v*N + n), which matters only for ``weights``.
         labels: (M, C) distributions (rows non-negative, summing to 1) or (M,) class numbers. With (N, V, D)
             latents: (N, C) or (N,) shared by the views, or (N, V, C) / (N, V) for labels of each view; None:
-            every image its own class.
-        contrast_latents: (K, D) keys, for instance this batch's and a queue's; none is left out as "self".
-            Default: the batch itself, each row without itself.
+            every image its own class. Multi-hot rows (images with several classes) become distributions by
+            ``labels / labels.sum(dim=1, keepdim=True)``, which changes no cosine.
+        contrast_latents: (K, D) keys, all of them used. Default: the batch, each row without itself.
         contrast_labels: (K, C) or (K,), of the same kind as ``labels``.
         weights: (M, K) label similarities s_ij >= 0 of your own, instead of any labels.
         anchor_mask: (M,) bool, or (N, V): rows that are anchors; the others are contrasts only.
-        temperature: tau > 0.
+        temperature: tau > 0; or a scalar tensor, which gets its gradient.
         similarity: one of ``SIMILARITIES``, or a function from (rows, C) and (K, C) distributions to
             (rows, K) values >= 0. Only for distributions. A function, ``weights`` and the entropies of
             ``return_parts`` are worked through in blocks of rows: as slow as all pairs, never all in memory.
@@ -159,11 +166,10 @@ def gen_supcon_loss(
         backend: "dense" (all scores at once; can be differentiated twice), "streamed" (blocks of scores, the
             gradient in the same pass), "fused" (CUDA, FlexAttention; scores as precise as the latents) or
             "auto": dense for few scores, fused for half precision latents on CUDA, else streamed.
-        gather: True: contrast with the rows of all processes of torch.distributed, equally many of each.
-            Every process returns the loss of the whole batch; the mean over processes of its gradients, which
-            DistributedDataParallel takes, is that of one process with all rows. Contrasts of a queue are
-            gathered too. "anchors": the contrasts you pass are already gathered; only the anchors are.
-            ``weights`` have a column for each contrast of all processes, those of process 0 first.
+        gather: True: contrast with the rows, or keys, of all processes of torch.distributed, equally many of
+            each. Every process returns the loss of the whole batch; the mean of their gradients, as
+            DistributedDataParallel takes it, is that of one process with all rows. ``weights`` have columns
+            for all contrasts, process 0's first. "anchors": the contrasts you pass are gathered already.
         validate: check values too (finite, non-negative, sums), which makes a GPU wait.
         return_parts: return ``LossParts`` instead of the loss.
 
@@ -178,7 +184,10 @@ def gen_supcon_loss(
     >>> bool(gen_supcon_loss(z, y) < gen_supcon_loss(z, y.flip(1)[[0, 2, 1, 3]]))
     True
     """
-    _checks.check_options(temperature, similarity, weighting, base_temperature, backend, gather)
+    _checks.check_options(temperature, similarity, weighting, base_temperature, backend, gather, validate)
+    given = {"contrast_latents": contrast_latents, "labels": labels, "contrast_labels": contrast_labels,
+             "weights": weights, "anchor_mask": anchor_mask}
+    _checks.require_instances(Tensor, latents=latents, **{k: v for k, v in given.items() if v is not None})
     rank, processes, over_processes = 0, 1, Tensor.detach
     if gather:
         check_processes(**{"latents": latents, "contrast_latents": contrast_latents} if validate else {})
@@ -196,17 +205,20 @@ def gen_supcon_loss(
     contrasts = len(latents if contrast_latents is None else contrast_latents)
     contrasts *= processes if gather_contrasts else 1  # K
     if weights is not None:
-        _checks.check_weights(weights, (len(latents), contrasts), labels, contrast_labels, validate)
+        _checks.check_similarities("weights: expected", weights, (len(latents), contrasts), validate,
+                                   labels, contrast_labels)
     else:
         _checks.check_label_pair(labels, contrast_labels, latents, contrast_latents, similarity, validate)
         contrast_labels = labels if contrast_labels is None else contrast_labels
 
     with torch.autocast(latents.device.type, enabled=False):
         dtype = torch.float64 if latents.dtype == torch.float64 else torch.float32
-        z = F.normalize(latents.to(dtype), dim=1)  # (M, D)
+        z = unit_rows(latents, dtype)  # (M, D)
+        if isinstance(temperature, Tensor):
+            temperature = temperature.reshape(()).to(z)
         c, self_offset = z, rank * len(z)
         if contrast_latents is not None:
-            c, self_offset = F.normalize(contrast_latents.to(dtype), dim=1), None  # (K, D)
+            c, self_offset = unit_rows(contrast_latents, dtype), None  # (K, D)
         if gather_contrasts:
             c = gather_rows(c)
             contrast_labels = gather_rows(contrast_labels) if weights is None else None
@@ -216,12 +228,14 @@ def gen_supcon_loss(
         elif callable(similarity):
             def compare(block: slice) -> Tensor:
                 s = similarity(labels[block], contrast_labels)
-                _checks.check_similarities(s, (block.stop - block.start, contrasts), validate)
+                _checks.require_instances(Tensor, similarity=s)
+                _checks.check_similarities("similarity: expected the function to return", s,
+                                           (block.stop - block.start, contrasts), validate)
                 return s.to(dtype)
 
             similar = SumsByBlocks(compare, (len(z), contrasts), self_offset)
         elif labels.ndim == 1:
-            similar = SumsByClass(labels, contrast_labels, self_offset, dtype)
+            similar = SumsByClass(labels.long(), contrast_labels.long(), self_offset, dtype)
         else:
             phi = label_features(labels.to(dtype), similarity)
             same = contrast_labels is labels
@@ -270,23 +284,19 @@ class GenSupConLoss(nn.Module):
     """
 
     def __init__(
-        self, temperature: float = 0.1, similarity: str | Callable[[Tensor, Tensor], Tensor] = "cosine",
+        self, temperature: float | Tensor = 0.1, similarity: str | Callable[..., Tensor] = "cosine",
         weighting: str = "normalized", base_temperature: float | None = None, backend: str = "auto",
         gather: bool | str = False, validate: bool = True, return_parts: bool = False,
     ):
         super().__init__()
-        _checks.check_options(temperature, similarity, weighting, base_temperature, backend, gather)
-        self.options = {"temperature": temperature, "similarity": similarity, "weighting": weighting,
-                        "base_temperature": base_temperature, "backend": backend, "gather": gather,
-                        "validate": validate, "return_parts": return_parts}
+        _checks.check_options(temperature, similarity, weighting, base_temperature, backend, gather, validate)
+        self.temperature = temperature  # an nn.Parameter is the module's own
+        self.options = dict(similarity=similarity, weighting=weighting, base_temperature=base_temperature,
+                            backend=backend, gather=gather, validate=validate, return_parts=return_parts)
 
-    def forward(
-        self, latents: Tensor, labels: Tensor | None = None, *,
-        contrast_latents: Tensor | None = None, contrast_labels: Tensor | None = None,
-        weights: Tensor | None = None, anchor_mask: Tensor | None = None,
-    ) -> Tensor | LossParts:
-        return gen_supcon_loss(latents, labels, contrast_latents=contrast_latents, weights=weights,
-                               contrast_labels=contrast_labels, anchor_mask=anchor_mask, **self.options)
+    def forward(self, latents: Tensor, labels: Tensor | None = None, **others: Tensor) -> Tensor | LossParts:
+        return gen_supcon_loss(latents, labels, **others, temperature=self.temperature, **self.options)
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+        options = {"temperature": self.temperature} | self.options
+        return ", ".join(f"{name}={value!r}" for name, value in options.items())

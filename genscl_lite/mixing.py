@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from genscl_lite._checks import require_choice, require_positive
+from genscl_lite._checks import require_choice, require_instances, require_positive
 
 MIXINGS = ("mixup_cutmix", "mixup", "cutmix")
 
@@ -89,16 +89,11 @@ def mix(images: Tensor, labels: Tensor, *, mixing: str = "mixup_cutmix", alpha: 
 class Mixture(NamedTuple):
     """What decides how N images are mixed; all of shape (N,)."""
 
-    lam: Tensor
-    """The image's share, before a box is clipped."""
-    row: Tensor
-    """Centre of CutMix's box, in pixels from the top."""
-    column: Tensor
-    """The same from the left."""
-    cuts: Tensor
-    """True: CutMix, False: MixUp."""
-    partner: Tensor
-    """Index of the image mixed in."""
+    lam: Tensor  # the image's share, before a box is clipped
+    row: Tensor  # centre of CutMix's box, in pixels from the top
+    column: Tensor  # the same from the left
+    cuts: Tensor  # True: CutMix, False: MixUp
+    partner: Tensor  # index of the image mixed in
 
 
 def draw_mixture(images: int, size: tuple[int, int], *, mixing: str, alpha: float, per_image: bool,
@@ -128,9 +123,10 @@ def blend(images: Tensor, labels: Tensor, mixture: Mixture) -> tuple[Tensor, Ten
         inside_box.append((pixel >= (centre - half)[:, None]) & (pixel < (centre + half)[:, None]))
     in_rows, in_columns = inside_box  # (N, height), (N, width)
     cut_maps = ~(in_rows[:, None, :, None] & in_columns[:, None, None, :])  # (N, 1, height, width)
-    maps = torch.where(cuts[:, None, None, None], cut_maps, lam[:, None, None, None])
-    lam = maps.mean(dim=(1, 2, 3), dtype=torch.float64).to(labels)[:, None]  # (N, 1) of pixels really kept
-    maps = maps.to(images)
+    maps = torch.where(cuts[:, None, None, None], cut_maps, lam[:, None, None, None]).to(images)
+    precise = torch.promote_types(labels.dtype, torch.float32)
+    kept = cut_maps.sum(dim=(1, 2, 3)).to(precise) / cut_maps[:1].numel()  # (N,) share of pixels
+    lam = torch.where(cuts, kept, lam.to(precise)).to(labels)[:, None]  # (N, 1)
     return maps * images + (1 - maps) * images[partner], lam * labels + (1 - lam) * labels[partner]
 
 
@@ -147,7 +143,8 @@ def _draw_beta(alpha: float, count: int, generator: Generator | None, device: to
 
 
 def _check(images: Tensor, labels: Tensor) -> None:
-    if images.ndim != 4 or not images.is_floating_point():
+    require_instances(Tensor, images=images, labels=labels)
+    if images.ndim != 4 or 0 in images.shape[2:] or not images.is_floating_point():
         raise ValueError(f"images: expected floating point (N, channels, height, width), "
                          f"got {images.dtype} of shape {tuple(images.shape)}")
     if labels.ndim != 2 or not labels.is_floating_point() or len(labels) != len(images):

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from genscl_lite._checks import require_instances
+
 
 class MomentumEncoder(nn.Module):
     """A slowly moving copy of an encoder: key <- momentum * key + (1 - momentum) * query, after each step.
@@ -32,23 +34,26 @@ class MomentumEncoder(nn.Module):
 
     def __init__(self, encoder: nn.Module, momentum: float = 0.999):
         super().__init__()
-        if not 0 <= momentum < 1:
+        if not hasattr(momentum, "__float__") or not 0 <= momentum < 1:
             raise ValueError(f"momentum: expected a number in [0, 1), got {momentum!r}")
+        require_instances(nn.Module, encoder=encoder)
         self.encoder = copy.deepcopy(encoder).eval().requires_grad_(False)
         self.momentum = momentum
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Return keys, without gradient."""
-        return self.encoder(images)
+        return self.encoder.eval()(images)
 
     @torch.no_grad()
     def update(self, encoder: nn.Module) -> None:
         """Move towards ``encoder``, a module of the same structure."""
+        require_instances(nn.Module, encoder=encoder)
         ours, theirs = (dict(m.named_parameters()) | dict(m.named_buffers()) for m in (self.encoder, encoder))
-        if ours.keys() != theirs.keys():
-            raise ValueError(f"encoder: expected the structure copied at the start, "
-                             f"but {sorted(ours.keys() ^ theirs.keys())[0]} is on one side only")
+        different = {(n, t.shape) for n, t in ours.items()} ^ {(n, t.shape) for n, t in theirs.items()}
+        if different:
+            raise ValueError("encoder: expected the structure copied at the start, "
+                             f"but {min(different)[0]} is of another shape, or on one side only")
         averaged = [name for name, key in ours.items() if key.is_floating_point()]
         average = get_ema_multi_avg_fn(self.momentum)  # one kernel for all, where there is one
         average([ours[name] for name in averaged], [theirs[name] for name in averaged], None)
@@ -79,10 +84,10 @@ class LabelledQueue(nn.Module):
 
     def __init__(self, size: int, latent_dim: int, label_shape: int | tuple[int, ...]):
         super().__init__()
-        label_shape = (label_shape,) if isinstance(label_shape, int) else tuple(label_shape)
-        if min(size, latent_dim, *label_shape) < 1:
-            raise ValueError(f"queue: expected sizes above 0, got size={size}, latent_dim={latent_dim}, "
-                             f"label_shape={label_shape}")
+        label_shape = tuple(label_shape) if isinstance(label_shape, tuple | list) else (label_shape,)
+        if not all(hasattr(n, "__index__") and n >= 1 for n in (size, latent_dim, *label_shape)):
+            raise ValueError(f"queue: expected sizes above 0, got size={size!r}, "
+                             f"latent_dim={latent_dim!r}, label_shape={label_shape!r}")
         self.register_buffer("latents", torch.zeros(size, latent_dim))
         self.register_buffer("labels", torch.zeros(size, *label_shape))
         self.next_slot = 0
@@ -91,13 +96,14 @@ class LabelledQueue(nn.Module):
     @torch.no_grad()
     def enqueue(self, latents: Tensor, labels: Tensor) -> None:
         """Put (N, D) latents and their labels into the next N slots, from the last slot on to the first."""
-        size = len(self.latents)
-        if size < len(latents):
-            raise ValueError(f"queue_size: expected at least the {len(latents)} keys of a batch, got {size}")
-        expected = (len(latents), *self.latents.shape[1:]), (len(latents), *self.labels.shape[1:])
+        require_instances(Tensor, latents=latents, labels=labels)
+        size, rows = len(self.latents), latents.shape[:1]
+        expected = (*rows, *self.latents.shape[1:]), (*rows, *self.labels.shape[1:])
         if (latents.shape, labels.shape) != expected:
             raise ValueError(f"queue: expected latents and labels of shapes {expected[0]} and {expected[1]}, "
                              f"got {tuple(latents.shape)} and {tuple(labels.shape)}")
+        if size < len(latents):
+            raise ValueError(f"queue_size: expected at least the {len(latents)} keys of a batch, got {size}")
         slots = torch.arange(self.next_slot, self.next_slot + len(latents), device=self.latents.device) % size
         self.latents[slots] = latents.to(self.latents)
         self.labels[slots] = labels.to(self.labels)

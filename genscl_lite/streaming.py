@@ -1,7 +1,7 @@
 """The loss without any (M, K) matrix: sums over contrasts for the labels, blocks of scores for the latents.
 
-Symbols as in ``losses``. ``self_offset`` says where a batch stands among its own contrasts: contrast
-``self_offset + i`` is anchor i itself and is left out. It is None where all contrasts are other rows.
+Symbols as in ``losses``. Contrast ``self_offset + i`` is anchor i itself and is left out; the offset is None
+where all contrasts are other rows.
 """
 
 import functools
@@ -15,10 +15,8 @@ from torch.utils.checkpoint import checkpoint
 
 # Labels: W_i = sum_j s_ij and the attraction sum_j w_ij z_i . c_j (0 where W_i is 0), a class for each kind.
 
-FEW_ROWS = 512
-"""Up to so many anchors, all labels of a batch are compared at once; sums over blocks would cost more."""
-BLOCK_ELEMENTS = 2**22
-"""Similarities held at once where they are computed block by block."""
+FEW_ROWS = 512  # up to so many, all labels of a batch are compared at once; sums over blocks would cost more
+BLOCK_ELEMENTS = 2**22  # similarities held at once where they are computed block by block
 
 
 class SumsByBlocks:
@@ -145,12 +143,9 @@ def ratio(value: Tensor, total: Tensor) -> Tensor:
 #           scores and the gradient's weights a_i p_ij + a_j p_ji are symmetric: half of each, two products.
 # fused:    CUDA only; torch's FlexAttention, whose kernels give this logarithm, a tile of scores at a time.
 
-DENSE_UP_TO = 2**16
-"""Scores that "auto" computes at once; for more, blocks are quicker and smaller."""
-TILE = {"cpu": 512}
-"""Rows and columns of a block: on a CPU it should stay in the cache, elsewhere keep the device busy."""
-LARGEST_EXPONENT = {torch.float32: 80.0, torch.float64: 700.0}
-"""With cosines in [-1, 1], exp((cosine - 1) / tau) is a normal number as long as 2 / tau stays below this."""
+DENSE_UP_TO = 2**16  # scores that "auto" computes at once; for more, blocks are quicker and smaller
+TILE = {"cpu": 512}  # rows and columns of a block: it should stay in a CPU's cache, keep a GPU busy
+LARGEST_EXPONENT = {torch.float32: 80.0, torch.float64: 700.0}  # for 2 / tau: exp((z.c - 1) / tau) is normal
 
 
 def choose_backend(backend: str, latents: Tensor, contrasts: int) -> str:
@@ -167,10 +162,13 @@ def choose_backend(backend: str, latents: Tensor, contrasts: int) -> str:
 
 
 def streamed_loss(
-    z: Tensor, c: Tensor, attraction: Tensor, anchor_weight: Tensor, temperature: float,
+    z: Tensor, c: Tensor, attraction: Tensor, anchor_weight: Tensor, temperature: float | Tensor,
     self_offset: int | None, fused_dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Compute what ``losses.dense_loss`` does, block by block, or by the fused kernel in ``fused_dtype``."""
+    tau = temperature
+    if isinstance(tau, Tensor):  # anchors take it in, and pass their gradient on to it
+        z, temperature = z / tau, 1.0
     gradient = torch.is_grad_enabled() and (z.requires_grad or c.requires_grad)
     if fused_dtype is not None:
         log_partition = _fused(z, c, temperature, self_offset, fused_dtype)
@@ -180,7 +178,7 @@ def streamed_loss(
     else:
         offset = -1 if self_offset is None else self_offset
         repulsion, log_partition, *_ = _streamed(z, c, anchor_weight, temperature, offset, gradient)
-    return repulsion - (anchor_weight * attraction).sum() / temperature, log_partition.detach()
+    return repulsion - (anchor_weight * attraction).sum() / tau, log_partition.detach()
 
 
 def _fused(z: Tensor, c: Tensor, temperature: float, self_offset: int | None, dtype) -> Tensor:
@@ -283,7 +281,6 @@ def _(z, anchor_weight, temperature, gradient):
 
 def _keep_gradients(ctx, inputs, output):
     ctx.gradients = len(output) - 2
-    ctx.options = len(inputs) - ctx.gradients - 1  # arguments that are no tensors
     ctx.save_for_backward(*output[1:], *inputs[: ctx.gradients])
 
 
@@ -293,7 +290,7 @@ def _scale_gradients(ctx, upstream, *_):
     gradients = [upstream * g if g.numel() else None for g in gradients]
     if torch.is_grad_enabled():  # somebody wants to differentiate the gradient
         gradients = [_OnlyOnce.apply(g, *latents) if g is not None else None for g in gradients]
-    return *gradients, upstream * log_partition, *[None] * ctx.options
+    return *gradients, upstream * log_partition, *[None] * (len(ctx.needs_input_grad) - ctx.gradients - 1)
 
 
 class _OnlyOnce(torch.autograd.Function):

@@ -1,5 +1,6 @@
 """How good is a representation: linear probe on frozen features, kNN, accuracy and calibration."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -7,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from genscl_lite._checks import check_labels, check_rows, require_instances, require_positive, require_whole
 from genscl_lite.datasets import Dataset
 from genscl_lite.datasets.images import ImageFiles
+from genscl_lite.losses import unit_rows
 from genscl_lite.train.augment import Augment, as_unit_float
 
 FEATURES_HELD = 2**16  # images whose features the linear probe holds at once
@@ -39,14 +42,15 @@ def extract(
         dtype: bfloat16: autocast to it; the (N, F) returned are float32.
         augment: passes a random view of each image instead, drawn from ``generator``.
     """
-    training, outputs = module.training, []
+    modes, outputs = {part: part.training for part in module.modules()}, []
     module.eval()
     views = _views(images, chunk, augment, generator) if augment else map(as_unit_float, images.split(chunk))
     for part in views:
         part = dataset.normalize(part).contiguous(memory_format=torch.channels_last)
         with torch.autocast(part.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
             outputs.append(module(part).float())
-    module.train(training)
+    for part, training in modes.items():
+        part.training = training
     return torch.cat(outputs)
 
 
@@ -145,13 +149,19 @@ def knn_accuracy(
     >>> knn_accuracy(torch.eye(3), torch.arange(3), torch.eye(3), torch.tensor([0, 1, 1]), neighbours=1)
     0.6666666666666666
     """
-    features, test_features = F.normalize(features, dim=1), F.normalize(test_features, dim=1)
-    classes, right = int(labels.max()) + 1, 0
-    for part, truth in zip(test_features.split(chunk), test_labels.split(chunk), strict=True):
+    _check_rows(features=features, labels=labels)
+    _check_rows(features, test_features=test_features, test_labels=test_labels)
+    require_whole("neighbours", neighbours)
+    require_whole("chunk", chunk)
+    require_positive("temperature", temperature)
+    dtype = torch.promote_types(features.dtype, torch.float32)
+    features, test_features = unit_rows(features, dtype), unit_rows(test_features, dtype)
+    (classes, place), right = labels.long().unique(return_inverse=True), 0  # those of the voters
+    for part, truth in zip(test_features.split(chunk), test_labels.long().split(chunk), strict=True):
         cosine, nearest = (part @ features.T).topk(min(neighbours, len(features)), dim=1)  # (chunk, k)
-        votes = torch.zeros(len(part), classes, device=part.device)
-        votes.scatter_add_(1, labels[nearest], ((cosine - 1) / temperature).exp())
-        right += int((votes.argmax(dim=1) == truth).sum())
+        votes = torch.zeros(len(part), len(classes), dtype=dtype, device=part.device)
+        votes.scatter_add_(1, place[nearest], ((cosine - cosine[:, :1]) / temperature).exp())
+        right += int((classes[votes.argmax(dim=1)] == truth).sum())
     return right / len(test_labels)
 
 
@@ -161,20 +171,34 @@ def classifier_accuracy(logits: Tensor, labels: Tensor) -> float:
     >>> classifier_accuracy(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1]))
     0.5
     """
+    _check_rows(validate=False, logits=logits, labels=labels)
     return int((logits.argmax(dim=1) == labels).sum()) / len(labels)
 
 
 def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
     """Return the mean gap, in [0, 1], of confidence and accuracy over bins of equal width (arXiv 1706.04599).
 
-    ``probabilities`` are (N, C), rows summing to 1; ``labels`` (N,) class numbers.
+    ``probabilities`` are (N, C), rows summing to 1; ``labels`` (N,) class numbers. Summed on the host, in
+    Python's precision, as not every device has float64.
 
     >>> expected_calibration_error(torch.tensor([[0.75, 0.25]] * 4), torch.tensor([0, 0, 0, 1]))
     0.0
     """
-    confidence, predicted = probabilities.double().max(dim=1)
-    right = (predicted == labels).double()
-    bin_of = (confidence * bins).ceil().long().clamp(1, bins) - 1
-    gaps = torch.zeros(bins, dtype=torch.double, device=labels.device)
-    gaps.index_add_(0, bin_of, confidence - right)
-    return float(gaps.abs().sum() / len(labels))
+    _check_rows(probabilities=probabilities, labels=labels)
+    check_labels("probabilities", probabilities, len(labels))
+    require_whole("bins", bins)
+    confidence, predicted = probabilities.max(dim=1)
+    gaps = [0.0] * bins
+    for share, right in zip(confidence.tolist(), (predicted == labels).tolist(), strict=True):
+        gaps[min(max(math.ceil(share * bins), 1), bins) - 1] += share - right
+    return sum(map(abs, gaps)) / len(labels)
+
+
+def _check_rows(like: Tensor | None = None, validate: bool = True, **pair: Tensor) -> None:
+    """Raise ValueError unless the pair is (N, F) floating point, F that of ``like``, and (N,) integers."""
+    require_instances(Tensor, **pair)
+    (name, rows), (label_name, labels) = pair.items()
+    check_rows(name, rows, like, validate)
+    if labels.ndim != 1:
+        raise ValueError(f"{label_name}: expected class numbers ({len(rows)},), got {tuple(labels.shape)}")
+    check_labels(label_name, labels, len(rows), validate)
