@@ -13,6 +13,11 @@ class RunFolderError(ValueError):
     """The folder is in use, belongs to another configuration, or holds a damaged file."""
 
 
+def as_path(path: str | Path) -> Path:
+    """Return a path that a person has written, with ``~`` as the home folder; all paths come through here."""
+    return Path(os.path.expanduser(path))  # pathlib's own raises where there is no such user
+
+
 @contextmanager
 def locked(folder: str | Path, wait: float = 0):
     """Hold the folder for this process; a process that dies lets go of it.
@@ -20,7 +25,7 @@ def locked(folder: str | Path, wait: float = 0):
     Raises:
         RunFolderError: another process holds it, still after ``wait`` seconds.
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=wait):
@@ -36,7 +41,7 @@ def locked(folder: str | Path, wait: float = 0):
 @contextmanager
 def written_whole(path: str | Path):
     """Give a temporary path beside ``path`` to write to; rename it when the block ends well."""
-    path = Path(path)
+    path = as_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
     try:
@@ -53,7 +58,7 @@ def write_json(path: str | Path, content: dict) -> None:
 
 def read_json(path: str | Path) -> dict:
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(as_path(path).read_text())
     except ValueError:
         raise RunFolderError(f"{path}: damaged, it is not JSON; delete it and run again") from None
 

@@ -64,6 +64,7 @@ def pretrain(
         MemoryError: the device's memory is too small for the batch.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    folder = files.as_path(folder) if folder else None
     _check_fit(config, dataset, encoder, teacher, folder, deadline)
     teacher = teacher or load_teacher(config, dataset)
     if teacher:
@@ -76,8 +77,8 @@ def pretrain(
         if writes:
             run_folder.claim(folder, dataclasses.asdict(config))
         processes.wait_for_all()
-        if folder and (Path(folder) / "checkpoint.pt").exists():
-            run.load_state_dict(run_folder.read_checkpoint(Path(folder) / "checkpoint.pt", device))
+        if folder and (folder / "checkpoint.pt").exists():
+            run.load_state_dict(run_folder.read_checkpoint(folder / "checkpoint.pt", device))
         processes.wait_for_all()
         if processes.rank():  # dropout must not be the same on every process
             torch.manual_seed(hash((config.seed, processes.rank(), run.epoch, run.step)))
