@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from genscl_lite.datasets import Dataset, files
+from genscl_lite.datasets.check import check_data, odd_things, warn_of
 from genscl_lite.distillation import Teacher, add_parts, distilled_cross_entropy
 from genscl_lite.losses import LossParts
 from genscl_lite.train import processes, run_folder
@@ -324,6 +325,7 @@ def _check_fit(
     folder: str | Path | None, deadline: float,
 ) -> None:
     """Raise ValueError where the configuration says another thing than the arguments."""
+    check_data(dataset)
     processes.own_part(min(config.batch_size, len(dataset.train_labels)))
     if folder is None and deadline < math.inf:
         raise ValueError("deadline: needs a folder to save the run in")
@@ -338,3 +340,5 @@ def _check_fit(
     if teacher is not None and teacher.temperature != config.teacher_temperature:
         raise ValueError(f"teacher_temperature: the configuration says {config.teacher_temperature}, "
                          f"the teacher has {teacher.temperature}")
+    if processes.rank() == 0:
+        warn_of(dataset.name, odd_things(dataset))
