@@ -61,15 +61,21 @@ def draw(data: Dataset, path: str | Path) -> None:
     """Save a picture with a row of training images for each class."""
     from matplotlib.figure import Figure  # here, because nothing else of this room needs it
 
-    rows = min(data.num_classes, MOST)
-    figure = Figure(figsize=(EACH * 0.7 + 2, rows * 0.7 + 0.5), layout="constrained")
-    for c, axis in enumerate(figure.subplots(rows, squeeze=False)[:, 0]):
-        chosen = data.train_images[(data.train_labels == c).nonzero()[:EACH, 0]]
-        strip = torch.cat([*torch.cat(list(chosen.split(EACH)))], dim=2)  # (channels, H, n*W)
-        shown = strip if len(strip) == 3 else strip[:1].expand(3, -1, -1)
-        axis.imshow(shown.permute(1, 2, 0).numpy())
-        axis.set(xlim=(0, EACH * data.image_shape[2]), xticks=[], yticks=[])
-        axis.set_ylabel(str(data.class_names[c]), rotation=0, ha="right", va="center")
-        axis.spines[:].set_visible(False)
+    rows, (channels, height, width) = min(data.num_classes, MOST), data.image_shape
+    white = 255 if data.train_images.dtype == torch.uint8 else 1.0
+    sheet = torch.full((rows, EACH, channels, height, width), white, dtype=data.train_images.dtype)
+    for c in range(rows):
+        chosen = (data.train_labels == c).nonzero()[:EACH, 0]
+        if len(chosen):
+            sheet[c, : len(chosen)] = torch.cat(list(data.train_images[chosen].split(EACH)))
+    sheet = torch.nn.functional.pad(sheet, (1, 1, 1, 1), value=white)
+    height, width = sheet.shape[3:]
+    sheet = sheet.permute(0, 3, 1, 4, 2).reshape(rows * height, EACH * width, channels)
+    figure = Figure(figsize=(EACH * 0.7 + 2, rows * 0.7 + 1))
+    axis = figure.subplots()
+    axis.imshow(sheet.numpy() if channels == 3 else sheet[..., 0].numpy(), cmap="gray", vmin=0)
+    names = [str(name) for name in data.class_names[:rows]]
+    axis.set_yticks([(c + 0.5) * height - 0.5 for c in range(rows)], names)
+    axis.set_xticks([])
     with written_whole(path) as temporary:
-        figure.savefig(temporary, dpi=100)
+        figure.savefig(temporary, bbox_inches="tight")
