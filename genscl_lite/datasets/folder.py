@@ -90,8 +90,8 @@ def scan_folder(root: str | Path, *, val_share: float = 0.2, seed: int = 0) -> F
         parts.append(_find_images(root, folder, passed_over))
     (classes, train), (others, test) = parts[0], parts[-1]
     if passed_over:
-        kinds = first_few([f"{count} {kind}" for kind, count in passed_over.most_common()], 9)
-        warnings.warn(f"root: passed over in {root}, no images that PIL reads: {kinds}", stacklevel=2)
+        warnings.warn(f"root: passed over in {root}, as no image that PIL reads or of no class: "
+                      f"{_counted(passed_over)}", stacklevel=2)
     if classes != others:
         first, second = names
         only_train, only_second = sorted(set(classes) - set(others)), sorted(set(others) - set(classes))
@@ -124,9 +124,9 @@ def _find_splits(root: Path) -> tuple[str, ...]:
     upside_down = any(names & {*SPLITS["train"]} and names & {*SPLITS["val"], *SPLITS["test"]}
                       for names in inner)
     if nested or len(named) > 1 or upside_down or (len(like) == len(folders) and len(set(like)) > 1):
-        raise ValueError(f"root: {root} holds {first_few(folders)}, and which of them are splits is not "
-                         "clear; expected one train and one val or test, each with a folder for each class, "
-                         "or the folders of classes alone")
+        raise ValueError(f"root: {root} holds {first_few(named or folders)}, and which of them are splits is "
+                         "not clear; expected one train and one val or test, each with a folder for each "
+                         "class, or the folders of classes alone")
     return ()
 
 
@@ -159,8 +159,13 @@ def _find_images(root: Path, folder: Path, passed_over: Counter) -> tuple[list[s
     empty = sorted(set(range(len(names))) - {c for _, c in images})
     if empty:
         raise ValueError(f"root: no image (.jpg .png and whatever else PIL reads) in {folder} "
-                         f"of {first_few([names[c] for c in empty])}")
+                         f"of {first_few([names[c] for c in empty])}; "
+                         f"passed over: {_counted(passed_over) or 'nothing'}")
     return names, images
+
+
+def _counted(files: Counter) -> str:
+    return first_few([f"{count} {kind}" for kind, count in files.most_common()], 9)
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:

@@ -32,7 +32,7 @@ def test_a_folder_on_a_page(photos, capsys):
         assert lines[0].startswith("data     folder: 3 x 16 x 16, mean (0.")
         assert lines[1:3] == ["train    18 images of 3 classes: one: 6, two: 6, zero: 6", "test     14 images of 3 classes: two: 4, zero: 4, one: 6"]
         passed_over, left_out, twins, last = lines[3:]
-        assert passed_over == f"note     root: passed over in {photos}, no images that PIL reads: 1 .heic"
+        assert passed_over == f"note     root: passed over in {photos}, as no image that PIL reads or of no class: 1 .heic"
         assert left_out.startswith(f"note     left out: 3 of 35 images in {photos} cannot be read: Train/one/cut.jpg (")
         assert twins == ("note     2 of 14 images to test with are among those to train with: "
                          "Valid/one/copy0.jpg = Train/one/000_rgb.jpg, Valid/one/copy1.png = Train/one/001_rgb.png")
