@@ -19,7 +19,7 @@ from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import calculate_md5, check_integrity, download_url
 
 from genscl_lite._checks import require_choice
-from genscl_lite.datasets.files import locked, written_whole
+from genscl_lite.datasets.files import as_path, locked, written_whole
 from genscl_lite.datasets.images import mean_and_std, value_counts
 from genscl_lite.datasets.registry import Dataset, dataset
 
@@ -75,7 +75,7 @@ def check_cifar(name: str, root: str | Path | None = None) -> Path:
 
 def data_root(root: str | Path | None = None) -> Path:
     """Return the folder of downloaded data: ``root``, else $GENSCL_DATA, else ``data``."""
-    return Path(root or os.environ.get("GENSCL_DATA") or "data")
+    return as_path(root or os.environ.get("GENSCL_DATA") or "data")
 
 
 def download_cifar(name: str, root: str | Path | None = None, urls: Sequence[str] | None = None) -> Path:

@@ -1,5 +1,6 @@
 """Label distributions from a CSV file, a row for each image file: of annotators, or of a teacher."""
 
+import codecs
 import csv
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 from torch import Tensor
+
+from genscl_lite.datasets.files import as_path
 
 SUM_TOLERANCE = 1e-3
 
@@ -19,7 +22,7 @@ def read_distributions(
 
     The first column is ``path``, relative to the images' folder, with forward slashes; the others are the
     classes. Rows and classes may come in any order; each row must sum to 1 within 1e-3 and is then divided
-    by its sum.
+    by its sum. A spreadsheet's file may be UTF-16, and ``;`` or tabs may part its columns: then 0,5 is 0.5.
 
     Args:
         path: the CSV file.
@@ -43,14 +46,23 @@ def read_distributions(
     tensor([[0.8000, 0.2000],
             [0.0000, 1.0000]])
     """
-    where = f"{name}: {path}"
-    if not Path(path).is_file():
+    path, where = as_path(path), f"{name}: {path}"
+    if not path.is_file():
         raise ValueError(f"{where} is no file")
-    with open(path, encoding="utf-8-sig", newline="") as text:
-        _check_columns(where, next(csv.reader(text), [""]), class_names)
+    with open(path, "rb") as start:
+        utf16 = start.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    encoding = "utf-16" if utf16 else "utf-8-sig"
     try:
+        with open(path, encoding=encoding, newline="") as text:
+            after_path = text.readline().lstrip('"').removeprefix("path").lstrip('"')[:1]
+            separator = after_path if after_path in (";", "\t") else ","
+            text.seek(0)
+            _check_columns(where, next(csv.reader(text, delimiter=separator), [""]), class_names)
         table = pd.read_csv(path, dtype={"path": str}, skip_blank_lines=False, low_memory=False,
-                            encoding="utf-8-sig")
+                            encoding=encoding, sep=separator, decimal="." if separator == "," else ",")
+    except UnicodeError:
+        raise ValueError(f'{where} is neither UTF-8 nor marked as UTF-16; '
+                         'save it from the spreadsheet as "CSV UTF-8"') from None
     except pd.errors.ParserError as error:
         raise ValueError(f"{where}: {str(error).strip()}") from None
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first values for the names of rows

@@ -13,6 +13,11 @@ class RunFolderError(ValueError):
     """The folder is in use, belongs to another configuration, or holds a damaged file."""
 
 
+def as_path(path: str | Path) -> Path:
+    """Return a path that a person has written, with ``~`` as the home folder; all paths come through here."""
+    return Path(os.path.expanduser(path))  # pathlib's own raises where there is no such user
+
+
 @contextmanager
 def locked(folder: str | Path, wait: float = 0):
     """Hold the folder for this process; a process that dies lets go of it.
@@ -20,7 +25,7 @@ def locked(folder: str | Path, wait: float = 0):
     Raises:
         RunFolderError: another process holds it, still after ``wait`` seconds.
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=wait):
@@ -40,7 +45,7 @@ def written_whole(path: str | Path, failures: type[Exception] | tuple = OSError)
     Raises:
         OSError: it cannot be written, which the writer says by one of ``failures``; a file there is kept.
     """
-    path = Path(path)
+    path = as_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
     try:
@@ -59,7 +64,7 @@ def write_json(path: str | Path, content: dict) -> None:
 
 def read_json(path: str | Path) -> dict:
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(as_path(path).read_text())
     except (ValueError, RecursionError):
         raise RunFolderError(f"{path}: damaged, it is not JSON; delete it and run again") from None
 

@@ -2,19 +2,22 @@
 
 import hashlib
 import os
+import re
 import warnings
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Generator
-from torchvision.datasets.folder import IMG_EXTENSIONS, ImageFolder
 
+from genscl_lite.datasets.check import Seen, odd_pixels, warn_of
 from genscl_lite.datasets.distributions import first_few, read_distributions
-from genscl_lite.datasets.files import read_json, write_json
+from genscl_lite.datasets.files import as_path, read_json, write_json
 from genscl_lite.datasets.images import ImageFiles, decode_all, mean_and_std, resolve_workers
 from genscl_lite.datasets.registry import Dataset, dataset
 
@@ -51,10 +54,21 @@ class FolderFiles:
         return replace(self, **kept)
 
 
+SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+"""Names of the folders that hold splits, in small letters or large."""
+LIKE_A_SPLIT = re.compile(r"(train|val|test)(ing|id|idation)?([\W_].*|set)?", re.IGNORECASE)
+HIDDEN = (".", "__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")
+"""How the names of files and folders begin that programs keep for themselves, copies of images among them."""
+NO_PIXELS = ("BUFR", "GRIB", "HDF5", "MPEG", "WMF")
+"""Formats that PIL knows by name but cannot decode."""
+
+
 def scan_folder(root: str | Path, *, val_share: float = 0.2, seed: int = 0) -> FolderFiles:
     """Find the images of ROOT/train/CLASS and ROOT/val/CLASS (or test), or of ROOT/CLASS and split those.
 
-    Classes and order of files are those of torchvision's ImageFolder. Other files are passed over.
+    Splits are known by their usual names (``SPLITS``); val goes before test. Classes and order of files are
+    those of torchvision's ImageFolder. An image is what PIL reads; nothing hidden is looked at, and other
+    files are passed over with a warning that counts them.
 
     Args:
         root: the folder.
@@ -63,42 +77,107 @@ def scan_folder(root: str | Path, *, val_share: float = 0.2, seed: int = 0) -> F
 
     Raises:
         ValueError: there is no such folder, no two classes, a class without an image or in one split only,
-            or, where a split must be made, with a single image.
+            or, where a split must be made, with a single image; or splits cannot be told from classes.
     """
-    root = Path(root).expanduser()
+    root = as_path(root)
     if not root.is_dir():
         raise ValueError(f"root: {root} is no folder")
     if not 0 < val_share < 1:
         raise ValueError(f"val_share: expected a share between 0 and 1, got {val_share!r}")
-    second = next((name for name in ("val", "test") if (root / name).is_dir()), None)
-    if (root / "train").is_dir() and second:
-        (names, train), (others, test) = (_find_images(root, root / split) for split in ("train", second))
-        if names != others:
-            only_train, only_second = sorted(set(names) - set(others)), sorted(set(others) - set(names))
-            raise ValueError(f"root: {root}: train and {second} must hold the same classes; "
-                             f"only in train: {first_few(only_train) or 'none'}; "
-                             f"only in {second}: {first_few(only_second) or 'none'}")
-    else:
-        if (root / "train").is_dir() and any(path.is_dir() for path in (root / "train").iterdir()):
-            raise ValueError(f"root: {root} holds train but neither val nor test; add one, "
-                             f"or give {root / 'train'} to have a split made")
-        names, images = _find_images(root, root)
-        train, test = _split(images, names, val_share, seed)
-    return FolderFiles(root, train, test, tuple(names))
+    names = _find_splits(root)
+    passed_over, parts = Counter(), []
+    for folder in [root / name for name in names] or [root]:
+        parts.append(_find_images(root, folder, passed_over))
+    (classes, train), (others, test) = parts[0], parts[-1]
+    if passed_over:
+        warnings.warn(f"root: passed over in {root}, as no image that PIL reads or of no class: "
+                      f"{_counted(passed_over)}", stacklevel=2)
+    if classes != others:
+        first, second = names
+        only_train, only_second = sorted(set(classes) - set(others)), sorted(set(others) - set(classes))
+        raise ValueError(f"root: {root}: {first} and {second} must hold the same classes; "
+                         f"only in {first}: {first_few(only_train) or 'none'}; "
+                         f"only in {second}: {first_few(only_second) or 'none'}")
+    if not names:
+        train, test = _split(train, classes, val_share, seed)
+    return FolderFiles(root, train, test, tuple(classes))
 
 
-def _find_images(root: Path, folder: Path) -> tuple[list[str], list[tuple[str, int]]]:
-    """Return the names of classes, and (path relative to root, class number) of all images."""
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+def _find_splits(root: Path) -> tuple[str, ...]:
+    """Return the names of the folders to train and to test with; none where the folders are classes.
+
+    Raises:
+        ValueError: folders are called like splits, and which is which cannot be told.
+    """
+    folders = _folders(root)
+    found = {kind: [name for name in folders if name.lower() in names] for kind, names in SPLITS.items()}
+    named = [name for names in found.values() for name in names]
+    nested = [name for name in named if _folders(root / name)]
+    trains, seconds = found["train"], found["val"] or found["test"]
+    if len(trains) == len(seconds) == 1:
+        return trains[0], seconds[0]
+    if len(trains) == 1 and not seconds and nested:
+        raise ValueError(f"root: {root} holds {trains[0]} but neither val nor test; add one, "
+                         f"or give {root / trains[0]} to have a split made")
+    like = [match[1].lower() for name in folders if (match := LIKE_A_SPLIT.fullmatch(name))]
+    inner = [{name.lower() for name in _folders(root / name)} for name in folders]
+    upside_down = any(names & {*SPLITS["train"]} and names & {*SPLITS["val"], *SPLITS["test"]}
+                      for names in inner)
+    if nested or len(named) > 1 or upside_down or (len(like) == len(folders) and len(set(like)) > 1):
+        raise ValueError(f"root: {root} holds {first_few(named or folders)}, and which of them are splits is "
+                         "not clear; expected one train and one val or test, each with a folder for each "
+                         "class, or the folders of classes alone")
+    return ()
+
+
+def _folders(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(HIDDEN))
+
+
+def _find_images(root: Path, folder: Path, passed_over: Counter) -> tuple[list[str], list[tuple[str, int]]]:
+    """Return the names of classes, and (path relative to root, class number) of all images.
+
+    ``passed_over`` counts other files, by their ending, and images that lie in no class.
+    """
+    names = _folders(folder)
     if len(names) < 2:
         raise ValueError(f"root: expected a folder for each of two or more classes in {folder}, "
                          f"got {first_few(names) or 'none'}")
-    found = ImageFolder(folder, allow_empty=True)
-    empty = sorted(set(range(len(names))) - set(found.targets))
+    kinds = Image.registered_extensions()
+    endings = {ending for ending in kinds if kinds[ending] in Image.OPEN and kinds[ending] not in NO_PIXELS}
+    images = []
+    for c, name in enumerate(names):
+        for inside, files in sorted(_walk(folder / name)):
+            for file in files:
+                ending = Path(file).suffix.lower()
+                if ending in endings:
+                    images.append((f"{Path(inside).relative_to(root).as_posix()}/{file}", c))
+                else:
+                    passed_over[ending or "without ending"] += 1
+    loose = [p for p in folder.iterdir() if p.suffix.lower() in endings and not p.name.startswith(HIDDEN)]
+    passed_over.update({f"in no class ({loose[0].name})": len(loose)} if loose else {})
+    empty = sorted(set(range(len(names))) - {c for _, c in images})
     if empty:
-        raise ValueError(f"root: no image ({' '.join(IMG_EXTENSIONS)}) in {folder} "
-                         f"of {first_few([names[c] for c in empty])}")
-    return names, [(Path(path).relative_to(root).as_posix(), c) for path, c in found.samples]
+        raise ValueError(f"root: no image (.jpg .png and whatever else PIL reads) in {folder} "
+                         f"of {first_few([names[c] for c in empty])}; "
+                         f"passed over: {_counted(passed_over) or 'nothing'}")
+    return names, images
+
+
+def _counted(files: Counter) -> str:
+    return first_few([f"{count} {kind}" for kind, count in files.most_common()], 9)
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Give each folder below, itself included, and its files; nothing hidden, no folder twice by links."""
+    been = set()
+    for inside, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(HIDDEN)]
+        if (real := os.path.realpath(inside)) in been:
+            folders.clear()
+            continue
+        been.add(real)
+        yield inside, sorted(name for name in files if not name.startswith(HIDDEN))
 
 
 def _split(images: list[tuple[str, int]], names: list[str], val_share: float, seed: int) -> tuple[list, list]:
@@ -127,6 +206,7 @@ class FolderCheck:
     mean: tuple[float, ...]  # of the training images in [0, 1]
     std: tuple[float, ...]
     fingerprint: str  # of names, sizes and times of change of all files, and the size they are cropped to
+    odd: list[str]  # what ``odd_pixels`` says of them
 
 
 def check_files(files: FolderFiles, size: int, *, workers: int | None = None,
@@ -143,10 +223,15 @@ def check_files(files: FolderFiles, size: int, *, workers: int | None = None,
     if path and Path(path).exists():
         stored = read_json(path)
         if stored.get("fingerprint") == fingerprint:
-            return FolderCheck(stored["bad"], tuple(stored["mean"]), tuple(stored["std"]), fingerprint)
-    _, counts, bad = decode_all(files.root, paths(files.train), size, workers, keep=False)
-    _, _, bad_test = decode_all(files.root, paths(files.test), size, workers, keep=False)
-    check = FolderCheck(bad | bad_test, *mean_and_std(counts), fingerprint)
+            std = tuple(value or 1.0 for value in stored["std"])  # earlier versions wrote 0, and no oddities
+            return FolderCheck(stored["bad"], tuple(stored["mean"]), std, fingerprint, stored.get("odd", []))
+    seen, bad, counts = [Seen(), Seen()], {}, []
+    for split, part in zip((files.train, files.test), seen, strict=True):
+        _, part_counts, part_bad = decode_all(files.root, paths(split), size, workers, keep=False, seen=part)
+        counts.append(part_counts)
+        bad |= part_bad
+    names = [[file for file in paths(split) if file not in bad] for split in (files.train, files.test)]
+    check = FolderCheck(bad, *mean_and_std(counts[0]), fingerprint, odd_pixels(*seen, *names))
     if path:
         write_json(path, asdict(check))
     return check
@@ -197,13 +282,15 @@ def load_folder(root: str | Path | None, config, check_path: str | Path | None =
         check = check_files(files, size, workers=workers, path=check_path)
         bad, mean_std = check.bad, (check.mean, check.std)
         kept = _without_bad(files, bad, config.on_bad_image)
+        warn_of(f"{files.root}", check.odd)
         train, test = (ImageFiles(files.root, paths(split), size, workers=workers)
                        for split in (kept.train, kept.test))
     if soft is not None:
         soft = soft[[file not in bad for file, _ in files.train]]
     train_labels, test_labels = (torch.tensor([c for _, c in split]) for split in (kept.train, kept.test))
     return Dataset("folder", train, train_labels, test, test_labels, kept.class_names, *mean_std, soft,
-                   train_files=tuple(paths(kept.train)), skipped=tuple(bad))
+                   train_files=tuple(paths(kept.train)), skipped=tuple(bad),
+                   test_files=tuple(paths(kept.test)))
 
 
 def _without_bad(files: FolderFiles, bad: dict[str, str], on_bad_image: str) -> FolderFiles:

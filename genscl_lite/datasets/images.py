@@ -1,5 +1,7 @@
 """Image files: decoded to RGB, cropped by torchvision, read by torch's DataLoader as they are needed."""
 
+import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +16,14 @@ from torchvision.transforms.v2 import functional as F
 
 from genscl_lite._checks import require_whole
 from genscl_lite.datasets.cores import share_of_cores
+from genscl_lite.datasets.files import as_path
 
 CHUNK = 64
 """Images that a worker decodes for one answer, where they are not those of a training batch."""
+
+
+START = "fork" if sys.platform == "linux" else None
+"""How processes that decode begin. Forked, they do not run the caller's script again, guarded or not."""
 
 
 def read_rgb(path: str | Path | Image.Image) -> Tensor:
@@ -26,6 +33,7 @@ def read_rgb(path: str | Path | Image.Image) -> Tensor:
     does it.
 
     Differs: torchvision's ImageFolder drops transparency, cuts 16 bits of gray at 255 and does not turn.
+    Where $GENSCL_MAX_PIXELS is set, it takes the place of PIL's limit for files that may be a trap.
 
     Raises:
         ValueError: the file is missing, truncated, no image, or has pixels of unknown range (floating point).
@@ -35,16 +43,26 @@ def read_rgb(path: str | Path | Image.Image) -> Tensor:
     ValueError: missing.jpg: cannot be read: [Errno 2] No such file or directory: ...
     """
     try:
+        _allow_pixels(os.environ.get("GENSCL_MAX_PIXELS"))
         if isinstance(path, Image.Image):
             return F.pil_to_tensor(_to_rgb(ImageOps.exif_transpose(path)))
-        with Image.open(path) as image:
+        with Image.open(as_path(path)) as image:
             ImageOps.exif_transpose(image, in_place=True)
             return F.pil_to_tensor(_to_rgb(image))
     except MemoryError:
         raise
     except Exception as error:  # PIL's decoders meet broken files with errors of many types
         what = "no image of a known format" if isinstance(error, UnidentifiedImageError) else error
+        if isinstance(error, Image.DecompressionBombError):
+            what = f"{str(error).partition(',')[0]}; if you trust it, set GENSCL_MAX_PIXELS (environment)"
         raise ValueError(f"{path}: cannot be read: {what}") from None
+
+
+def _allow_pixels(limit: str | None) -> None:
+    if limit and not limit.isdecimal():
+        raise ValueError(f"GENSCL_MAX_PIXELS: expected a whole number, got {limit!r}")
+    if limit:
+        Image.MAX_IMAGE_PIXELS = int(limit)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -62,12 +80,15 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def centre_crop(image: Tensor, size: int) -> Tensor:
-    """Resize the shorter side of a uint8 (3, H, W) image to ``size`` (antialiased) and cut out the middle.
+    """Cut the middle square out of a uint8 (3, H, W) image and resize it to ``size`` (antialiased).
+
+    In this order a long thin image costs no more memory than its own pixels and the result.
 
     >>> centre_crop(torch.full((3, 40, 60), 7, dtype=torch.uint8), 16).shape
     torch.Size([3, 16, 16])
     """
-    return F.center_crop(F.resize(image, [size], antialias=True), [size, size])
+    side = min(image.shape[1:])
+    return F.resize(F.center_crop(image, [side, side]), [size, size], antialias=True)
 
 
 def to_gray(image: Tensor) -> Tensor:
@@ -86,12 +107,15 @@ def value_counts(images: Tensor) -> Tensor:
 
 
 def mean_and_std(counts: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and deviation of each channel in [0, 1], to 4 digits, from its ``value_counts``."""
+    """Return mean and deviation of each channel in [0, 1], to 4 digits, from its ``value_counts``.
+
+    A constant channel has the deviation 1, as in scikit-learn, so that it can be divided by.
+    """
     values, counts = torch.arange(256, dtype=torch.double) / 255, counts.double()
     pixels = counts.sum(dim=1)
     mean = (counts * values).sum(dim=1) / pixels
-    variance = (counts * (values - mean[:, None]) ** 2).sum(dim=1) / (pixels - 1)
-    return tuple(round(m, 4) for m in mean.tolist()), tuple(round(s, 4) for s in variance.sqrt().tolist())
+    std = ((counts * (values - mean[:, None]) ** 2).sum(dim=1) / (pixels - 1)).sqrt()
+    return tuple(round(m, 4) for m in mean.tolist()), tuple(round(s, 4) or 1.0 for s in std.tolist())
 
 
 def chunks(items: Sequence, length: int) -> list[Sequence]:
@@ -155,8 +179,21 @@ class Batches:
 def make_loader(crops: Crops, batches: Iterable[list], workers: int, keep: bool = False) -> DataLoader:
     """Return a loader of batches of what ``crops`` is asked for; with ``keep`` its processes live on."""
     return DataLoader(crops, batch_sampler=Batches(batches), collate_fn=crops.collate, num_workers=workers,
+                      multiprocessing_context=START if workers else None,
                       persistent_workers=keep and workers > 0, pin_memory=torch.cuda.is_available(),
                       generator=torch.Generator())  # torch's global one is left alone
+
+
+def answers(loader: DataLoader) -> Iterator:
+    """Give what a loader's processes answer; ValueError, in one line, where one of them has ended."""
+    try:
+        yield from loader
+    except RuntimeError as error:
+        what = str(error).strip().partition("\n")[0]
+        if not what.startswith(("DataLoader worker (", "An attempt has been made to start a new process")):
+            raise
+        raise ValueError(f"workers: a process that decodes images has ended ({what}); memory is short, or a "
+                         'script lacks `if __name__ == "__main__":`; workers=0 needs no processes') from None
 
 
 def centre_crops(root: Path, size: int, parts: Sequence[Sequence[str]], workers: int | None) -> DataLoader:
@@ -166,9 +203,11 @@ def centre_crops(root: Path, size: int, parts: Sequence[Sequence[str]], workers:
 
 
 def decode_all(
-    root: Path, files: Sequence[str], size: int, workers: int | None, keep: bool
+    root: Path, files: Sequence[str], size: int, workers: int | None, keep: bool, seen=None
 ) -> tuple[Tensor, Tensor, dict[str, str]]:
     """Decode files, each once, to centre crops, and keep the crops or only count their values.
+
+    Where there is a ``seen``, its ``add`` looks at all crops.
 
     Returns:
         uint8 (n, 3, size, size) of the n files that can be read, n = 0 where they are not kept; their
@@ -176,8 +215,10 @@ def decode_all(
     """
     images = torch.empty(len(files) if keep else 0, 3, size, size, dtype=torch.uint8)
     counts, bad, filled = torch.zeros(3, 256, dtype=torch.long), {}, 0
-    for crops, part_bad in centre_crops(root, size, chunks(files, CHUNK), workers):
+    for crops, part_bad in answers(centre_crops(root, size, chunks(files, CHUNK), workers)):
         counts += value_counts(crops[0])
+        if seen:
+            seen.add(crops[0])
         bad |= part_bad
         if keep:
             images[filled : filled + crops.shape[1]] = crops[0]
@@ -216,7 +257,7 @@ class ImageFiles:
     def __init__(self, root: str | Path, files: Sequence[str], size: int, *, workers: int | None = None,
                  device: torch.device | str = "cpu"):
         require_whole("size", size)
-        self.root, self.files, self.size = Path(root), tuple(str(file) for file in files), size
+        self.root, self.files, self.size = as_path(root), tuple(str(file) for file in files), size
         self.workers, self.device = resolve_workers(workers), torch.device(device)
         self._idle: dict[Crops, DataLoader] = {}
 
@@ -245,7 +286,7 @@ class ImageFiles:
         require_whole("rows", rows)
         parts = [chunks(part, CHUNK) for part in chunks(self.files, rows)]
         pieces = [piece for part in parts for piece in part]
-        decoded = iter(centre_crops(self.root, self.size, pieces, self.workers))
+        decoded = answers(centre_crops(self.root, self.size, pieces, self.workers))
         for part in parts:
             yield torch.cat([self._readable(*next(decoded))[0] for _ in part])
 
@@ -291,7 +332,7 @@ class ImageFiles:
         if loader is None:
             loader = make_loader(crops, (), self.workers, keep=True)
         loader.batch_sampler.batches = batches
-        for views, bad in loader:
+        for views, bad in answers(loader):
             yield self._readable(views, bad)
         self._idle = {crops: loader}  # only a loader that came to its end: another may still be busy
 

@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from genscl_lite._checks import require_choice
+from genscl_lite.datasets.check import check_data
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,13 @@ class Dataset:
     train_distributions: Tensor | None = None  # (N, C), where there are any beside the class numbers
     train_files: tuple[str, ...] = ()  # of a folder: the training images' paths
     skipped: tuple[str, ...] = ()  # of a folder: files that could not be read and were left out
+    test_files: tuple[str, ...] = ()  # of a folder: the test images' paths
+
+    def __post_init__(self):
+        for name in ("train_labels", "test_labels"):  # class numbers of any size, but true and false are none
+            labels = getattr(self, name)
+            if isinstance(labels, Tensor) and not (labels.is_floating_point() or labels.dtype == torch.bool):
+                object.__setattr__(self, name, labels.long())
 
     @property
     def num_classes(self) -> int:
@@ -142,6 +150,7 @@ def load_data(config, root: str | Path | None = None, check_path: str | Path | N
     if not isinstance(data, Dataset):
         raise ValueError(f"dataset: {config.dataset} returned {type(data).__name__}, expected a Dataset")
     data = replace(data, name=config.dataset)
+    check_data(data)
     return few_labels(data, config.labels_per_class, config.seed) if config.labels_per_class else data
 
 

@@ -26,7 +26,7 @@ def finish_run(run: Run, dataset: Dataset, folder: str | Path) -> dict:
 
     ``accuracy_last`` is the result; ``accuracy_best``, chosen by test images, is there for comparison only.
     """
-    folder = Path(folder)
+    folder = files.as_path(folder)
     with files.locked(folder, wait=5):
         if is_finished(folder, asdict(run.config)):
             return files.read_json(folder / "summary.json")

@@ -91,7 +91,7 @@ def papermill_commands(request: Request) -> list[str]:
             for path in request.files:
                 words += ["-f", str(relative(path))]
             for name, value in changed.items():
-                words += ["-p", name, str(value)]
+                words += ["-r" if isinstance(value, str) else "-p", name, str(value)]
             lines.append(f"mkdir -p {shlex.quote(str(folder))} && {shlex.join(words)}")
     return lines
 

@@ -8,8 +8,15 @@ from pathlib import Path
 import yaml
 
 from genscl_lite._checks import require_choice
+from genscl_lite.datasets.files import as_path
 from genscl_lite.runs.paths import LENGTHS, PRESETS
-from genscl_lite.train.config import TrainConfig, check_parameters, make_configs
+from genscl_lite.train.config import (
+    PARAMETERS,
+    RUN_PARAMETERS,
+    TrainConfig,
+    check_parameters,
+    make_configs,
+)
 from genscl_lite.train.methods import METHODS, TEACHERS, teacher_of
 from genscl_lite.train.run_folder import is_finished
 
@@ -74,7 +81,7 @@ def read_requests(options: argparse.Namespace) -> list[Request]:
     check_parameters(parameters)
     if not options.max_seconds > 0:
         raise ValueError(f"max-seconds: expected a number above 0, got {options.max_seconds}")
-    out = relative(Path(options.out or Path("runs") / "_".join(path.stem for path in files)))
+    out = relative(as_path(options.out or Path("runs") / "_".join(path.stem for path in files)))
     rows = parameters.pop("length_methods", [])
     if options.lengths is None:
         return [Request(files, out, plan(parameters, out, options.only))]
@@ -113,7 +120,7 @@ def presets() -> list[str]:
 
 def preset_files(preset: str, length: str = "paper") -> list[Path]:
     """Return the file of a preset, a name or a path, and the one that shortens it; or ValueError."""
-    path = Path(preset) if preset.endswith(".yaml") else PRESETS / f"{preset}.yaml"
+    path = as_path(preset) if preset.endswith(".yaml") else PRESETS / f"{preset}.yaml"
     if not path.is_file():
         require_choice("preset", preset, presets())  # which it is not
     lengths = {"paper": []} | {path.stem: [path] for path in LENGTHS.glob("*.yaml")}
@@ -126,7 +133,7 @@ def read_presets(files: list[Path]) -> dict:
     parameters = {}
     for path in files:
         try:
-            content = yaml.safe_load(path.read_text())
+            content = yaml.safe_load(path.read_bytes())
         except (yaml.YAMLError, RecursionError) as error:
             raise ValueError(f"preset: {path} is not YAML: {' '.join(str(error).split())}") from None
         if not isinstance(content, dict):
@@ -136,15 +143,26 @@ def read_presets(files: list[Path]) -> dict:
 
 
 def parse_parameter(text: str) -> tuple[str, object]:
+    """Read NAME=VALUE as people mean it: text as it stands, numbers as decimal ones, anything else as YAML.
+
+    >>> parse_parameter("data_root=2024"), parse_parameter("seed=010"), parse_parameter("balanced=true")
+    (('data_root', '2024'), ('seed', 10), ('balanced', True))
+    """
     name, equals, value = text.partition("=")
     if not equals:
         raise ValueError(f"parameter: expected NAME=VALUE, got {text!r}")
     if name in CHOSEN_ELSEWHERE:
         raise ValueError(f"parameter: {name} is {CHOSEN_ELSEWHERE[name]}")
+    kind = PARAMETERS[name].type if name in PARAMETERS else RUN_PARAMETERS.get(name)
+    if kind is str:
+        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+        return name, value[1:-1] if quoted else value.strip()
     try:
-        return name, yaml.safe_load(value)
+        return name, kind(value) if kind in (int, float) else yaml.safe_load(value)
     except (yaml.YAMLError, RecursionError):
         raise ValueError(f"parameter: {text!r} is not YAML") from None
+    except ValueError:  # checks of types and ranges say what is expected
+        return name, value
 
 
 def plan(parameters: dict, out: Path, only: list[str]) -> list[Job]:

@@ -51,9 +51,10 @@ def run_seeds(
         OutOfTime: the deadline came; the run is saved, and the same call goes on from there.
         ValueError, FileNotFoundError, MemoryError: as ``load_data`` and ``pretrain``.
     """
+    folder = files.as_path(folder)
     for config in configs:
-        run_folder = Path(folder) / f"seed{config.seed}"
-        dataset = _load_one_after_the_other(config, data_root, Path(folder) / "folder_check.json")
+        run_folder = folder / f"seed{config.seed}"
+        dataset = _load_one_after_the_other(config, data_root, folder / "folder_check.json")
         run = pretrain(config, dataset, run_folder, device=device, deadline=deadline,
                        on_start=lambda run, seconds: _say(start_line(run, seconds)), on_epoch=on_epoch)
         tested = is_finished(run_folder, asdict(config))

@@ -21,7 +21,7 @@ SUMMARIES = "*/seed*/summary.json"
 
 def read_summaries(folder: str | Path) -> pd.DataFrame:
     """Read METHOD/seedN/summary.json below ``folder``, in order of METHODS; or FileNotFoundError."""
-    paths = sorted(Path(folder).glob(SUMMARIES))
+    paths = sorted(files.as_path(folder).glob(SUMMARIES))
     if not paths:
         raise FileNotFoundError(f"{folder}: no finished run (METHOD/seedN/summary.json) in this folder")
     runs = pd.DataFrame([files.read_json(path) for path in paths])
@@ -105,17 +105,18 @@ def render_cost_table(table: pd.DataFrame) -> str:
 
 def keep_results(runs: str | Path, kept: str | Path) -> None:
     """Copy what is small: all summaries and predictions; of first seeds also config, log and embeddings."""
+    runs, kept = files.as_path(runs), files.as_path(kept)
     costs = make_cost_table(read_summaries(runs))
-    for summary in sorted(Path(runs).glob(SUMMARIES)):
+    for summary in sorted(runs.glob(SUMMARIES)):
         names = ["summary.json"] + ["predictions.npz"] * summary.with_name("predictions.npz").exists()
         if summary.parent == min(summary.parents[1].glob("seed*")):
             names += ["config.json", "log.csv", "embeddings.npz"]
-        folder = Path(kept) / summary.relative_to(runs).parent
+        folder = kept / summary.relative_to(runs).parent
         folder.mkdir(parents=True, exist_ok=True)
         for name in names:
             shutil.copyfile(summary.with_name(name), folder / name)
-    shutil.copyfile(Path(runs) / "table.csv", Path(kept) / "table.csv")
-    write_table(Path(kept) / "cost.csv", costs)
+    shutil.copyfile(runs / "table.csv", kept / "table.csv")
+    write_table(kept / "cost.csv", costs)
 
 
 def main(arguments: list[str] | None = None) -> int:

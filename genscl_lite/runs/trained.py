@@ -155,7 +155,8 @@ class Encoder:
         Raises:
             ValueError: ``path`` does not end in .safetensors, or would overwrite what is no export.
         """
-        path, beside = Path(path), Path(path).with_suffix(".json")
+        path = files.as_path(path)
+        beside = path.with_suffix(".json")
         if path.suffix != ".safetensors":
             raise ValueError(f"path: expected a file name ending in .safetensors, got {path}")
         if path.exists() and "arch" not in read_about(path):
@@ -176,7 +177,7 @@ def weights_path(path: str | Path) -> Path:
     Traceback (most recent call last):
     ValueError: path: no/such/run does not exist; expected a run's folder or a model.safetensors
     """
-    path = Path(path)
+    path = files.as_path(path)
     if not path.exists():
         raise ValueError(f"path: {path} does not exist; expected a run's folder or a model.safetensors")
     if path.is_file():

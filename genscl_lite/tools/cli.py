@@ -13,7 +13,7 @@ COMMANDS = {
     "reproduce": ("rebuild a table: train all rows of a preset through the notebooks", "runs.launch:command"),
     "train": ("train rows of a preset without notebooks; what torchrun starts", "runs.seeds:main"),
     "data": ("download a data set", "datasets.builtin:main"),
-    "check": ("say whether this machine is ready: packages, GPU, data", "tools.doctor:main"),
+    "check": ("say whether this machine is ready, or what is in a data set", "tools.doctor:main"),
     "benchmark": ("measure time and memory against peers: the loss, a training step", "tools.benchmark:main"),
     "predict": ("name the classes of images by a finished run", "runs.trained:predict"),
     "features": ("write the features of images to a file", "runs.trained:features"),

@@ -164,8 +164,18 @@ def first_line(error: Exception) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Be ``genscl check``: print the report; return 0 if nothing that is required is missing, else 1."""
-    description = "Say whether this machine is ready: packages, GPU, data."
-    argparse.ArgumentParser(prog="genscl check", description=description).parse_args(arguments)
+    description = "Say whether this machine is ready (packages, GPU, data), or what is in a data set."
+    parser = argparse.ArgumentParser(prog="genscl check", description=description)
+    parser.add_argument("data", nargs="?", help="a folder of images, a data set's name, or module:function")
+    parser.add_argument("--root", help="folder of CIFAR's files; default: $GENSCL_DATA, or data")
+    parser.add_argument("--image-size", type=int, default=64, help="pixels a folder's images become (64)")
+    parser.add_argument("--picture", metavar="FILE", help="save some images of each class there")
+    parser.add_argument("--strict", action="store_true", help="return 1 also where something is odd")
+    options = parser.parse_args(arguments)
+    if options.data:
+        from genscl_lite.tools.look import look  # here, because it needs packages
+
+        return look(options)
     findings = [check_python(), *check_packages(), check_torch_pair(), check_device(), check_cores()]
     findings += check_data()
     print(*findings, sep="\n")

@@ -150,6 +150,8 @@ def check_type(name: str, value: object, kind: type) -> object:
     if type(value) is not kind:
         is_text = kind is float and isinstance(value, str)
         hint = " (YAML reads 1e-3 as text: write 0.001)" if is_text else ""
+        if kind is str:
+            hint = " (write text that looks like something else in quotes)"
         raise ValueError(f"{name}: expected {kind.__name__}, got {value!r}{hint}")
     return value
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from genscl_lite.datasets import Dataset, files
+from genscl_lite.datasets.check import check_data, odd_things, warn_of
 from genscl_lite.distillation import Teacher, add_parts, distilled_cross_entropy
 from genscl_lite.losses import LossParts
 from genscl_lite.train import processes, run_folder
@@ -71,6 +72,7 @@ def pretrain(
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device.type == "cpu":
         keep_freed_memory()
+    folder = files.as_path(folder) if folder else None
     _check_fit(config, dataset, encoder, teacher, folder, deadline)
     teacher = teacher or load_teacher(config, dataset)
     if teacher:
@@ -83,8 +85,8 @@ def pretrain(
         if writes:
             run_folder.claim(folder, dataclasses.asdict(config))
         processes.wait_for_all()
-        if folder and (Path(folder) / "checkpoint.pt").exists():
-            run.load_state_dict(run_folder.read_checkpoint(Path(folder) / "checkpoint.pt", device))
+        if folder and (folder / "checkpoint.pt").exists():
+            run.load_state_dict(run_folder.read_checkpoint(folder / "checkpoint.pt", device))
         processes.wait_for_all()
         if processes.rank():  # dropout must not be the same on every process
             torch.manual_seed(hash((config.seed, processes.rank(), run.epoch, run.step)))
@@ -332,6 +334,7 @@ def _check_fit(
     folder: str | Path | None, deadline: float,
 ) -> None:
     """Raise ValueError where the configuration says another thing than the arguments."""
+    check_data(dataset)
     processes.own_part(min(config.batch_size, len(dataset.train_labels)))
     if folder is None and deadline < math.inf:
         raise ValueError("deadline: needs a folder to save the run in")
@@ -346,3 +349,5 @@ def _check_fit(
     if teacher is not None and teacher.temperature != config.teacher_temperature:
         raise ValueError(f"teacher_temperature: the configuration says {config.teacher_temperature}, "
                          f"the teacher has {teacher.temperature}")
+    if processes.rank() == 0:
+        warn_of(dataset.name, odd_things(dataset))

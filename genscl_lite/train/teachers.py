@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from genscl_lite.datasets import Dataset
 from genscl_lite.datasets.distributions import first_few, read_distributions
+from genscl_lite.datasets.files import as_path
 from genscl_lite.distillation import Teacher
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.methods import METHODS
@@ -61,7 +62,7 @@ def load_teacher(config: TrainConfig, dataset: Dataset) -> Teacher | None:
 
 def teacher_path(config: TrainConfig) -> Path:
     """Return the file of weights that ``config.teacher`` means, which need not exist."""
-    given = Path(config.teacher)
+    given = as_path(config.teacher)
     if given.suffix == ".safetensors":
         return given
     seed = config.seed

@@ -18,6 +18,24 @@ def test_rows_and_columns_come_in_any_order(tmp_path):
     assert torch.allclose(rows, torch.tensor([[0.5, 0.2505, 0.25], [0.2, 0.8, 0]]) / torch.tensor([[1.0005], [1]]))
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+@pytest.mark.parametrize("separator, point", [(",", "."), (";", ","), (";", "."), ("\t", ",")])
+def test_files_of_spreadsheets_are_read(tmp_path, encoding, separator, point):
+    """With a mark or without, and with the decimal comma of most of Europe."""
+    lines = "\n".join(GOOD).replace(",", separator).replace(".", point).replace(f"{point}png", ".png")
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    (tmp_path / "soft.csv").write_text(mark + lines.replace("path", '"path"', 1), encoding=encoding)
+    rows = read_distributions(tmp_path / "soft.csv", FILES, NAMES, others=["val/cat/1.png"])
+    assert torch.equal(rows, read(tmp_path, GOOD))
+
+
+def test_other_encodings_are_named_with_what_to_do(tmp_path):
+    for at, content in (("header", ["path,caf\xe9", "a,1"]), ("row", [*GOOD, "caf\xe9/1.png,1,0,0"])):
+        (tmp_path / f"{at}.csv").write_text("\n".join(content), encoding="cp1252")
+        with pytest.raises(ValueError, match=f'^distributions: .*{at}.csv is neither UTF-8 nor .* as "CSV UTF-8"$'):
+            read_distributions(tmp_path / f"{at}.csv", FILES, NAMES)
+
+
 @pytest.mark.parametrize("line, change, message", [
     (0, "path,eel,cat,fox", "expected a column for each class; missing: dog; not among the classes: fox"),
     (0, "path,eel,cat,dog,dog", "expected a column for each class; there twice: dog"),

@@ -1,19 +1,24 @@
 import dataclasses
 import os
 import shutil
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
+from PIL.Image import fromarray as image_of
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from genscl_lite.datasets import folder as image_folder
 from genscl_lite.datasets import images as image_files
 from genscl_lite.datasets import load_data
+from genscl_lite.datasets.check import odd_things
+from genscl_lite.datasets.files import read_json, write_json
 from genscl_lite.datasets.folder import check_files, load_folder, paths, scan_folder
 from genscl_lite.datasets.images import ImageFiles, centre_crop, decode_all, read_rgb
 from genscl_lite.train.config import TrainConfig
+from genscl_lite.train.loop import pretrain
 from tests.folders import CORRUPT, add_corrupt, digit_image, make_digit_folder
 
 SPLITS = {"train": 0.75, "val": 0.25}
@@ -96,7 +101,7 @@ def one_class(root):
     (one_class, {}, "root: expected a folder for each of two or more classes in .*small, got zero"),
     (only_some_class, {}, "root: .*train and val must hold the same classes; only in train: two; only in val: one"),
     (lambda root: copies(root, "train", 3), {}, "root: .*small holds train but neither val nor test; add one, or give .*train"),
-    (empty_class, {}, r"root: no image \(.jpg .*\) in .*small of four"),
+    (empty_class, {}, r"root: no image \(.jpg .*\) in .*small of four; passed over: 1 .txt$"),
     (single_image, {}, "root: class two has a single image, two/000_rgb.jpg; a split needs two or more"),
     (None, {"val_share": 0.0}, "val_share: expected a share between 0 and 1, got 0.0"),
     (None, {"workers": -1}, "workers: expected a whole number of at least 0, got -1"),
@@ -113,14 +118,95 @@ def test_a_class_may_be_called_train(small):
     assert scan_folder(small).class_names == ("one", "train", "zero")
 
 
+@pytest.mark.parametrize("names", [
+    "Train Test", "TRAIN VAL", "training testing", "train valid", "Training Validation", "train val test", "train Valid TEST",
+])  # fmt: skip
+def test_splits_are_known_by_their_usual_names(tmp_path, names):
+    """In any case; val goes before test."""
+    for name in names.split():
+        make_digit_folder(tmp_path, per_class=2, classes=2, splits={name: 1.0})
+    files, (first, second, *_) = scan_folder(tmp_path), names.split()
+    assert files.class_names == ("one", "zero") and len(files) == 8
+    assert {file.split("/")[0] for file in paths(files.train)} == {first}
+    assert {file.split("/")[0] for file in paths(files.test)} == {second}
+
+
+@pytest.mark.parametrize("folders", [
+    "valid/a valid/b test/a test/b", "test/a test/b", "val test", "val test cat", "train training val/a",
+    "train/a val/a validation/a", "train_set test_set", "trainset valset", "train_images/a test-images/a",
+    "cat/train cat/test dog/train dog/test", "cat/TRAINING cat/valid dog",
+])  # fmt: skip
+def test_splits_that_cannot_be_told_are_refused(tmp_path, folders):
+    for folder in folders.split():
+        for image in range(2):
+            (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+            digit_image(0, image, np.random.default_rng(image)).save(tmp_path / folder / f"{image}.png")
+    found = {folder.split("/")[0] for folder in folders.split()} - {"cat", "dog"}
+    with pytest.raises(ValueError, match="^root: .* holds .*, and which of them are splits is not clear; expected [^\n]*$") as refused:
+        scan_folder(tmp_path)
+    assert all(name in str(refused.value) for name in found)
+
+
+@pytest.mark.parametrize("names", ["test_1 test_2", "train truck", "validity value", "latest trainer"])
+def test_classes_may_sound_like_splits(tmp_path, names):
+    make_digit_folder(tmp_path, per_class=2, classes=2)
+    for old, new in zip(("one", "zero"), names.split(), strict=True):
+        (tmp_path / old).rename(tmp_path / new)
+    assert scan_folder(tmp_path).class_names == tuple(names.split())
+
+
+HIDDEN = (".ipynb_checkpoints", ".Trash", "__MACOSX", "@eaDir")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("splits", [None, SPLITS])
+def test_what_is_hidden_is_not_looked_at(tmp_path, splits):
+    root = make_digit_folder(tmp_path, per_class=8, classes=2, splits=splits)
+    before, some = scan_folder(root), sorted(root.rglob("*.jpg"))[0]
+    for inside in {root, *(path.parent for path in root.rglob("*.jpg")), *(path.parents[1] for path in root.rglob("*.jpg"))}:
+        for name in HIDDEN:
+            (inside / name).mkdir()
+            shutil.copy(some, inside / name / "copy.jpg")
+        for name in ("._1.jpg", ".DS_Store", "Thumbs.db", "desktop.ini"):
+            shutil.copy(some, inside / name)
+    assert scan_folder(root) == before
+
+
+def test_links_that_lead_round_in_a_circle_are_followed_once(small):
+    (small / "one" / "again").symlink_to(small / "one", target_is_directory=True)
+    assert len(scan_folder(small)) == 15
+
+
+def test_what_pil_reads_is_an_image_and_other_files_are_counted(tmp_path):
+    endings = ("png", "JPG", "jfif", "gif", "webp", "bmp", "tif", "ppm", "jp2")
+    for name in ("cat", "dog"):
+        for ending in endings:
+            make = digit_image(0, 0, np.random.default_rng(0))
+            (tmp_path / name / "deeper").mkdir(parents=True, exist_ok=True)
+            make.save(tmp_path / name / "deeper" / f"a.{ending}")
+        for other in ("1.heic", "2.HEIC", "3.txt", "data.h5", "4"):
+            (tmp_path / name / other).write_text("no image")
+    make.save(tmp_path / "stray.png")
+    (tmp_path / "labels.csv").write_text("not counted, as it is no image")
+    with pytest.warns(UserWarning) as warned:
+        files = scan_folder(tmp_path)
+    assert len(files) == 2 * len(endings)
+    assert [str(w.message) for w in warned] == [
+        f"root: passed over in {tmp_path}, as no image that PIL reads or of no class: 4 .heic, 2 .txt, 2 without ending, 2 .h5, "
+        "1 in no class (stray.png)"]
+    data = load_folder(tmp_path, of_folder(), workers=0)
+    assert len(data.train_labels) + len(data.test_labels) == len(files) and data.skipped == ()
+
+
 # Pixels
 
 
 def test_images_are_those_of_a_plain_loop(folder):
     files = scan_folder(folder)
     images, counts, bad = decode_all(folder, paths(files.train), 32, workers=2, keep=True)
-    plain = v2.Compose([v2.PILToTensor(), v2.Resize(32), v2.CenterCrop(32)])
-    expected = torch.stack([plain(image) for image, _ in ImageFolder(folder / "train")])
+    to_32 = v2.Compose([v2.PILToTensor(), v2.Resize(32)])
+    squares = ((v2.CenterCrop(min(image.size)), image) for image, _ in ImageFolder(folder / "train"))
+    expected = torch.stack([to_32(square(image)) for square, image in squares])
     same = [i for i, file in enumerate(paths(files.train)) if not any(kind in file for kind in ("rgba", "deep"))]
     assert bad == {} and images.dtype == torch.uint8 and images.shape == (150, 3, 32, 32) and 90 < len(same) < 150
     assert torch.equal(images[same], expected[same])
@@ -155,6 +241,43 @@ def test_mean_and_std_are_the_training_images(folder):
     assert torch.equal(torch.cat(list(streamed.test_images.split(7))), data.test_images)
 
 
+@pytest.mark.parametrize("resident", ["always", "never"])
+def test_a_constant_channel_can_be_divided_by(tmp_path, resident):
+    """Blue-only microscopy; its data set says so, and what an earlier version has stored is read."""
+    random = np.random.default_rng(0)
+    for k in range(8):
+        folder = tmp_path / "photos" / ("a", "b")[k % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        image_of((random.integers(0, 256, (20, 20, 3)) * (0, 0, 1)).astype(np.uint8)).save(folder / f"{k}.png")
+    for _ in range(2):
+        with pytest.warns(UserWarning) if resident == "never" else nullcontext() as warned:
+            data = load_data(of_folder(resident=resident, val_share=0.25), tmp_path / "photos", tmp_path / "check.json")
+        assert data.std[:2] == (1.0, 1.0) and 0.1 < data.std[2] < 0.4 and data.mean[:2] == (0.0, 0.0)
+        said = str(warned[0].message) if warned else "; ".join(odd_things(data))
+        assert "channel 0, 1: the same value in all images to train with" in said
+    if resident == "never":
+        stored = read_json(tmp_path / "check.json")
+        stored["std"], _ = [0.0, 0.0, stored["std"][2]], stored.pop("odd")
+        write_json(tmp_path / "check.json", stored)
+        assert load_data(of_folder(resident=resident, val_share=0.25), tmp_path / "photos", tmp_path / "check.json").std == data.std
+
+
+@pytest.mark.parametrize("resident", ["always", "never"])
+def test_images_that_are_in_both_splits_are_counted_and_named(tmp_path, resident, quick):
+    """By their content, whatever they are called; said once, before the first step."""
+    root = make_digit_folder(tmp_path, per_class=8, classes=2, splits={"train": 0.5, "val": 0.5})
+    for k, name in enumerate(("000_rgb.jpg", "001_rgb.png")):
+        shutil.copy(root / "train" / "one" / name, root / "val" / "zero" / f"x{k}{name[-4:]}")
+    image_of(np.full((30, 20, 3), 7, dtype=np.uint8)).save(root / "val" / "zero" / "plain.png")
+    config = quick("ce", dataset="folder", image_size=16, labels_per_class=0, resident=resident, epochs=1, warmup_epochs=0)
+    with pytest.warns(UserWarning) as warned:
+        pretrain(config, load_data(config, root))
+    [said] = [str(w.message) for w in warned if "shrinks" not in str(w.message) and "reduces" not in str(w.message)]
+    for text in ("2 of 11 images to test with are among those to train with", "val/zero/x0.jpg = train/one/000_rgb.jpg",
+                 "val/zero/x1.png = train/one/001_rgb.png", "1 images are of a single colour: val/zero/plain.png"):
+        assert text in said
+
+
 def test_auto_keeps_in_memory_what_fits(small, monkeypatch):
     needed = 15 * 3 * 16 * 16
     for limit, resident in ((needed, True), (needed - 1, False)):
@@ -175,7 +298,7 @@ def test_bad_files_stop_or_are_left_out(small, resident):
         load_folder(small, of_folder(resident=resident), workers=2)
     with pytest.warns(UserWarning, match="left out: 3 of 21 .*text.jpg .no image of a known format.") as warned:
         data = load_folder(small, of_folder(resident=resident, on_bad_image="skip"), workers=2)
-    assert len(warned) == 1 and data.skipped == tuple(f"train/one/{name}" for name in CORRUPT) and good.skipped == ()
+    assert len([w for w in warned if "left out" in str(w.message)]) == 1 and data.skipped == tuple(f"train/one/{name}" for name in CORRUPT) and good.skipped == ()
     assert data.train_labels.bincount().tolist() == [4, 4, 4] and len(data.train_images) == 12
     images = data.train_images if resident == "always" else torch.cat(list(data.train_images.split(5)))
     files = paths(scan_folder(small).without(data.skipped).train)

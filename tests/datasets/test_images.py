@@ -1,10 +1,16 @@
+import re
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms import v2
 
-from genscl_lite.datasets.images import ImageFiles, decode_all, read_rgb
+from genscl_lite.datasets.images import ImageFiles, centre_crop, decode_all, read_rgb
 from tests.folders import add_corrupt, make_digit_folder
 
 INDEX = torch.randperm(24, generator=torch.Generator().manual_seed(0)).reshape(6, 4)
@@ -135,6 +141,72 @@ def test_parts_and_devices(images, digits):
     there = images().to("meta")
     assert there.device.type == "meta" and next(there.split(5)).device.type == "meta"
     assert next(there.random_crops(INDEX, **EPOCH)).device.type == "meta"
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the largest tensor that an operation makes, in numbers."""
+
+    size = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **kwargs or {})
+        self.size = max(self.size, result.numel() if isinstance(result, torch.Tensor) else 0)
+        return result
+
+
+@pytest.mark.parametrize("height, width", [(2, 20000), (20000, 2)])
+def test_a_long_thin_image_costs_no_more_than_its_pixels_and_the_result(tmp_path, height, width):
+    Image.fromarray(np.arange(height * width * 3, dtype=np.uint64).reshape(height, width, 3).astype(np.uint8)).save(tmp_path / "a.png")
+    images = ImageFiles(tmp_path, ["a.png"], 64, workers=0)
+    with Largest() as largest:
+        [centre] = images.split(1)
+        list(images.random_crops([torch.tensor([0])], **EPOCH))
+    assert largest.size <= 3 * height * width
+    image = read_rgb(tmp_path / "a.png")
+    middle = image[:, :, 9999:10001] if width > height else image[:, 9999:10001]
+    assert torch.equal(centre[0], v2.functional.resize(middle, [64, 64], antialias=True))
+
+
+def test_a_square_image_is_resized_alone_and_a_middle_square_is_cut_out_of_others():
+    square = torch.randint(256, (3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(centre_crop(square, 16), v2.functional.resize(square, [16], antialias=True))
+    for pad in ((7, 7, 0, 0), (0, 0, 9, 9)):
+        assert torch.equal(centre_crop(F.pad(square, pad), 16), centre_crop(square, 16))
+
+
+def test_an_image_of_very_many_pixels_is_named_with_what_allows_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "vast.png")
+    for limit, message in ((None, "exceeds limit of 1000 pixels; if you trust it, set GENSCL_MAX_PIXELS .environment."),
+                           ("1e9", "GENSCL_MAX_PIXELS: expected a whole number, got '1e9'")):
+        monkeypatch.setenv("GENSCL_MAX_PIXELS", limit) if limit else monkeypatch.delenv("GENSCL_MAX_PIXELS", raising=False)
+        with pytest.raises(ValueError, match=rf"^[^\n]*vast.png: cannot be read: [^\n]*{message}$"):
+            read_rgb(tmp_path / "vast.png")
+    monkeypatch.setenv("GENSCL_MAX_PIXELS", "1200")
+    assert read_rgb(tmp_path / "vast.png").shape == (3, 30, 40)
+
+
+SCRIPT = """
+import multiprocessing, pathlib, sys
+from genscl_lite.datasets import images
+multiprocessing.set_start_method("forkserver", force=True)
+files = pathlib.Path(sys.argv[1]), [f"{k}.png" for k in range(200)], 16
+print(len(images.decode_all(*files, workers=2, keep=True)[0]), flush=True)
+images.START = "spawn"  # as where there is no fork
+images.decode_all(*files, workers=1, keep=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are not forked, and a script needs its guard")
+def test_a_script_needs_no_guard_where_processes_are_forked_and_elsewhere_is_told_of_it(tmp_path):
+    Image.new("RGB", (20, 20), "red").save(tmp_path / "0.png")
+    for k in range(1, 200):
+        (tmp_path / f"{k}.png").hardlink_to(tmp_path / "0.png")
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = subprocess.run([sys.executable, tmp_path / "script.py", tmp_path], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1 and done.stdout.startswith("200\n"), done.stderr
+    assert re.fullmatch(r"ValueError: workers: a process that decodes images has ended .*; memory is short, or a script lacks "
+                        r'`if __name__ == "__main__":`; workers=0 needs no processes', done.stderr.splitlines()[-1])
 
 
 @pytest.mark.parametrize("arguments, message", [

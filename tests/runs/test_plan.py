@@ -1,10 +1,32 @@
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
-from genscl_lite.runs.plan import make_parser, plan, preset_files, read_presets, read_requests, relative
-from genscl_lite.train.config import make_configs
+from genscl_lite.datasets import load_data
+from genscl_lite.datasets.builtin import data_root
+from genscl_lite.datasets.files import as_path, read_json
+from genscl_lite.datasets.images import ImageFiles
+from genscl_lite.runs.plan import (
+    make_parser,
+    parse_parameter,
+    plan,
+    preset_files,
+    read_presets,
+    read_requests,
+    relative,
+)
+from genscl_lite.runs.seeds import main as train
+from genscl_lite.runs.tables import read_summaries
+from genscl_lite.runs.trained import Encoder
+from genscl_lite.train.config import TrainConfig, make_configs
+from genscl_lite.train.loop import pretrain
 from genscl_lite.train.methods import METHODS
+from genscl_lite.train.run_folder import is_finished
+from genscl_lite.train.teachers import load_teacher, read_teacher_table
+from tests.folders import make_digit_folder
 
 
 def test_a_preset_with_a_teacher_row_trains_one_teacher_for_all_seeds(tmp_path):
@@ -65,6 +87,53 @@ def test_quick_is_the_same_recipe_in_fewer_epochs():
         "probe_epochs",
         "eval_every",
     }
+
+
+@pytest.mark.parametrize("words, value", [
+    ("data_root=2024", "2024"), ("data_root=010", "010"), ("data_root='2024'", "2024"), ("data_root=my photos #2", "my photos #2"),
+    ("data_root=C: new", "C: new"), ("data_root=~", "~"), ("data_root=[a]", "[a]"), ("teacher=null", "null"), ("teacher=", ""),
+    ("teacher=1e-3", "1e-3"), ("distributions=a=b.csv", "a=b.csv"), ("dataset=on", "on"),
+    ("seed=010", 10), ("seed=1_000", 1000), ("seed=1:30", "1:30"), ("seed=0x10", "0x10"), ("epochs=1e3", "1e3"),
+    ("learning_rate=1e-3", 0.001), ("learning_rate=010", 10.0), ("min_accuracy=.5", 0.5), ("learning_rate=low", "low"),
+    ("balanced=true", True), ("balanced=off", False), ("nonsense=3", 3),
+])  # fmt: skip
+def test_parameters_are_read_as_people_mean_them(words, value):
+    """Text as it stands; numbers are decimal; what is no number goes to the checks of types as it stands."""
+    name, read = parse_parameter(words)
+    assert name == words.partition("=")[0] and (read, type(read)) == (value, type(value))
+
+
+def test_paths_begin_with_the_home_folder(tmp_path, monkeypatch):
+    """One answer for all of them: folders of data, of runs and of teachers, presets, CSV files, images."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GENSCL_DATA", "~/data")
+    assert data_root() == tmp_path / "data" and data_root("~/x") == tmp_path / "x" == as_path(tmp_path / "x")
+    assert as_path("~nobody-of-this-name/x") == Path("~nobody-of-this-name/x") and as_path("a~b") == Path("a~b")
+    make_digit_folder(tmp_path / "photos", per_class=4, classes=2, splits={"train": 0.5, "val": 0.5})
+    rows = [f"train/{name}/{file.name},0.5,0.5" for name in ("one", "zero") for file in (tmp_path / "photos/train" / name).iterdir()]
+    (tmp_path / "soft.csv").write_text("\n".join(["path,one,zero", *rows]))
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({
+        "dataset": "folder", "data_root": "~/photos", "image_size": 16, "labels_per_class": 0, "distributions": "~/soft.csv",
+        "epochs": 1, "warmup_epochs": 0, "probe_epochs": 1, "batch_size": 4, "seeds": 1}))  # fmt: skip
+    assert train(["~/mine.yaml", "--only", "ce_mix", "--out=~/runs"]) == 0
+    run = "~/runs/ce_mix/seed0"
+    assert (tmp_path / run[2:] / "summary.json").is_file() and is_finished(tmp_path / run[2:], read_json(f"{run}/config.json"))
+    assert Encoder.load(run).predict(["~/photos/val/one/" + sorted(os.listdir(tmp_path / "photos/val/one"))[0]])
+    data = load_data(TrainConfig(**read_json(f"{run}/config.json")), "~/photos")
+    assert (data.train_distributions == 0.5).all() and len(read_summaries("~/runs")) == 1
+    [kd] = make_configs({**read_json(f"{run}/config.json"), "method": "genscl_kd", "teacher": "~/runs/ce_mix"})
+    assert load_teacher(kd, data) and pretrain(kd, data, "~/again").epoch == 1 and (tmp_path / "again/checkpoint.pt").is_file()
+    assert next(ImageFiles("~/photos", data.train_files, 16, workers=0).split(1)).shape == (1, 3, 16, 16)
+    assert read_teacher_table(replace(kd, teacher="~/soft.csv"), data).shape == (4, 2)
+
+
+def test_presets_of_any_editor_are_read(tmp_path):
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        (tmp_path / "a.yaml").write_text("# caf\xe9\nepochs: 3\n", encoding=encoding)
+        assert read_presets([tmp_path / "a.yaml"]) == {"epochs": 3}
+    (tmp_path / "a.yaml").write_text("# caf\xe9\nepochs: 3\n", encoding="cp1252")
+    with pytest.raises(ValueError, match="^preset: .*a.yaml is not YAML: [^\n]*$"):
+        read_presets([tmp_path / "a.yaml"])
 
 
 def test_the_same_folder_in_other_words_is_the_same(tmp_path, monkeypatch):

@@ -41,6 +41,7 @@ from genscl_lite.train.methods import METHODS
     (dict(dataset="folder", image_size=-1), "image_size: expected a number of at least 0, got -1"),
     (dict(dataset="folder", image_size=224, val_share=1.0), "val_share: expected a number below 1, got 1.0"),
     (dict(resident=True), "resident: expected str, got True"),
+    (dict(teacher=2024), "teacher: expected str, got 2024 .write text that looks like something else in quotes."),
 ])
 def test_bad_values_are_named(change, message):
     with pytest.raises(ValueError, match=message):
