@@ -1,4 +1,4 @@
-"""The generalized supervised contrastive loss: cross-entropy between label similarity and latent similarity.
+"""The generalized supervised contrastive loss: cross-entropy of label similarity and latent similarity.
 
 Symbols, the same in the whole kit:
 
@@ -34,23 +34,21 @@ from genscl_lite.streaming import SumsByBlocks, SumsByClass, SumsByFeatures, cho
 
 
 def dense_loss(
-    z: Tensor, c: Tensor, attraction: Tensor, anchor_weight: Tensor, temperature: float | Tensor,
-    self_offset: int | None,
+    z: Tensor, c: Tensor, w: Tensor, anchor_weight: Tensor, temperature: float | Tensor, self_offset: int | None
 ) -> tuple[Tensor, Tensor]:
     """Compute the loss as the paper writes it, all scores at once; this backend can be differentiated twice.
 
-    L = - mean_i sum_j w_ij log p_ij,      log p_ij = z_i . c_j / tau - log sum_k exp(z_i . c_k / tau)
-      =   mean_i (log sum_j exp(z_i . c_j / tau) - sum_j w_ij z_i . c_j / tau),   because sum_j w_ij = 1
+    L = - mean_i sum_j w_ij log p_ij,     p_ij = exp(z_i . c_j / tau) / sum_k exp(z_i . c_k / tau)
 
-    Of the labels it takes the ``attraction``, (M,) sum_j w_ij z_i . c_j, which ``streaming`` has summed up.
-    ``anchor_weight``, (M,), makes the mean: 1/M each. Returns the loss, and (M,) logarithms.
+    ``w`` are the (M, K) label similarities, rows summing to 1; ``anchor_weight``, (M,), makes the mean: 1/M
+    each. Returns the loss, and (M,) cross-entropies of the anchors.
     """
     scores = z @ c.T / temperature  # (M, K) z_i . c_j / tau
-    if self_offset is not None:  # contrast self_offset + i is anchor i itself, and not in A(i): exp(-inf) = 0
-        scores.diagonal(self_offset).fill_(float("-inf"))
-    log_partition = scores.logsumexp(dim=1)  # (M,) log sum_j exp(z_i . c_j / tau)
-    repulsion = (anchor_weight * log_partition).sum()  # () its mean over anchors
-    return repulsion - (anchor_weight * attraction).sum() / temperature, log_partition.detach()
+    if self_offset is not None:  # contrast self_offset + i is anchor i itself, and not in A(i): p = 0, w = 0
+        scores.diagonal(self_offset).fill_(torch.finfo(scores.dtype).min)
+    log_p = scores.log_softmax(dim=1)  # (M, K)
+    cross_entropy = -(w * log_p).sum(dim=1)  # (M,)
+    return (anchor_weight * cross_entropy).sum(), cross_entropy.detach()
 
 
 class LossParts(NamedTuple):
@@ -241,7 +239,11 @@ def gen_supcon_loss(
             same = contrast_labels is labels
             contrast_phi = phi if same else label_features(contrast_labels.to(dtype), similarity)
             similar = SumsByFeatures(phi, contrast_phi, self_offset)
-        total, attraction = similar.sums(z, c)  # (M,) W_i and (M,) sum_j w_ij z_i . c_j
+        backend = choose_backend(backend, latents, contrasts)
+        if backend == "dense":
+            w, total = similar.weights()  # (M, K) w_ij and (M,) W_i
+        else:
+            total, attraction = similar.sums(z, c)  # (M,) W_i and (M,) sum_j w_ij z_i . c_j
 
         anchors = torch.ones_like(total, dtype=torch.bool) if anchor_mask is None else anchor_mask
         counted = (total > 0) & anchors  # (M,) those that resemble something
@@ -252,12 +254,13 @@ def gen_supcon_loss(
             others = contrasts - int(self_offset is not None)  # |A(i)|
             anchor_weight = total * counted / (over_processes(anchors.sum()).clamp(min=1) * others)
 
-        backend, terms = choose_backend(backend, latents, contrasts), (z, c, attraction, anchor_weight)
         if backend == "dense":
-            loss, log_partition = dense_loss(*terms, temperature, self_offset)
+            loss, cross_entropy = dense_loss(z, c, w, anchor_weight, temperature, self_offset)
         else:
             fused_dtype = latents.dtype if backend == "fused" else None
-            loss, log_partition = streamed_loss(*terms, temperature, self_offset, fused_dtype)
+            loss, cross_entropy = streamed_loss(
+                z, c, attraction, anchor_weight, temperature, self_offset, fused_dtype
+            )
         if base_temperature is not None:
             loss = loss * (temperature / base_temperature)
         if gather:  # the value of all processes; this one's gradient, as large as their mean needs it
@@ -265,9 +268,9 @@ def gen_supcon_loss(
         if not return_parts:
             return loss
         with torch.no_grad():
-            entropy = over_processes(torch.where(counted, similar.entropy(), 0).sum()) / count
-            cross_entropy = torch.where(counted, log_partition - attraction / temperature, 0).sum()
-            kl = over_processes(cross_entropy) / count - entropy
+            entropies = torch.special.entr(w).sum(dim=1) if backend == "dense" else similar.entropy()
+            entropy = over_processes(torch.where(counted, entropies, 0).sum()) / count
+            kl = over_processes(torch.where(counted, cross_entropy, 0).sum()) / count - entropy
             return LossParts(loss, entropy, kl, skipped=over_processes((anchors & ~counted).sum()))
 
 

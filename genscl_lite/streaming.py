@@ -1,4 +1,4 @@
-"""The loss without any (M, K) matrix: sums over contrasts for the labels, blocks of scores for the latents.
+"""The loss without any (M, K) matrix: sums over contrasts for labels, blocks of scores for latents.
 
 Symbols as in ``losses``. Contrast ``self_offset + i`` is anchor i itself and is left out; the offset is None
 where all contrasts are other rows.
@@ -35,6 +35,12 @@ class SumsByBlocks:
             s = torch.diagonal_scatter(s, s.new_zeros(len(s)), self.self_offset + block.start)
         largest = s.amax(dim=1)
         return s / largest.where(largest > 0, 1)[:, None], largest  # however small or large, no sum is lost
+
+    def weights(self) -> tuple[Tensor, Tensor]:
+        """Return (M, K) w_ij, all at once, and (M,) W_i."""
+        s, largest = self.scaled_block(slice(0, self.blocks[-1].stop))
+        total = s.sum(dim=1)
+        return ratio(s, total[:, None]), total * largest
 
     def sums(self, z: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """Return (M,) W_i and (M,) attractions of (M, D) anchors by (K, D) contrasts."""
@@ -81,9 +87,17 @@ class SumsByFeatures(SumsByBlocks):
             for rest in (slice(0, batch.start), slice(batch.stop, len(c))):  # rows of other processes
                 if len(c[rest]):
                     sums = sums + self.phi @ (self.contrast_phi[rest].T @ values[rest])
-        total = sums[:, -1]
-        total = total.where(total > 1e8 * torch.finfo(total.dtype).tiny, 0)  # less would overflow a gradient
+        total = _not_tiny(sums[:, -1])
         return total, ratio((sums[:, :-1] * z).sum(dim=1), total)
+
+    def weights(self) -> tuple[Tensor, Tensor]:
+        w, total = super().weights()
+        return w, _not_tiny(total)
+
+
+def _not_tiny(total: Tensor) -> Tensor:
+    """Return 0 for sums so small that a gradient divided by them would overflow."""
+    return total.where(total > 1e8 * torch.finfo(total.dtype).tiny, 0)
 
 
 def _sums_over_others(phi: Tensor, contrast_phi: Tensor, values: Tensor) -> Tensor:
@@ -125,6 +139,12 @@ class SumsByClass:
             others = others - c[self.self_offset : self.self_offset + len(z)]
         return self.total, ratio((others * z).sum(dim=1), self.total)
 
+    def weights(self) -> tuple[Tensor, Tensor]:
+        same = (self.index[:, None] == self.contrast_index).to(self.total.dtype)  # (M, K)
+        if self.self_offset is not None:
+            same.diagonal(self.self_offset).fill_(0)
+        return ratio(same, self.total[:, None]), self.total
+
     def entropy(self) -> Tensor:
         return self.total.clamp(min=1).log()
 
@@ -143,7 +163,7 @@ def ratio(value: Tensor, total: Tensor) -> Tensor:
 #           scores and the gradient's weights a_i p_ij + a_j p_ji are symmetric: half of each, two products.
 # fused:    CUDA only; torch's FlexAttention, whose kernels give this logarithm, a tile of scores at a time.
 
-DENSE_UP_TO = 2**16  # scores that "auto" computes at once; for more, blocks are quicker and smaller
+DENSE_UP_TO = 2**18  # scores that "auto" computes at once; for more, blocks are quicker and smaller
 TILE = {"cpu": 512}  # rows and columns of a block: it should stay in a CPU's cache, keep a GPU busy
 LARGEST_EXPONENT = {torch.float32: 80.0, torch.float64: 700.0}  # for 2 / tau: exp((z.c - 1) / tau) is normal
 
@@ -165,7 +185,11 @@ def streamed_loss(
     z: Tensor, c: Tensor, attraction: Tensor, anchor_weight: Tensor, temperature: float | Tensor,
     self_offset: int | None, fused_dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Compute what ``losses.dense_loss`` does, block by block, or by the fused kernel in ``fused_dtype``."""
+    """Compute what ``losses.dense_loss`` does, block by block, or by the fused kernel in ``fused_dtype``.
+
+    As sum_j w_ij = 1, an anchor's cross-entropy is log Z_i - sum_j w_ij z_i . c_j / tau, and of the labels the
+    ``attraction``, (M,) sum_j w_ij z_i . c_j, is enough.
+    """
     tau = temperature
     if isinstance(tau, Tensor):  # anchors take it in, and pass their gradient on to it
         z, temperature = z / tau, 1.0
@@ -178,7 +202,8 @@ def streamed_loss(
     else:
         offset = -1 if self_offset is None else self_offset
         repulsion, log_partition, *_ = _streamed(z, c, anchor_weight, temperature, offset, gradient)
-    return repulsion - (anchor_weight * attraction).sum() / tau, log_partition.detach()
+    loss = repulsion - (anchor_weight * attraction).sum() / tau
+    return loss, (log_partition - attraction / tau).detach()
 
 
 def _fused(z: Tensor, c: Tensor, temperature: float, self_offset: int | None, dtype) -> Tensor:

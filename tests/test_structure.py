@@ -84,7 +84,7 @@ def test_the_top_of_the_package_is_the_core_and_its_doors():
 
 
 def test_the_core_is_small():
-    assert len(CORE) <= 8 and lines_of(*CORE) <= 1310 and lines_of(*EVENING) < 700
+    assert len(CORE) <= 8 and lines_of(*CORE) <= 1340 and lines_of(*EVENING) < 700
 
 
 def test_the_package_does_not_grow():
