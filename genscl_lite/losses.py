@@ -34,7 +34,8 @@ from genscl_lite.streaming import SumsByBlocks, SumsByClass, SumsByFeatures, cho
 
 
 def dense_loss(
-    z: Tensor, c: Tensor, w: Tensor, anchor_weight: Tensor, temperature: float | Tensor, self_offset: int | None
+    z: Tensor, c: Tensor, w: Tensor, anchor_weight: Tensor, temperature: float | Tensor,
+    self_offset: int | None,
 ) -> tuple[Tensor, Tensor]:
     """Compute the loss as the paper writes it, all scores at once; this backend can be differentiated twice.
 

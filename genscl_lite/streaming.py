@@ -187,8 +187,8 @@ def streamed_loss(
 ) -> tuple[Tensor, Tensor]:
     """Compute what ``losses.dense_loss`` does, block by block, or by the fused kernel in ``fused_dtype``.
 
-    As sum_j w_ij = 1, an anchor's cross-entropy is log Z_i - sum_j w_ij z_i . c_j / tau, and of the labels the
-    ``attraction``, (M,) sum_j w_ij z_i . c_j, is enough.
+    As sum_j w_ij = 1, an anchor's cross-entropy is log Z_i - sum_j w_ij z_i . c_j / tau. So of the labels it
+    takes the ``attraction`` alone, (M,) sum_j w_ij z_i . c_j.
     """
     tau = temperature
     if isinstance(tau, Tensor):  # anchors take it in, and pass their gradient on to it

@@ -103,14 +103,14 @@ def render_cost_table(table: pd.DataFrame) -> str:
     return "\n".join([*lines, "", f"On {'; '.join(map(cell, table.device.unique()))}."])
 
 
-def keep_results(runs: str | Path, kept: str | Path) -> None:
+def keep_results(runs: str | Path, kept: str | Path, embeddings: bool = True) -> None:
     """Copy what is small: all summaries and predictions; of first seeds also config, log and embeddings."""
     runs, kept = files.as_path(runs), files.as_path(kept)
     costs = make_cost_table(read_summaries(runs))
     for summary in sorted(runs.glob(SUMMARIES)):
         names = ["summary.json"] + ["predictions.npz"] * summary.with_name("predictions.npz").exists()
         if summary.parent == min(summary.parents[1].glob("seed*")):
-            names += ["config.json", "log.csv", "embeddings.npz"]
+            names += ["config.json", "log.csv"] + ["embeddings.npz"] * embeddings
         folder = kept / summary.relative_to(runs).parent
         folder.mkdir(parents=True, exist_ok=True)
         for name in names:
@@ -124,9 +124,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="genscl keep", description="Copy the small files of finished runs.")
     parser.add_argument("runs", help="folder of METHOD/seedN runs, for instance runs/digits")
     parser.add_argument("kept", help="folder to copy to, for instance data/results/digits")
+    parser.add_argument("--no-embeddings", action="store_true", help="leave out what notebook 09 draws")
     options = parser.parse_args(arguments)
     try:
-        keep_results(options.runs, options.kept)
+        keep_results(options.runs, options.kept, embeddings=not options.no_embeddings)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -112,6 +112,9 @@ def test_small_files_are_kept(quick, digits, tmp_path):
         "table.csv",
     ]
     assert torch.load(folder / "checkpoint.pt", weights_only=True)["progress"]["epoch"] == 3
+    assert main([str(tmp_path / "runs"), str(tmp_path / "less"), "--no-embeddings"]) == 0
+    assert {path.name for path in (tmp_path / "less/ce/seed0").iterdir()} == {
+        "config.json", "log.csv", "predictions.npz", "summary.json"}
 
 
 def test_the_command_keeps_them_too(tmp_path, capsys):
