@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 SIDE_BY_SIDE = "GENSCL_SIDE_BY_SIDE"  # so many kernels ``genscl reproduce`` has started, they are told
@@ -46,16 +46,22 @@ def share_of_cores(processes: int | None = None) -> int:
     return max(1, usable_cores() // (processes or max(started)))
 
 
-def limit_threads(processes: int) -> None:
-    """Let each of so many processes that are started from here on have its share of cores as threads.
+@contextmanager
+def limited_threads(processes: int):
+    """Let each of so many processes that are started inside have its share of cores as threads.
 
     A smaller number that the environment holds is kept.
     """
-    share = share_of_cores(processes)
+    share, before = share_of_cores(processes), dict(os.environ)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         if name in os.environ or name == "OMP_NUM_THREADS":  # which the others follow
             os.environ[name] = str(min(share, _whole(os.environ.get(name), share)))
     os.environ[SIDE_BY_SIDE] = str(processes)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _whole(text: str | None, otherwise: int = 1) -> int:

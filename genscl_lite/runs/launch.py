@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 
 from genscl_lite.datasets import files, load_data
-from genscl_lite.datasets.cores import limit_threads, usable_cores
+from genscl_lite.datasets.cores import limited_threads, usable_cores
 from genscl_lite.datasets.folder import scan_folder
 from genscl_lite.runs.paths import NOTEBOOKS
 from genscl_lite.runs.plan import Job, Request, make_parser, read_presets, read_requests, relative
@@ -108,8 +108,7 @@ def reproduce(jobs: list[Job], out: Path, workers: int, deadline: float = math.i
     """Run what is unfinished, then print the table; return 1 if a row failed or is below its floor."""
     waiting = [job for job in jobs if job.unfinished()]
     check_data(jobs[0])
-    with files.locked(out):
-        limit_threads(workers)  # of the kernels
+    with files.locked(out), limited_threads(workers):
         finished = len(jobs) - len(waiting)
         print(f"{out}: {finished} of {len(jobs)} methods finished, {workers} at a time", flush=True)
         failures, paused = run_all(waiting, workers, deadline)

@@ -97,12 +97,17 @@ def check_device() -> Finding:
 
 
 def check_cores() -> Finding:
-    """Count the CPU cores that this process may use."""
+    """Count the CPU cores that this process may use; more threads than cores are slow."""
     if error := import_error("genscl_lite.datasets.cores"):
         return Finding("CPU cores", NOTE, f"not counted ({error})")
+    import torch
+
     from genscl_lite.datasets.cores import usable_cores
 
-    return Finding("CPU cores", OK, str(usable_cores()))
+    cores, threads = usable_cores(), torch.get_num_threads()
+    if threads <= cores:
+        return Finding("CPU cores", OK, str(cores))
+    return Finding("CPU cores", NOTE, f"{cores}, for {threads} threads", f"export OMP_NUM_THREADS={cores}")
 
 
 def check_data() -> list[Finding]:

@@ -75,10 +75,9 @@ def _without_images(name, class_names, mean, std, image_shape) -> Dataset:
         require_whole("image_shape", size)
     for value in (*std, *(abs(m) + 1 for m in mean)):
         require_positive("mean and std", value)
-    if not (channels == len(mean) == len(std) <= 1024 and channels * height * width <= 2**24):
-        raise ValueError(f"mean and std of {len(mean)} and {len(std)} channels, images of {image_shape}")
-    if not all(isinstance(text, str) for text in (name, *class_names)):
-        raise TypeError("names are no text")
+    fits = channels == len(mean) == len(std) <= 1024 and channels * height * width <= 2**24
+    if not fits or not all(isinstance(text, str) for text in (name, *class_names)):
+        raise ValueError(f"names that are no text, mean and std of other channels, or images {image_shape}")
     images, labels = torch.empty(0, *image_shape, dtype=torch.uint8), torch.empty(0, dtype=torch.long)
     return Dataset(name, images, labels, images, labels, tuple(class_names), tuple(mean), tuple(std))
 

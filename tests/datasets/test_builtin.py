@@ -1,6 +1,7 @@
 import hashlib
 import http.server
 import io
+import os
 import pickle
 import socket
 import tarfile
@@ -184,3 +185,33 @@ def test_the_command_line(tiny_cifar, tmp_path, monkeypatch, capsys):
     server.server_close()
     assert builtin.main(["cifar10", "--root", str(tmp_path / "else")]) == 1
     assert "error: cifar10: no mirror gave" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["../outside", "/{tmp}/outside", "link/outside"])
+def test_an_archive_with_paths_outside_is_refused(name, tiny_cifar, tmp_path, monkeypatch, capsys):
+    """Even if its md5 were right. A path from the root is taken for one from the archive's folder."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+        link = tarfile.TarInfo("link")
+        link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path)
+        for entry in ([link] if name.startswith("link") else []) + [tarfile.TarInfo(name.format(tmp=tmp_path))]:
+            tar.addfile(entry, io.BytesIO())
+    monkeypatch.setattr(builtin.ARCHIVES["cifar10"], "tgz_md5", hashlib.md5(archive.getvalue()).hexdigest())
+    monkeypatch.setitem(builtin.MIRRORS, "cifar10", (Server(archive.getvalue()).url,))
+    status = builtin.main(["cifar10", "--root", str(tmp_path / "in" / "root")])
+    errors = capsys.readouterr().err.strip().split("\n")  # the first is the bar of the download
+    assert status == 0 if name.startswith("/") else status == 1 and len(errors) == 2 and errors[1].startswith("error: ")
+    assert not (tmp_path / "outside").exists() and not (tmp_path / "in" / "outside").exists()
+
+
+def test_a_pickle_in_place_of_cifars_is_not_read(tiny_cifar, tmp_path):
+    class Attack:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "attacked"),)
+
+    root = download_cifar("cifar10", tmp_path, (Server(tiny_cifar[0]).url,)).parent
+    for name in ("data_batch_2", "batches.meta"):
+        (root / "cifar-10-batches-py" / name).write_bytes(pickle.dumps(Attack()))
+        with pytest.raises(FileNotFoundError, match="is damaged .md5"):
+            load_dataset("cifar10", root)
+    assert not (tmp_path / "attacked").exists()

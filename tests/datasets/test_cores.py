@@ -89,8 +89,10 @@ def test_kernels_have_no_more_threads_than_cores(inherited, count, workers, thre
     """A smaller number that is inherited stays, a larger one does not, and nonsense is passed over."""
     names = NAMES[:3]
     machine(count, **({} if inherited is None else dict.fromkeys(names, inherited)))
-    cores.limit_threads(workers)
-    assert [os.environ.get(name) for name in names] == [threads, *[None if inherited is None else threads] * 2]
+    before = dict(os.environ)
+    with cores.limited_threads(workers):
+        assert [os.environ.get(name) for name in names] == [threads, *[None if inherited is None else threads] * 2]
+    assert dict(os.environ) == before
 
 
 @pytest.mark.parametrize(
@@ -120,7 +122,7 @@ def test_processes_and_what_decodes_for_them_share_the_cores(count, environment,
 def test_a_process_on_one_core_and_its_children_have_one_thread(inherited):
     core = min(os.sched_getaffinity(0))
     code = ("import os, torch\nfrom genscl_lite.datasets import cores\nfrom genscl_lite.train import processes\nprocesses.start_processes()\n"
-            "print(cores.usable_cores(), torch.get_num_threads())\ncores.limit_threads(2)\nprint(os.environ['OMP_NUM_THREADS'])")
+            "print(cores.usable_cores(), torch.get_num_threads())\nwith cores.limited_threads(2): print(os.environ['OMP_NUM_THREADS'])")
     run = subprocess.run(["taskset", "-c", str(core), sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT,
                          env=os.environ | {"OMP_NUM_THREADS": inherited, "PYTHONPATH": str(PROJECT)})  # fmt: skip
     assert run.returncode == 0, run.stderr

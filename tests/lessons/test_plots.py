@@ -1,11 +1,23 @@
 import warnings
+from html.parser import HTMLParser
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
 from genscl_lite.lessons.figures.reproduction import plot_ledger, plot_lengths
-from genscl_lite.lessons.plots import CLASS_COLOURS, class_colours, plot_curves
+from genscl_lite.lessons.figures.digits import show_label_bars
+from genscl_lite.lessons.figures.see_the_space import show_neighbours
+from genscl_lite.lessons.hover_map import interactive_embedding
+from genscl_lite.lessons.plots import (
+    CLASS_COLOURS,
+    class_colours,
+    label_caption,
+    plot_curves,
+    plot_embedding,
+    show_images,
+)
 
 
 @pytest.mark.parametrize("knn", [[None, None], [None, 0.8]])
@@ -53,3 +65,32 @@ def test_lengths_are_lines_over_epochs_and_over_seconds():
     assert [text.get_text() for text in axes[0].get_legend().get_texts()] == ["CE", "GenSCL + MixUp-CutMix"]
     assert lines[0].get_color() != lines[1].get_color() and lines[1].get_linestyle() == "-"
     plt.close()
+
+
+NAMES = ("$\\bad{$", "<script>alert(1)</script>\n", '" onmouseover="x')
+
+
+def test_names_of_classes_are_text_not_mathematics(tmp_path):
+    figure = show_images(np.zeros((3, 1, 8, 8)), NAMES)
+    axis = figure.axes[0]
+    plot_embedding(np.random.default_rng(0).random((3, 2)), np.eye(3), NAMES, "title", axis)
+    show_neighbours(np.zeros((3, 1, 8, 8)), np.arange(3), {"space": np.array([[1], [2], [0]])}, np.arange(3), NAMES)
+    show_label_bars(np.zeros((2, 1, 8, 8)), {"label": np.eye(3)[:2]}, [label_caption(label, NAMES) for label in np.eye(3)[:2]])
+    for number in plt.get_fignums():
+        plt.figure(number).savefig(tmp_path / f"{number}.png")  # here matplotlib would read mathematics
+    plt.close("all")
+
+
+def test_names_of_classes_are_text_in_the_page_that_one_hovers_over():
+    """Of a page with hostile names, a parser finds the same elements, with the names as their values."""
+    labels, found = np.r_[np.eye(3), [[0, 0.5, 0.5]]], []
+
+    class Parser(HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            found.append((tag, *(name for name, _ in attributes)))
+            texts.extend(value for name, value in attributes if name == "data-t")
+
+    texts = []
+    Parser().feed(interactive_embedding(np.random.default_rng(0).random((4, 2)), np.zeros((4, 1, 8, 8)), labels, NAMES).data)
+    assert found == [("style",), ("div", "class"), *[("i", "style", "data-t")] * 4, *[("b", "style", "data-t")] * 3]
+    assert texts == [*NAMES, f"50% {NAMES[1]} + 50% {NAMES[2]}", *NAMES]

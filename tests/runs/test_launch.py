@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import nbformat
 import pandas as pd
 import papermill
 import papermill.cli
@@ -27,7 +28,7 @@ from genscl_lite.runs.tables import TABLE_COLUMNS
 from genscl_lite.train import run_folder
 from genscl_lite.train.methods import METHODS
 from tests.conftest import QUICK
-from tests.runs.conftest import only_table_without_kernel, without_kernel, write_preset
+from tests.runs.conftest import only_table_without_kernel, with_kernel, without_kernel, write_preset
 
 # Kernels: what their notebooks do, and how a kernel that ends badly is met
 
@@ -343,3 +344,38 @@ def test_kernels_share_the_cores_whatever_is_inherited(preset, monkeypatch):
     monkeypatch.setattr(cores, "usable_cores", lambda: 6)
     assert main([preset, "--only", "ce", "--seeds", "1", "--jobs", "2"]) == 0
     assert set(seen) == {("3", "2")}
+
+
+def test_a_kernel_killed_for_memory_is_one_line(preset, tmp_path, monkeypatch, capsys):
+    cell = nbformat.v4.new_code_cell("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": spec}), tmp_path / "killed.ipynb")
+
+    def killed(notebook, *words, **options):
+        with_kernel(str(tmp_path / "killed.ipynb"), *words, **options)
+
+    monkeypatch.setattr(papermill, "execute_notebook", killed)
+    assert main([preset, "--only", "ce", "--seeds", "1"]) == 1
+    printed = capsys.readouterr()
+    assert "error: ce: its kernel was killed, as systems do when memory is short; the same command goes on" in printed.err
+    assert "Traceback" not in printed.err and "[1/1] ce failed" in printed.out
+    monkeypatch.setattr(papermill, "execute_notebook", without_kernel)
+    assert main([preset, "--only", "ce", "--seeds", "1"]) == 0
+
+
+def test_a_clock_that_goes_back_leaves_no_old_table(preset, tmp_path, no_kernels, capsys):
+    """The table seems to be newer than the run that it lacks."""
+    assert main([preset, "--only", "ce", "--seeds", "1"]) == 0
+    table = tmp_path / "runs" / "quick" / "table.csv"
+    ahead = time.time() + 9999
+    os.utime(table, (ahead, ahead))
+    capsys.readouterr()
+    assert main([preset, "--only", "simclr", "--seeds", "1"]) == 0
+    assert list(pd.read_csv(table).method) == ["ce", "simclr"] and "| SimCLR |" in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(preset, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main([preset, "--out", "file/runs"]) == 2
+    printed = capsys.readouterr()
+    assert printed.err == "error: [Errno 20] Not a directory: 'file/runs'\n" and not printed.out

@@ -15,6 +15,7 @@ from genscl_lite.runs.tables import (
     read_summaries,
     render_cost_table,
     render_table,
+    write_table,
 )
 from genscl_lite.train.loop import pretrain
 from genscl_lite.train.methods import METHODS
@@ -128,3 +129,17 @@ def test_the_command_keeps_them_too(tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.startswith("error: ") and "no finished run" in error and error.count("\n") == 1
     assert not (tmp_path / "other").exists()
+
+
+def test_what_summaries_hold_stays_in_its_cell_and_is_no_formula(tmp_path):
+    runs = summaries(method=["ce"], seed=[0], accuracy_last=[0.9], seconds=[3.0], probe_seconds=0.0, images_per_second=9.0,
+                     peak_memory_bytes=[None], device=["<img src=x>\n\n| CPU"]).assign(arch="a|b\n<b>", dataset="=cmd()")
+    row, *_, machine = render_cost_table(make_cost_table(runs)).splitlines()[2:]
+    assert row.replace(r"\|", "").count("|") == 8 and r"| a\|b &lt;b&gt; |" in row
+    assert machine == r"On &lt;img src=x&gt; \| CPU."
+    write_table(tmp_path / "table.csv", make_table(runs))
+    assert list(pd.read_csv(tmp_path / "table.csv").dataset) == ["'=cmd()"]
+    for name in ("table.csv", "cost.csv"):  # what is no formula is written as it always was
+        table = pd.read_csv(RESULTS / "digits" / name)
+        write_table(tmp_path / name, table)
+        assert (tmp_path / name).read_bytes() == (RESULTS / "digits" / name).read_bytes()

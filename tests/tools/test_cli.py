@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 import genscl_lite
+from genscl_lite.runs.paths import PROJECT
 from genscl_lite.tools import cli
 from genscl_lite.tools.cli import COMMANDS, main
 
@@ -64,3 +65,12 @@ def test_nothing_is_loaded_before_a_command_needs_it():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.strip()
     assert "torch" not in vars(genscl_lite)
+
+
+def test_a_module_of_the_current_folder_does_not_take_the_place_of_a_package(tmp_path):
+    for name in ("pandas", "safetensors", "csv"):
+        (tmp_path / f"{name}.py").write_text("open('executed', 'w').close()\n")
+    code = f"import sys; sys.path[0] = {str(PROJECT)!r}; from genscl_lite.tools.cli import main; sys.exit(main(['predict', 'a', 'b']))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("error: path: a does not exist")
+    assert not (tmp_path / "executed").exists()

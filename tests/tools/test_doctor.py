@@ -154,6 +154,8 @@ def test_no_gpu_is_no_problem(gpu, machine, monkeypatch):
 def test_cores_are_those_of_this_process(machine, monkeypatch):
     monkeypatch.setattr(cores, "usable_cores", lambda: 3)
     assert doctor.check_cores() == Finding("CPU cores", OK, "3")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    assert doctor.check_cores() == Finding("CPU cores", NOTE, "3, for 64 threads", "export OMP_NUM_THREADS=3")
     machine.broken["genscl_lite.datasets.cores"] = ImportError("no torch")
     assert doctor.check_cores() == Finding("CPU cores", NOTE, "not counted (no torch)")
 
