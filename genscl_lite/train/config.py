@@ -136,6 +136,7 @@ RUN_PARAMETERS = {
     "max_seconds": float,  # save and stop after so long; 0: never
 }
 """What the training notebook takes beside the configuration of a single run."""
+KINDS = {name: field.type for name, field in PARAMETERS.items()} | RUN_PARAMETERS
 
 
 def check_type(name: str, value: object, kind: type) -> object:
