@@ -132,7 +132,7 @@ def odd_things(data) -> list[str]:
     """
     notes = []
     for split in ("train", "test"):
-        counts = getattr(data, f"{split}_labels").bincount(minlength=data.num_classes)
+        counts = getattr(data, f"{split}_labels").cpu().bincount(minlength=data.num_classes)
         missing = [str(data.class_names[c]) for c in (counts == 0).nonzero()[:, 0].tolist()]
         if missing:
             notes.append(f"no image to {split} with of {len(missing)} classes: {first_few(missing)}")

@@ -10,13 +10,7 @@ import yaml
 from genscl_lite._checks import require_choice
 from genscl_lite.datasets.files import as_path
 from genscl_lite.runs.paths import LENGTHS, PRESETS
-from genscl_lite.train.config import (
-    PARAMETERS,
-    RUN_PARAMETERS,
-    TrainConfig,
-    check_parameters,
-    make_configs,
-)
+from genscl_lite.train.config import KINDS, TrainConfig, check_parameters, make_configs
 from genscl_lite.train.methods import METHODS, TEACHERS, teacher_of
 from genscl_lite.train.run_folder import is_finished
 
@@ -153,7 +147,7 @@ def parse_parameter(text: str) -> tuple[str, object]:
         raise ValueError(f"parameter: expected NAME=VALUE, got {text!r}")
     if name in CHOSEN_ELSEWHERE:
         raise ValueError(f"parameter: {name} is {CHOSEN_ELSEWHERE[name]}")
-    kind = PARAMETERS[name].type if name in PARAMETERS else RUN_PARAMETERS.get(name)
+    kind = KINDS.get(name)
     if kind is str:
         quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
         return name, value[1:-1] if quoted else value.strip()

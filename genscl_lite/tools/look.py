@@ -50,7 +50,7 @@ def describe(data: Dataset) -> list[str]:
     shape = " x ".join(map(str, data.image_shape))
     lines = [f"data     {data.name}: {shape}, mean {data.mean}, deviation {data.std}"]
     for split, labels in (("train", data.train_labels), ("test", data.test_labels)):
-        counts = labels.bincount(minlength=data.num_classes).tolist()
+        counts = labels.cpu().bincount(minlength=data.num_classes).tolist()
         fewest_first = sorted(zip(counts, map(str, data.class_names), strict=True))
         named = first_few([f"{name}: {count}" for count, name in fewest_first], 10)
         lines.append(f"{split:<8} {len(labels)} images of {len(counts)} classes: {named}")

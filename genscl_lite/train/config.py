@@ -141,6 +141,7 @@ TABLE_PARAMETERS = {
     "length_methods": list,  # the rows of --lengths; default: ``methods``
 }
 """What a preset may say beside."""
+KINDS = {name: field.type for name, field in PARAMETERS.items()} | RUN_PARAMETERS | TABLE_PARAMETERS
 
 
 def check_type(name: str, value: object, kind: type) -> object:
@@ -200,10 +201,9 @@ def check_parameters(parameters: dict) -> None:
     Traceback (most recent call last):
     ValueError: learning_rat: unknown parameter (did you mean 'learning_rate'?)
     """
-    others = RUN_PARAMETERS | TABLE_PARAMETERS
-    _check_names(parameters, [*PARAMETERS, *others])
-    for name in others.keys() & parameters.keys():
-        check_type(name, parameters[name], others[name])
+    _check_names(parameters, KINDS)
+    for name in parameters.keys() - PARAMETERS.keys():
+        check_type(name, parameters[name], KINDS[name])
     if parameters.get("seeds", 1) < 1:
         raise ValueError(f"seeds: expected at least 1, got {parameters['seeds']}")
     for name in TABLE_PARAMETERS:

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from genscl_lite.lessons.figures.reproduction import plot_ledger, plot_lengths
 from genscl_lite.lessons.figures.digits import show_label_bars
+from genscl_lite.lessons.figures.reproduction import plot_ledger, plot_lengths
 from genscl_lite.lessons.figures.see_the_space import show_neighbours
 from genscl_lite.lessons.hover_map import interactive_embedding
 from genscl_lite.lessons.plots import (
