@@ -94,7 +94,7 @@ def repeat_for_views(labels, images: int, views: int):
     if labels.ndim == dimensions and len(labels) == images:
         return labels.repeat(views, *[1] * (labels.ndim - 1))
     raise ValueError(f"labels: expected one for each of {images} images (or {images} x {views} views), an "
-                     f"integer or C probabilities, got {labels.dtype} of shape {tuple(labels.shape)}")
+                     f"integer or C probabilities, got {labels.dtype} of shape {tuple(labels.shape)}{MULTI_HOT}")
 
 
 def check_rows(name: str, tensor, like=None, validate: bool = True) -> None:

@@ -87,7 +87,7 @@ def value_counts(images: Tensor) -> Tensor:
 
 def mean_and_std(counts: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and deviation of each channel in [0, 1], to 4 digits, from its ``value_counts``."""
-    values, counts = torch.arange(256, dtype=torch.double) / 255, counts.double()
+    values, counts = torch.arange(256, dtype=torch.double) / 255, counts.cpu().double()
     pixels = counts.sum(dim=1)
     mean = (counts * values).sum(dim=1) / pixels
     variance = (counts * (values - mean[:, None]) ** 2).sum(dim=1) / (pixels - 1)
