@@ -12,7 +12,7 @@ import sys
 SIMILARITIES = ("cosine", "inner_product", "bhattacharyya")
 WEIGHTINGS = ("normalized", "eq2")
 BACKENDS = ("auto", "dense", "streamed", "fused")
-MULTI_HOT = "; for rows of several classes give labels / labels.sum(dim=1, keepdim=True)"
+DIVIDE = "; for rows of several classes give labels / labels.sum(dim=1, keepdim=True)"
 
 
 def nearest(name: object, choices) -> str:
@@ -94,7 +94,7 @@ def repeat_for_views(labels, images: int, views: int):
     if labels.ndim == dimensions and len(labels) == images:
         return labels.repeat(views, *[1] * (labels.ndim - 1))
     raise ValueError(f"labels: expected one for each of {images} images (or {images} x {views} views), an "
-                     f"integer or C probabilities, got {labels.dtype} of shape {tuple(labels.shape)}")
+                     f"integer or C probabilities, got {labels.dtype} of shape {tuple(labels.shape)}{DIVIDE}")
 
 
 def check_rows(name: str, tensor, like=None, validate: bool = True) -> None:
@@ -160,7 +160,7 @@ def check_labels(name: str, labels, rows: int | None = None, validate: bool = Tr
             raise ValueError(f"{name}: expected class numbers >= 0, got {int(labels.long().min())}")
         return
     if labels.ndim != 2 or not labels.shape[1] or not labels.is_floating_point():
-        hint = MULTI_HOT if labels.shape[1:] > (1,) else ""
+        hint = DIVIDE if labels.shape[1:] > (1,) else ""
         raise ValueError(f"{name}: expected floating point distributions (rows, C) or integers (rows,), "
                          f"got {labels.dtype} of shape {tuple(labels.shape)}{hint}")
     if not validate:
@@ -173,5 +173,5 @@ def check_labels(name: str, labels, rows: int | None = None, validate: bool = Tr
         values = labels[row]
         what = ("holds NaN or infinity" if not values.isfinite().all()
                 else f"holds a negative value, {float(values.min()):g}" if values.min() < 0
-                else f"sums to {float(sums[row]):g}, not 1{MULTI_HOT if sums[row] > 1 else ''}")
+                else f"sums to {float(sums[row]):g}, not 1{DIVIDE if sums[row] > 1 else ''}")
         raise ValueError(f"{name}: expected distributions, but row {row} {what}")

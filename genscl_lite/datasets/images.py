@@ -111,7 +111,7 @@ def mean_and_std(counts: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
     A constant channel has the deviation 1, as in scikit-learn, so that it can be divided by.
     """
-    values, counts = torch.arange(256, dtype=torch.double) / 255, counts.double()
+    values, counts = torch.arange(256, dtype=torch.double) / 255, counts.cpu().double()
     pixels = counts.sum(dim=1)
     mean = (counts * values).sum(dim=1) / pixels
     std = ((counts * (values - mean[:, None]) ** 2).sum(dim=1) / (pixels - 1)).sqrt()

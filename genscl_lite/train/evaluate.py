@@ -172,7 +172,7 @@ def classifier_accuracy(logits: Tensor, labels: Tensor) -> float:
     0.5
     """
     _check_rows(validate=False, logits=logits, labels=labels)
-    return int((logits.argmax(dim=1) == labels).sum()) / len(labels)
+    return int((logits.argmax(dim=1) == labels.long()).sum()) / len(labels)
 
 
 def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
@@ -189,7 +189,7 @@ def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int 
     require_whole("bins", bins)
     confidence, predicted = probabilities.max(dim=1)
     gaps = [0.0] * bins
-    for share, right in zip(confidence.tolist(), (predicted == labels).tolist(), strict=True):
+    for share, right in zip(confidence.tolist(), (predicted == labels.long()).tolist(), strict=True):
         gaps[min(max(math.ceil(share * bins), 1), bins) - 1] += share - right
     return sum(map(abs, gaps)) / len(labels)
 

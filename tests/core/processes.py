@@ -69,6 +69,13 @@ def main() -> None:
             for ours, expected in zip(many.parameters(), one.parameters(), strict=True):
                 assert torch.allclose(ours.grad, expected.grad, rtol=1e-8, atol=1e-12), (backend, name)
 
+    # a temperature that learns: the mean over processes of its gradients, too
+    alone, spread = (torch.nn.Parameter(torch.tensor(0.2, dtype=torch.float64)) for _ in range(2))
+    gen_supcon_loss(images, soft, temperature=alone).backward()
+    gen_supcon_loss(mine(images), mine(soft), temperature=spread, gather=True).backward()
+    dist.all_reduce(spread.grad)
+    assert torch.isclose(spread.grad / world, alone.grad, rtol=1e-9)
+
     # SimCLR: no two processes give an image the same class number
     views = torch.randn(rows, 2, 3, generator=g, dtype=torch.float64)
     assert torch.isclose(gen_supcon_loss(mine(views), gather=True), gen_supcon_loss(views), rtol=1e-9)

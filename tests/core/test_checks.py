@@ -28,6 +28,9 @@ def test_only_positive_numbers_pass(value):
     with pytest.raises(ValueError, match="alpha: expected a number above 0, got "):
         require_positive("alpha", value)
     require_positive("alpha", 1e-9)
+    for number in (1e-31, 1e31):
+        with pytest.raises(ValueError, match="alpha: expected a number above 0, from 1e-30 to 1e30, got "):
+            require_positive("alpha", number)
 
 
 @pytest.mark.parametrize("value", [1, 2.0, True, "3", None])

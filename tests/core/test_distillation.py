@@ -20,6 +20,18 @@ def test_a_teacher_is_a_frozen_tempered_classifier():
         assert teacher(images).dtype == torch.float32
 
 
+def test_a_teacher_is_in_evaluation_mode_whoever_trains_it():
+    classifier = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 4))
+    whole, images = nn.ModuleList([classifier]), torch.randn(6, 1, 4, 4)
+    teacher = Teacher(classifier)
+    labels, before = teacher(images), [t.clone() for t in classifier.state_dict().values()]
+    for change in (whole.train, classifier.train, classifier[2].train, teacher.classifier[3].train):
+        change()
+        assert torch.equal(teacher(images), labels) and torch.equal(teacher(images), labels)
+        assert not any(module.training for module in classifier.modules())
+    assert all(map(torch.equal, before, classifier.state_dict().values()))
+
+
 def test_the_sum_of_the_papers_two_terms():
     both = distilled_loss(Z, TARGETS, [1.0, 0.5])
     label, soft = (gen_supcon_loss(Z, TARGETS[:, t], return_parts=True) for t in range(2))
@@ -50,6 +62,7 @@ def test_cross_entropy_is_torchs():
 @pytest.mark.parametrize("loss", [distilled_loss, distilled_cross_entropy])
 @pytest.mark.parametrize("weights, message", [
     ([1], "targets: expected shape"), ([0, 0], "target_weights"), ([1, -1], "target_weights"),
+    ([1, float("nan")], "target_weights"), ([1, float("inf")], "target_weights"),
 ])
 def test_bad_weights_are_named(loss, weights, message):
     with pytest.raises(ValueError, match=message):
@@ -59,6 +72,12 @@ def test_bad_weights_are_named(loss, weights, message):
 def test_a_bad_teacher_is_named():
     with pytest.raises(ValueError, match="temperature: "):
         Teacher(nn.Identity(), temperature=0)
+    with pytest.raises(ValueError, match="classifier: expected a Module, got function"):
+        Teacher(lambda images: images)
+    with pytest.raises(ValueError, match=r"classifier: expected logits of shape \(2, C\) .*got \(2, 0\)"):
+        Teacher(nn.Flatten())(torch.zeros(2, 0, 4))
+    with pytest.raises(ValueError, match="classifier: .*or do when divided by temperature"):
+        Teacher(nn.Flatten(), temperature=1e-9)(torch.full((2, 4), 1e30))
     with pytest.raises(ValueError, match="classifier: its logits hold NaN"):
         Teacher(nn.Flatten())(torch.full((2, 1, 4, 4), float("nan")))
     with pytest.raises(ValueError, match=r"classifier: expected logits of shape \(2, C\)"):

@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytorch_metric_learning.losses import SupConLoss
 
-from genscl_lite.losses import SIMILARITIES, GenSupConLoss, dense_loss, gen_supcon_loss, label_similarity
+from genscl_lite.losses import (
+    SIMILARITIES,
+    GenSupConLoss,
+    dense_loss,
+    gen_supcon_loss,
+    label_similarity,
+    unit_rows,
+)
 from tests import oracle
 
 
@@ -227,6 +234,101 @@ def test_large_scores_do_not_overflow():
     assert torch.isfinite(gen_supcon_loss(z.float() * 1e6, y.float(), temperature=0.001))
 
 
+def loss_by_matrices(z, labels, contrasts=None, contrast_labels=None):
+    """Cross-entropy of whole matrices, of rows brought to unit length by torch."""
+    unit = F.normalize(z, dim=1)
+    score = unit @ (unit if contrasts is None else F.normalize(contrasts, dim=1)).T / 0.1
+    alike = (labels[:, None] == (labels if contrasts is None else contrast_labels)).to(z)
+    if contrasts is None:
+        itself = torch.eye(len(z), dtype=torch.bool)
+        score, alike = score.masked_fill(itself, -1e9), alike.masked_fill(itself, 0)
+    return -(alike / alike.sum(1, keepdim=True) * score.log_softmax(1)).sum(1).mean()
+
+
+@pytest.mark.parametrize("backend", ["dense", "streamed"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("length", [0.0, 1e-30, 1e-20, 1e-13])
+@pytest.mark.parametrize("queue", [False, True])
+def test_a_row_without_direction_learns_nothing(backend, dtype, length, queue):
+    """It stays what it was to the others; they learn as ever, and nobody's gradient is large."""
+    g = torch.Generator().manual_seed(0)
+    z, c = (torch.randn(n, 4, generator=g, dtype=torch.float64) for n in (12, 9))
+    z[5], c[2] = z[5] * length, c[2] * length
+    labels, others = torch.arange(12) % 3, torch.arange(9) % 3
+    leaves = [t.to(dtype).requires_grad_() for t in (z, c)[: 1 + queue]]
+    exact = [t.detach().double().requires_grad_() for t in leaves]
+    contrast = {"contrast_latents": leaves[1], "contrast_labels": others} if queue else {}
+    loss, expected = gen_supcon_loss(leaves[0], labels, backend=backend, **contrast), loss_by_matrices(
+        exact[0], labels, *exact[1:], *([others] if queue else []))
+    loss.backward()
+    expected.backward()
+    rtol = {torch.float64: 1e-10, torch.float32: 1e-4}.get(dtype, 1e-2)
+    assert torch.isclose(loss.double(), expected, rtol=rtol)
+    for ours, theirs, short in zip(leaves, exact, (5, 2)[: 1 + queue], strict=True):
+        assert (ours.grad[short] == 0).all() and ours.grad.abs().max() < 20
+        there = torch.arange(len(ours)) != short
+        assert torch.allclose(ours.grad[there].double(), theirs.grad[there], rtol=rtol, atol=rtol)
+
+
+def test_half_precision_rows_of_subnormal_numbers_have_no_direction():
+    z = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    z[1], z[2] = z[1] * 1e-6, z[2] * 1e-2
+    z = z.half().requires_grad_()
+    gen_supcon_loss(z, torch.arange(6) % 2).backward()
+    assert (z.grad[1] == 0).all() and (z.grad[2] != 0).all() and torch.isfinite(z.grad).all()
+
+
+def test_a_view_without_direction_learns_nothing():
+    z = torch.randn(6, 2, 4)
+    z[3, 1] = 0
+    z.requires_grad_()
+    gen_supcon_loss(z, torch.arange(6) % 2).backward()
+    assert (z.grad[3, 1] == 0).all() and (z.grad[3, 0] != 0).any() and z.grad.abs().max() < 50
+
+
+@pytest.mark.parametrize("scale", [1e-10, 1.0, 1e17, 1e25, 3e37])
+def test_unit_rows_of_any_length(scale):
+    rows = (torch.randn(5, 4, generator=torch.Generator().manual_seed(0)) * scale).requires_grad_()
+    exact = rows.detach().double().requires_grad_()
+    weights = torch.arange(20.0).reshape(5, 4)
+    (unit_rows(rows, torch.float32) * weights).sum().backward()
+    (F.normalize(exact, dim=1) * weights).sum().backward()
+    assert torch.allclose(unit_rows(rows, torch.float32).double(), F.normalize(exact, dim=1), atol=1e-6)
+    assert torch.allclose(rows.grad.double() * scale, exact.grad * scale, rtol=1e-4, atol=1e-4)
+
+
+def test_rows_without_direction_can_be_differentiated_twice():
+    z = torch.randn(6, 4, dtype=torch.float64)
+    z[2] = 0
+    z.requires_grad_()
+    first = torch.autograd.grad(gen_supcon_loss(z, torch.arange(6) % 2, backend="dense"), z, create_graph=True)[0]
+    first.square().sum().backward()
+    assert torch.isfinite(z.grad).all() and (z.grad[2] == 0).all() and (z.grad[0] != 0).all()
+
+
+def test_multi_hot_rows_become_distributions_of_the_same_cosines():
+    hot = torch.tensor([[1, 0, 1], [0, 1, 1], [1, 1, 1], [0, 0, 1]])
+    for labels in (hot, hot.float(), hot.double()):
+        for z in (torch.randn(4, 5), torch.randn(4, 2, 5)):
+            with pytest.raises(ValueError, match="labels.*labels / labels.sum.dim=1, keepdim=True"):
+                gen_supcon_loss(z, labels)
+    labels = hot / hot.sum(dim=1, keepdim=True)
+    expected = F.cosine_similarity(hot.float()[:, None], hot.float()[None], dim=2)
+    assert torch.allclose(label_similarity(labels), expected)
+    z = torch.randn(4, 5)
+    assert torch.isclose(gen_supcon_loss(z, labels), gen_supcon_loss(z, weights=expected))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.uint16, torch.int64])
+def test_class_numbers_of_any_type(dtype):
+    z, numbers = torch.randn(6, 4), torch.tensor([200, 0, 200, 7, 0, 7])
+    expected, s = gen_supcon_loss(z, numbers), label_similarity(numbers)
+    assert torch.equal(gen_supcon_loss(z, numbers.to(dtype)), expected)
+    assert torch.equal(label_similarity(numbers.to(dtype), numbers), s)
+    mixed = label_similarity(torch.eye(3, dtype=torch.float64), torch.eye(3))
+    assert torch.equal(mixed.float(), torch.eye(3))
+
+
 def test_entropy_by_blocks_of_rows():
     z, y, *_ = sample(rows=2500)
     s = label_similarity(y).fill_diagonal_(0)
@@ -287,6 +389,28 @@ BAD = {
     "weights: expected finite values": dict(labels=None, weights=-torch.ones(4, 4)),
     "anchor_mask: expected bool": dict(anchor_mask=torch.ones(3, dtype=torch.bool)),
     "labels: expected one for each of 2 images": dict(latents=torch.randn(2, 2, 3)),
+    "labels: expected a Tensor, got list": dict(labels=[0, 0, 1, 1]),
+    "labels: expected a Tensor, got ndarray": dict(labels=torch.arange(4).numpy()),
+    "labels: expected integers as class numbers .*float32": dict(labels=torch.tensor([0.0, 1.0, 0.0, 1.0])),
+    "labels: expected integers as class numbers .*complex": dict(labels=torch.arange(4) * 1j),
+    "labels: .* an integer or C probabilities, got torch.float32": dict(latents=torch.randn(4, 2, 3), labels=torch.rand(4)),
+    r"labels: .* got torch.int64 of shape \(\)": dict(labels=torch.tensor(1)),
+    r"labels: .* got torch.float32 of shape \(4, 0\)": dict(labels=torch.zeros(4, 0)),
+    "labels: .* row 0 sums to 0, not 1$": dict(labels=torch.zeros(4, 3)),
+    "latents: expected a Tensor, got NoneType": dict(latents=None),
+    "latents: expected a Tensor, got ndarray": dict(latents=Z.numpy()),
+    "latents: expected at least one row and column": dict(latents=Z[:, :0]),
+    "latents: expected at least one row": dict(latents=Z[:0], labels=Y[:0], contrast_latents=Z, contrast_labels=Y),
+    "anchor_mask: expected a Tensor, got list": dict(anchor_mask=[True] * 4),
+    "weights: expected a Tensor, got list": dict(labels=None, weights=[[1.0] * 4] * 4),
+    "weights: expected finite": dict(labels=None, weights=torch.ones(4, 4) * 1j),
+    "similarity: expected a Tensor, got list": dict(similarity=lambda y, others: [1.0]),
+    "temperature: expected a number above 0, from 1e-30 to 1e30, got 1e-40": dict(temperature=1e-40),
+    "temperature: expected a number above 0, got -0.5": dict(temperature=torch.tensor(-0.5)),
+    "temperature: expected a number above 0, got 0.0": dict(temperature=torch.nn.Parameter(torch.zeros(()))),
+    "temperature: expected a number above 0, got nan": dict(temperature=torch.tensor(float("nan"))),
+    "temperature: expected a number above 0, got .0.5, 0.5": dict(temperature=torch.tensor([0.5, 0.5])),
+    "temperature: expected a number above 0, got True": dict(temperature=torch.tensor(True)),
 }
 
 

@@ -51,6 +51,14 @@ def test_a_key_depends_on_its_own_image_alone():
     assert not key.encoder.training
 
 
+def test_keys_come_from_evaluation_mode_whoever_trains_the_encoder():
+    key, images = MomentumEncoder(network()), torch.randn(6, 4)
+    keys, mean = key(images), key.encoder[1].running_mean.clone()
+    for change in (key.train, key.encoder.train, key.encoder[1].train):
+        change()
+        assert torch.equal(key(images), keys) and torch.equal(key.encoder[1].running_mean, mean)
+
+
 def test_the_encoder_is_copied_not_shared():
     query = network()
     before = query[0].weight.clone()
@@ -61,6 +69,12 @@ def test_the_encoder_is_copied_not_shared():
 def test_another_structure_is_refused():
     with pytest.raises(ValueError, match="encoder: expected the structure"):
         MomentumEncoder(network()).update(nn.Linear(4, 8))
+    with pytest.raises(ValueError, match="encoder: .* weight is of another shape, or on one side only"):
+        MomentumEncoder(nn.Linear(4, 8)).update(nn.Linear(5, 8))
+    with pytest.raises(ValueError, match="encoder: expected a Module, got NoneType"):
+        MomentumEncoder(network()).update(None)
+    with pytest.raises(ValueError, match="momentum: expected a number in .0, 1., got '0.9'"):
+        MomentumEncoder(network(), momentum="0.9")
     with pytest.raises(ValueError, match="momentum: "):
         MomentumEncoder(network(), momentum=1.0)
 
@@ -113,4 +127,11 @@ def test_bad_input_is_named():
         queue.enqueue(torch.ones(2, 2), torch.ones(3, 3))
     with pytest.raises(ValueError, match="queue: expected sizes above 0"):
         LabelledQueue(0, 2, 3)
+    for sizes in ((2.5, 2, 3), (4, "2", 3), (4, 2, None), (4, 2, (3, 0)), (4, 2, "ab")):
+        with pytest.raises(ValueError, match="queue: expected sizes above 0"):
+            LabelledQueue(*sizes)
+    with pytest.raises(ValueError, match="queue: .* got .. and .."):
+        queue.enqueue(torch.tensor(1.0), torch.tensor(1.0))
+    with pytest.raises(ValueError, match="labels: expected a Tensor, got list"):
+        queue.enqueue(torch.ones(2, 2), [[1.0] * 3] * 2)
     assert queue.filled == 0

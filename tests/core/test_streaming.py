@@ -104,6 +104,60 @@ def test_fused_is_dense(kind, contrasts, dtype, rtol, monkeypatch):
         assert (a - b).norm() < rtol * (b.norm() + 1e-12)
 
 
+@pytest.mark.parametrize("backend", ["dense", "streamed"])
+@pytest.mark.parametrize("contrasts", [0, 9])
+@pytest.mark.parametrize("options", [{}, {"weighting": "eq2", "base_temperature": 0.07}])
+def test_a_temperature_may_learn(backend, contrasts, options):
+    """Its gradient, and the latents', by differences; the value is that of the number."""
+    inputs = case(rows=11, contrasts=contrasts, backend=backend, **options)
+    tau = torch.tensor(0.2, dtype=torch.float64, requires_grad=True)
+    latents = [inputs.pop(name) for name in ("latents", "contrast_latents")[: 1 + bool(contrasts)]]
+
+    def loss(tau, z, *c):
+        return gen_supcon_loss(z, contrast_latents=c[0] if c else None, temperature=tau, **inputs)
+
+    assert torch.isclose(loss(tau, *latents), loss(0.2, *latents), rtol=1e-12)
+    assert torch.autograd.gradcheck(loss, (tau, *latents))
+    latents = [z.detach() for z in latents]  # it alone learns
+    assert torch.autograd.gradcheck(lambda tau: loss(tau, *latents), tau)
+    assert torch.autograd.gradcheck(lambda tau: loss(tau, *latents), tau.detach()[None].requires_grad_())
+
+
+@pytest.mark.parametrize("kind", ["distributions", "numbers", "weights", "function"])
+@pytest.mark.parametrize("contrasts", [0, 19])
+@pytest.mark.parametrize("dtype, rtol", [(torch.float32, 1e-4), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize("backend", ["streamed", "fused"])
+def test_the_temperature_learns_alike_in_every_backend(kind, contrasts, dtype, rtol, backend, monkeypatch):
+    monkeypatch.setattr("torch.nn.attention.flex_attention._validate_device", lambda *_: None, raising=False)
+    monkeypatch.setattr("genscl_lite.losses.choose_backend", lambda backend, *_: backend)
+    results = []
+    for name in ("dense", backend):
+        inputs = case(kind, contrasts=contrasts, dtype=dtype, dim=16)
+        latents = [value for key, value in inputs.items() if "latents" in key]
+        with torch.no_grad():
+            for rows in latents:
+                rows[4] = 0  # has no direction
+        tau = torch.nn.Parameter(torch.tensor(0.2))
+        gen_supcon_loss(backend=name, temperature=tau, **inputs).backward()
+        assert all((rows.grad[4] == 0).all() for rows in latents)
+        results.append([tau.grad, *(rows.grad for rows in latents)])
+    for ours, dense in zip(*results, strict=True):
+        assert (ours - dense).norm() < rtol * (dense.norm() + 1e-12)
+
+
+def test_a_module_keeps_the_temperature_it_learns():
+    module = GenSupConLoss(temperature=torch.nn.Parameter(torch.tensor(0.5)), backend="streamed")
+    assert [name for name, _ in module.named_parameters()] == ["temperature"] and "temperature=" in repr(module)
+    inputs = case(rows=30)
+    before = module(inputs["latents"], inputs["labels"])
+    before.backward()
+    torch.optim.SGD(module.parameters(), lr=0.01).step()
+    assert module.temperature != 0.5 and module(inputs["latents"], inputs["labels"]) < before
+    module.temperature.data.fill_(-1)
+    with pytest.raises(ValueError, match="temperature: expected a number above 0, got -1"):
+        module(inputs["latents"], inputs["labels"])
+
+
 def test_fused_needs_cuda():
     with pytest.raises(ValueError, match="backend: 'fused' needs latents on a CUDA device, got cpu"):
         gen_supcon_loss(**case(backend="fused"))
@@ -168,6 +222,7 @@ def test_no_nan_at_the_edges(latents, labels, dtype):
 def test_compiles_in_one_graph(kind, contrasts, backend):
     """Every kind of label and both backends, with and without contrasts; few rows, but several blocks."""
     inputs = case(kind, rows=12, contrasts=contrasts, backend=backend, validate=False)
+    inputs["temperature"] = 0.1 if kind == "numbers" else torch.tensor(0.1, dtype=torch.float64)
     expected = gen_supcon_loss(**inputs)
     torch.compiler.reset()
     compiled = torch.compile(gen_supcon_loss, fullgraph=True, backend="aot_eager")
