@@ -1,3 +1,4 @@
+import io
 import warnings
 from html.parser import HTMLParser
 
@@ -5,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
+from PIL import Image
 
 from genscl_lite.lessons.figures.digits import show_label_bars
 from genscl_lite.lessons.figures.reproduction import plot_ledger, plot_lengths
@@ -17,6 +19,7 @@ from genscl_lite.lessons.plots import (
     plot_curves,
     plot_embedding,
     show_images,
+    small_png,
 )
 
 
@@ -94,3 +97,15 @@ def test_names_of_classes_are_text_in_the_page_that_one_hovers_over():
     Parser().feed(interactive_embedding(np.random.default_rng(0).random((4, 2)), np.zeros((4, 1, 8, 8)), labels, NAMES).data)
     assert found == [("style",), ("div", "class"), *[("i", "style", "data-t")] * 4, *[("b", "style", "data-t")] * 3]
     assert texts == [*NAMES, f"50% {NAMES[1]} + 50% {NAMES[2]}", *NAMES]
+
+
+def test_a_small_png_keeps_the_colours_of_a_few_pixels():
+    figure, axis = plt.subplots()
+    axis.imshow(np.random.default_rng(0).random((40, 40)), cmap="magma")  # takes most of the 256 colours
+    axis.set_title("x", color="#ece133")
+    axis.plot([], [])
+    figure.text(0.02, 0.02, "■", color="#56b4e9", fontsize=4)
+    pixels = np.asarray(Image.open(io.BytesIO(small_png(figure))).convert("RGB"), dtype=int)
+    plt.close()
+    assert np.abs(pixels - (0xEC, 0xE1, 0x33)).max(axis=2).min() <= 8
+    assert np.abs(pixels - (0x56, 0xB4, 0xE9)).max(axis=2).min() <= 8

@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 
 from genscl_lite.lessons.figures.digits import image_ticks, stamp
 from genscl_lite.lessons.plots import LABEL_COLOUR, LATENT_COLOUR, SIMILARITY_MAP, label_colours
@@ -63,36 +64,100 @@ def plot_learning_circle(
     return axis
 
 
-def draw_forces(
-    axis: Axes, points: np.ndarray, anchor: int, w: np.ndarray, p: np.ndarray, scale: float = 2.0
-) -> Axes:
-    """Draw what each contrast does to the anchor: arrows over ``scale`` * |w - p| of the way between the two.
+def plot_classified(
+    points: np.ndarray, vectors: np.ndarray, classes: np.ndarray, images: np.ndarray,
+    curves: dict[str, list[float]],
+) -> np.ndarray:
+    """Draw points in the plane, coloured by the class that a linear classifier gives, and curves over steps.
 
     Args:
-        points: (N, 2) on the unit circle.
-        w, p: (N,) shares of the anchor's contrasts, 0 at the anchor itself.
+        points: (N, 2) latents of any length.
+        vectors: (C, 2) of the classifier, one for each class in ascending order.
+        classes: (N,) class numbers.
+        images: (N, 8, 8).
+        curves: what is drawn on an axis of its own -> a value for each step.
     """
-    points, w, p = np.asarray(points), np.asarray(w), np.asarray(p)
-    here = points[anchor]
-    for there, gap in zip(points, scale * (w - p), strict=True):
-        if abs(gap) > 0.005:  # shorter ones are not to be seen
-            axis.plot(*zip(here, there, strict=True), color="0.85", linewidth=0.8, zorder=0)
-            ends = (here, here + gap * (there - here)) if gap > 0 else (here - gap * (there - here), here)
-            draw_arrow(axis, *ends, LABEL_COLOUR if gap > 0 else LATENT_COLOUR)
-    total = scale * ((w - p)[:, None] * (points - here)).sum(axis=0)
-    turn = np.arctan2(here[1], here[0]) + np.linspace(0, here[0] * total[1] - here[1] * total[0], 50)
-    axis.plot(np.cos(turn), np.sin(turn), color="black", linewidth=4, solid_capstyle="butt", zorder=2)
-    draw_arrow(axis, *np.stack([np.cos(turn), np.sin(turn)], axis=1)[[-8, -1]], "black", 4)
-    axis.plot(*here, "o", color="black", markersize=12, fillstyle="none", markeredgewidth=2, zorder=4)
-    legend = {"pull": LABEL_COLOUR, "push": LATENT_COLOUR, "sum, along the circle": "black"}
-    for name, colour in legend.items():
-        axis.plot([], [], color=colour, linewidth=3, label=name)
-    return axis
+    points, vectors, classes = np.asarray(points), np.asarray(vectors), np.asarray(classes)
+    panels = [["plane", name] for name in curves]
+    _, axes = plt.subplot_mosaic(panels, figsize=(11, 4.6), width_ratios=(4.6, 6))
+    plane, numbers = axes["plane"], np.unique(classes)
+    colours = label_colours(np.arange(numbers.max() + 1))[numbers]
+    reach = 1.75 * np.linalg.norm(points, axis=1).max()
+    across = np.linspace(-reach, reach, 400)
+    grid = np.stack(np.meshgrid(across, across), axis=-1)
+    plane.imshow((grid @ vectors.T).argmax(axis=-1), extent=(-reach, reach, -reach, reach), origin="lower",
+                 cmap=ListedColormap(0.78 + 0.22 * colours), vmin=0, vmax=len(numbers) - 1,
+                 interpolation="nearest")
+    angles = np.arctan2(points[:, 1], points[:, 0])
+    places = 0.82 * reach * np.stack([f(_spread(angles, 0.3)) for f in (np.cos, np.sin)], axis=1)
+    for number in numbers:
+        of_class = angles[classes == number]
+        middle = np.arctan2(np.sin(of_class).mean(), np.cos(of_class).mean())
+        offsets = (of_class - middle + np.pi) % (2 * np.pi) - np.pi
+        turn = middle + np.linspace(offsets.min(), offsets.max(), 60)
+        arc = reach * np.stack([np.cos(turn), np.sin(turn)])
+        for edge in (arc[:, 0], arc[:, -1]):
+            plane.plot(*np.outer(edge, (0, 0.7)), ":", color="0.3", linewidth=1)
+        plane.plot(*0.25 * arc, color="0.3", linewidth=1.5)
+        plane.text(*0.35 * arc[:, 30], f"{np.degrees(np.ptp(offsets)):.0f}°", ha="center", va="center",
+                   fontsize=11, bbox={"fc": "white", "ec": "none", "alpha": 0.6, "pad": 1})
+    for point, place, number, image in zip(points, places, classes, images, strict=True):
+        colour = colours[np.searchsorted(numbers, number)]
+        plane.plot(*zip(point, place, strict=True), color=colour, linewidth=0.8)
+        plane.plot(*point, "o", color=colour, markersize=7, markeredgecolor="white")
+        stamp(plane, image, tuple(place), colour, 19)
+    plane.set(xticks=[], yticks=[])
+    plane.spines[:].set_visible(False)
+    for name, values in curves.items():
+        axes[name].plot(values, color=LATENT_COLOUR, linewidth=2.5)
+        axes[name].set(ylabel=name, xlim=(0, len(values) - 1), ylim=(0, 1.08 * max(values)))
+        axes[name].text(len(values) - 1, values[-1] + 0.05 * max(values), f"{values[-1]:.2g}", ha="right")
+    axes[name].set_xlabel("step")
+    return axes
+
+
+def plot_forces(
+    points: np.ndarray, classes: np.ndarray, images: np.ndarray, anchor: int, w: np.ndarray, p: np.ndarray,
+    force: np.ndarray,
+) -> np.ndarray:
+    """Draw the (N,) forces of all contrasts on one anchor, along the circle, beside its shares w and p.
+
+    Left, lines from the contrasts are as thick as the force is strong, and the black arc shows where the sum
+    of all forces moves the anchor (not to scale). Right, bars of the contrasts, nearest first; a force above
+    0 turns the anchor counterclockwise.
+    """
+    points, force, classes = np.asarray(points), np.asarray(force), np.asarray(classes)
+    panels = [["circle", "shares"], ["circle", "force"]]
+    _, axes = plt.subplot_mosaic(panels, figsize=(11, 5.2), width_ratios=(5, 5.5))
+    circle, here = axes["circle"], points[anchor]
+    draw_circle(circle, points, classes, images, size=23)
+    colours = [LABEL_COLOUR if of_class else LATENT_COLOUR for of_class in classes == classes[anchor]]
+    for there, strength, colour in zip(points, np.abs(force) / np.abs(force).max(), colours, strict=True):
+        circle.plot(*zip(here, there, strict=True), color=colour, linewidth=9 * strength, alpha=0.8,
+                    solid_capstyle="butt", zorder=0)
+    turn = np.arctan2(here[1], here[0]) + np.linspace(0.07, 0.6, 50) * np.sign(force.sum())
+    arc = np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    circle.plot(*arc.T, color="black", linewidth=4, zorder=2)
+    draw_arrow(circle, *arc[[-8, -1]], "black", 4)
+    ring = {"color": "white", "markersize": 13, "markeredgecolor": "black", "markeredgewidth": 2}
+    circle.plot(*here, "o", zorder=4, **ring)
+    for name, colour in {"pull": LABEL_COLOUR, "push": LATENT_COLOUR, "the anchor goes": "black"}.items():
+        circle.plot([], [], color=colour, linewidth=4, label=name)
+    circle.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=3, columnspacing=1.2)
+    order = np.argsort(-points @ here)[1:]
+    w, p = np.asarray(w)[order], np.asarray(p)[order]
+    draw_shares(axes["shares"], w, p, classes[order], images[order], size=19)
+    axes["shares"].set(ylabel="share", title="the anchor's contrasts, nearest first")
+    axes["shares"].legend(frameon=False, loc="upper right", bbox_to_anchor=(0.82, 1))
+    axes["force"].bar(range(len(order)), force[order], color=[colours[k] for k in order])
+    axes["force"].axhline(0, color="0.3", linewidth=1)
+    axes["force"].set(xlim=axes["shares"].get_xlim(), xticks=[], ylabel="force along\nthe circle")
+    axes["force"].spines["bottom"].set_visible(False)
+    return axes
 
 
 def draw_arrow(axis: Axes, start: np.ndarray, end: np.ndarray, colour, width: float = 2) -> None:
-    short = 6 if colour is LATENT_COLOUR else 0  # where a push ends, the anchor is
-    arrow = {"arrowstyle": "-|>,head_width=0.3,head_length=0.5", "shrinkA": 0, "shrinkB": short}
+    arrow = {"arrowstyle": "-|>,head_width=0.3,head_length=0.5", "shrinkA": 0, "shrinkB": 0}
     axis.annotate("", end, start, arrowprops=arrow | {"color": colour, "linewidth": width}, zorder=2)
 
 
@@ -121,28 +186,74 @@ def draw_shares_matrix(
 
 
 def plot_pushes(
-    points: np.ndarray, classes: np.ndarray, images: np.ndarray, anchor: int, w: np.ndarray,
-    shares: dict[float, np.ndarray],
+    points: np.ndarray, classes: np.ndarray, images: np.ndarray, anchor: int, shares: dict[float, np.ndarray],
+    pushes: dict[float, np.ndarray],
 ) -> np.ndarray:
-    """Draw, for temperature -> (N,) shares p of one anchor, whom it is pushed away from, and the shares.
+    """Draw, for temperature -> (N,) shares p of one anchor and (N,) parts of the push, whom it flees from.
 
-    Above, each negative's line is as thick as its share; below, bars of the contrasts, nearest first.
+    Above, each negative's line is as thick as its part of the push along the circle; below, both as bars of
+    the negatives, nearest first.
     """
     points, classes = np.asarray(points), np.asarray(classes)
     _, axes = plt.subplots(2, len(shares), figsize=(11, 5.6), height_ratios=(3.5, 1.8), sharey="row")
     order = np.argsort(-points @ points[anchor])[1:]
+    order = order[classes[order] != classes[anchor]]
     for (upper, lower), (temperature, p) in zip(axes.T, shares.items(), strict=True):
+        push = np.asarray(pushes[temperature])
         draw_circle(upper, points, classes, images, size=17).set_title(rf"$\tau$ = {temperature:g}")
-        for j in np.flatnonzero(classes != classes[anchor]):
-            upper.plot(*points[[j, anchor]].T, color=LATENT_COLOUR, linewidth=22 * p[j], alpha=0.75,
+        for j in order:
+            upper.plot(*points[[j, anchor]].T, color=LATENT_COLOUR, linewidth=22 * push[j], alpha=0.75,
                        solid_capstyle="butt")
         upper.plot(*points[anchor], "o", color="white", markersize=13, markeredgecolor="black",
                    markeredgewidth=2, zorder=4)
-        draw_shares(lower, w[order], p[order], classes[order], images[order])
-        lower.set_xlabel("contrasts, nearest first", labelpad=27)
-    axes[1, 0].set_ylabel("share")
+        places = np.arange(len(order))
+        share = np.asarray(p)[order] / np.asarray(p)[order].sum()
+        lower.bar(places - 0.2, share, 0.4, color="0.7", label="part of the softmax")
+        lower.bar(places + 0.2, push[order], 0.4, color=LATENT_COLOUR, label="part of the push")
+        lower.set(xlim=(-0.6, len(order) - 0.4))
+        image_ticks(lower, images[order], classes[order])
+        lower.set_xlabel("negatives, nearest first", labelpad=27)
+    axes[1, 0].set_ylabel("part of the whole")
     axes[1, -1].legend(frameon=False)
     return axes
+
+
+def draw_push_curves(
+    axis: Axes, angle: np.ndarray, pushes: dict[float, np.ndarray], peaks: dict[float, float]
+) -> Axes:
+    """Draw temperature -> (A,) push over the (A,) angle of a negative in degrees, and mark each peak."""
+    for (temperature, push), style in zip(pushes.items(), ("-", "--", ":"), strict=True):
+        push = np.asarray(push) / np.asarray(push).max()
+        axis.plot(angle, push, style, color=LATENT_COLOUR, linewidth=2.5, label=rf"$\tau$ = {temperature:g}")
+        peak = peaks[temperature]
+        axis.plot(peak, np.interp(peak, angle, push), "o", color=LATENT_COLOUR, markersize=9)
+        axis.text(peak, 1.04, f"{peak:.0f}°", ha="center", va="bottom", fontsize=11)
+    axis.set(xlabel="angle between anchor and negative, degrees", ylabel="push, largest = 1", xlim=(0, 180),
+             ylim=(0, 1.18), xticks=range(0, 181, 30))
+    return axis
+
+
+def plot_network(image: np.ndarray, sizes: dict[str, int]) -> Axes:
+    """Draw the way of an image through encoder and head; sizes: features, latent -> how many numbers."""
+    _, axis = plt.subplots(figsize=(11, 2.1))
+    axis.set(xlim=(0, 11), ylim=(0, 2.1))
+    axis.axis("off")
+    stamp(axis, image, (0.8, 1.2), "0.3", 44)
+    boxes = {2.9: ("encoder", "a small ResNet"), 6.7: ("projection head", "two small layers")}
+    for x, (name, what) in boxes.items():
+        axis.text(x, 1.2, f"{name}", ha="center", va="center", fontsize=13, fontweight="bold",
+                  bbox={"boxstyle": "round,pad=0.6", "fc": "0.93", "ec": "0.3"})
+        axis.text(x, 0.45, what, ha="center", va="center", fontsize=10, color="0.35")
+    for x, name, below in ((0.8, "", "image"), (4.8, "$h$", f"{sizes['features']} features"),
+                           (9.6, "$z$", f"latent: {sizes['latent']} numbers, length 1")):
+        axis.text(x, 1.2, name, ha="center", va="center", fontsize=17)
+        axis.text(x, 0.45, below, ha="center", va="center", fontsize=10, color="0.35")
+    for start, end in ((1.25, 2.1), (3.7, 4.5), (5.1, 5.5), (7.95, 9.3)):
+        draw_arrow(axis, np.array((start, 1.2)), np.array((end, 1.2)), "0.3")
+    axis.text(4.8, 1.85, "kept: kNN and the probe look here", ha="center", fontsize=11, color=LABEL_COLOUR)
+    axis.text(9.2, 1.85, "the loss looks here; dropped at the end", ha="center", fontsize=11,
+              color=LATENT_COLOUR)
+    return axis
 
 
 def draw_likeness(

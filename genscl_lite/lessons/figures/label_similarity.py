@@ -34,34 +34,29 @@ def plot_label_columns(labels: dict[str, np.ndarray], images: dict[str, np.ndarr
     return axes
 
 
-def plot_label_matrices(
-    matrices: dict[str, np.ndarray], labels: dict[str, np.ndarray], names: np.ndarray
-) -> np.ndarray:
-    """Show title -> (N, N) label similarities side by side, the (N, C) labels as bars along the left of each.
-
-    Args:
-        names: (N,) class numbers, written once for each run of equal ones.
+def plot_label_matrices(matrices: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> np.ndarray:
+    """Show title -> (N, N) label similarities, the (N, C) labels as bars along the left and the top of each.
 
     Returns:
-        The axes, one for each matrix.
+        The axes, two in a row.
     """
-    figure, axes = plt.subplots(1, len(matrices), figsize=(11, 2.9))
-    names, rows = np.asarray(names), len(names)
-    first = np.flatnonzero(np.diff(names, prepend=-1))
-    centres = (first + np.append(first[1:], rows) - 1) / 2
-    for axis, (title, matrix) in zip(axes, matrices.items(), strict=True):
+    lines = -(-len(matrices) // 2)
+    figure, axes = plt.subplots(lines, 2, figsize=(9.6, 4.5 * lines), squeeze=False)
+    for axis, (title, matrix) in zip(axes.flat, matrices.items(), strict=True):
         picture = axis.imshow(np.asarray(matrix), cmap=SIMILARITY_MAP, vmin=0, vmax=1)
-        y = np.asarray(labels[title])
-        bar, left = rows / 4, -0.5 - rows / 4 - rows / 40
-        colours = class_colours(y.shape[1])
+        y, rows = np.asarray(labels[title]), len(matrix)
+        bar, start = rows / 5, -0.5 - rows / 5 - rows / 40
         for c, before in enumerate((y.cumsum(axis=1) - y).T):
-            axis.barh(np.arange(rows), bar * y[:, c], 0.8, left + bar * before, color=colours[c], linewidth=0)
-        axis.set(title=title, xlim=(left, rows - 0.5), ylim=(rows - 0.5, -0.5))
-        axis.set_xticks(centres, names[first])
-        axis.set_yticks(centres, names[first])
-        axis.tick_params(length=0)
+            look = {"color": class_colours(y.shape[1])[c], "linewidth": 0}
+            axis.barh(np.arange(rows), bar * y[:, c], 0.84, start + bar * before, **look)
+            axis.bar(np.arange(rows), bar * y[:, c], 0.84, start + bar * before, **look)
+        axis.set(title=title, xlim=(start, rows - 0.5), ylim=(rows - 0.5, start), xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-    figure.colorbar(picture, ax=axes[-1], shrink=0.8, label="similarity")
+    figure.colorbar(picture, ax=axes, shrink=0.5, label="similarity $s_{ij}$")
+    for c, colour in enumerate(class_colours(y.shape[1])):
+        axes[-1, 0].plot([], [], "s", color=colour, markersize=10, label=str(c))
+    figure.legend(*axes[-1, 0].get_legend_handles_labels(), frameon=False, ncols=y.shape[1],
+                  loc="outside lower center", columnspacing=1.2, handletextpad=0.1)
     return axes
 
 
@@ -116,6 +111,70 @@ def plot_measures(
     return axis
 
 
+def plot_temperatures(
+    temperatures: np.ndarray, curves: dict[str, np.ndarray], marked: float, chosen: float
+) -> np.ndarray:
+    """Draw name -> (S,) values over (S,) temperatures, each on an axis of its own, and mark two temperatures.
+
+    Args:
+        marked: where the first curve is lowest, a dot on each curve.
+        chosen: the temperature in use, a gray band.
+    """
+    _, axes = plt.subplots(1, len(curves), figsize=(11, 3.1))
+    for axis, (name, values) in zip(axes, curves.items(), strict=True):
+        axis.semilogx(temperatures, values, color=LABEL_COLOUR, linewidth=2.5)
+        axis.plot(marked, np.interp(marked, temperatures, values), "o", color=LABEL_COLOUR, markersize=10,
+                  label=f"T = {marked:.2g}: fits best")
+        axis.axvline(chosen, color="0.85", linewidth=7, zorder=0, label=f"T = {chosen:g}: ours")
+        ticks = [t for t in (0.1, 0.25, 0.5, 1, 2, 4, 8, 16) if temperatures[0] <= t <= temperatures[-1]]
+        axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
+        axis.minorticks_off()
+        axis.set(xlabel="teacher's temperature T", title=name, ylim=(0, None))
+    axes[0].legend(frameon=False)
+    return axes
+
+
+def plot_people(
+    labels: np.ndarray, class_names: list[str], titles: list[str], images: np.ndarray | None = None
+) -> np.ndarray:
+    """Draw (N, C) label distributions as columns, beside the matrix of their cosines with its values.
+
+    Args:
+        images: (N, H, W, 3) in [0, 1], above the columns; default: none.
+    """
+    unit = labels / np.linalg.norm(labels, axis=1, keepdims=True)
+    matrix, places = unit @ unit.T, np.arange(len(labels))
+    figure, (columns, square) = plt.subplots(1, 2, figsize=(11, 4.4), width_ratios=(5.6, 4.4))
+    for c, below in enumerate((labels.cumsum(axis=1) - labels).T):
+        columns.bar(places, labels[:, c], 0.86, below, color=class_colours(len(class_names))[c], linewidth=0,
+                    label=class_names[c] if labels[:, c].max() > 0.005 else None)
+    for place, label in zip(places, labels, strict=True):
+        for c in np.flatnonzero(label > 0.12):
+            columns.text(place, label[:c].sum() + label[c] / 2, class_names[c], ha="center", va="center",
+                         fontsize=8, color="black")
+    if images is not None:
+        for place, image in zip(places, images, strict=True):
+            picture = columns.inset_axes((place - 0.43, 1.02, 0.86, 0.2), transform=columns.transData)
+            picture.imshow(image)
+            picture.axis("off")
+    columns.set_xticks(places, titles)
+    columns.tick_params(length=0)
+    columns.set(ylabel="what people say", xlim=(-0.6, len(labels) - 0.4), ylim=(0, 1), yticks=[0, 0.5, 1])
+    columns.spines["bottom"].set_visible(False)
+    figure.legend(*columns.get_legend_handles_labels(), frameon=False, ncols=5, loc="outside lower left",
+                  fontsize=10, columnspacing=1, handlelength=1)
+    square.imshow(matrix, cmap=SIMILARITY_MAP, vmin=0, vmax=1)
+    for (row, column), value in np.ndenumerate(matrix):
+        square.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=9,
+                    color="white" if value < 0.6 else "black")
+    square.set_xticks(places, titles, fontsize=9)
+    square.set_yticks(places, titles, fontsize=9)
+    square.tick_params(length=0)
+    square.spines[:].set_visible(False)
+    square.set_title("cosine of their labels")
+    return np.array((columns, square))
+
+
 def plot_resemblance(
     counts: dict[str, np.ndarray], images: np.ndarray, classes: np.ndarray, most: int, axis: Axes
 ) -> Axes:
@@ -134,7 +193,7 @@ def plot_resemblance(
 def plot_asked_shares(
     w: dict[str, np.ndarray], anchor: int, images: dict[str, np.ndarray], labels: dict[str, np.ndarray]
 ) -> np.ndarray:
-    """Draw title -> (N, N) shares of one anchor as bars, a row for each title.
+    """Draw title -> (N, N) shares of one anchor as bars, a row for each title; on the right, its label.
 
     Images: title -> (N, 8, 8), framed in the colour of the largest class of labels: title -> (N, C).
     """
@@ -143,8 +202,12 @@ def plot_asked_shares(
         share = np.asarray(shares[anchor])
         many = np.exp(-(share[share > 0] * np.log(share[share > 0])).sum())
         axis.bar(np.arange(len(share)), share, color=LABEL_COLOUR)
-        axis.text(0.995, 0.95, f"resembles {many:.1f} contrasts", ha="right", va="top", fontsize=11,
-                  transform=axis.transAxes)
+        own = np.asarray(labels[title][anchor])
+        large = [c for c in np.argsort(-own)[:2] if own[c] >= 0.1]
+        caption = " + ".join(f"{own[c]:.0%} {c}" for c in large)
+        caption += " + others" if own[large].sum() < 0.995 else ""
+        axis.text(1.01, 0.95, f"the anchor is\n{caption}\nand resembles\n{many:.1f} contrasts", va="top",
+                  fontsize=10, transform=axis.transAxes)
         axis.set_ylabel(title, fontsize=11)
         image_ticks(axis, images[title], np.asarray(labels[title]).argmax(axis=1), size=22)
         axis.axvspan(anchor - 0.5, anchor + 0.5, color="0.9", zorder=0)
