@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.estimate import expected_seconds
 from genscl_lite.train.evaluate import classifier_accuracy, extract, knn_accuracy
 from genscl_lite.train.memory import keep_freed_memory
-from genscl_lite.train.methods import METHODS, LossInputs
+from genscl_lite.train.methods import METHODS, LossInputs, loss_of_labels
 from genscl_lite.train.precision import autocast
 from genscl_lite.train.state import Run, compiled, is_classifier, new_run
 from genscl_lite.train.teachers import load_teacher, read_teacher_table
@@ -41,6 +42,7 @@ def pretrain(
     *,
     encoder: nn.Module | None = None,
     teacher: Teacher | None = None,
+    loss: Callable[[Tensor, Tensor, float], Tensor] | None = None,
     device: torch.device | str | None = None,
     deadline: float = math.inf,
     on_start: Callable[[Run, float], None] | None = None,
@@ -58,6 +60,8 @@ def pretrain(
         encoder: any module from images to (N, F), trained in place, where ``config.arch`` is "custom".
         teacher: instead of the one that ``config.teacher`` names, for methods with KD; of its temperature
             only, not of its weights, the configuration keeps account.
+        loss: instead of the method's: of (M, D) latents, (M, C) labels and the temperature, returns a scalar
+            (``loss_of_labels``). The configuration keeps no account of it, so it goes without a folder.
         device: default: the GPU if there is one.
         deadline: a time of ``time.monotonic()`` after which no further step begins. Needs a folder.
         on_start: called with the run before its first step, and about how many seconds it will take.
@@ -73,7 +77,7 @@ def pretrain(
     if device.type == "cpu":
         keep_freed_memory()
     folder = files.as_path(folder) if folder else None
-    _check_fit(config, dataset, encoder, teacher, folder, deadline)
+    _check_fit(config, dataset, encoder, teacher, folder, deadline, loss)
     teacher = teacher or load_teacher(config, dataset)
     if teacher:
         teacher.classifier.to(device, memory_format=torch.channels_last)
@@ -93,6 +97,8 @@ def pretrain(
         if on_start and run.epoch < config.epochs:
             on_start(run, expected_seconds(run, len(dataset.train_labels), dataset.image_shape))
         pieces = Pieces.of(run, dataset, teacher, table)
+        if loss:
+            pieces = dataclasses.replace(pieces, loss=partial(batch_loss, loss=loss_of_labels(loss)))
         while run.epoch < config.epochs:
             with _memory_errors_named(run, folder):
                 complete = train_epoch(run, dataset, pieces, deadline)
@@ -199,7 +205,8 @@ def train_step(run: Run, images: Tensor, pieces: Pieces, draws: Draws, rate: flo
 
 
 def batch_loss(
-    config: TrainConfig, outputs: Tensor, targets: Tensor, index: Tensor, *contrasts: tuple[Tensor, Tensor]
+    config: TrainConfig, outputs: Tensor, targets: Tensor, index: Tensor, *contrasts: tuple[Tensor, Tensor],
+    loss: Callable | None = None,
 ) -> LossParts:
     """Compute the method's loss of (M, D) latents, (M, D + C) latents and joint logits, or (M, C) logits.
 
@@ -211,7 +218,7 @@ def batch_loss(
     latents, logits = outputs[:, : config.latent_dim], outputs[:, config.latent_dim :]
     images = index.repeat(len(outputs) // len(index))  # (M,)
     contrast = map(torch.cat, zip(*contrasts, strict=True)) if contrasts else (None, None)
-    parts = method.loss(
+    parts = (loss or method.loss)(
         LossInputs(outputs if method.head == "classifier" else latents, targets, images, *contrast), weights,
         temperature=config.temperature, similarity=config.similarity, weighting=config.weighting,
         base_temperature=config.base_temperature or None, validate=False,
@@ -331,13 +338,15 @@ def _memory_errors_named(run: Run, folder: str | Path | None):
 
 def _check_fit(
     config: TrainConfig, dataset: Dataset, encoder: nn.Module | None, teacher: Teacher | None,
-    folder: str | Path | None, deadline: float,
+    folder: str | Path | None, deadline: float, loss: Callable | None,
 ) -> None:
     """Raise ValueError where the configuration says another thing than the arguments."""
     check_data(dataset)
     processes.own_part(min(config.batch_size, len(dataset.train_labels)))
     if folder is None and deadline < math.inf:
         raise ValueError("deadline: needs a folder to save the run in")
+    if loss and folder is not None:
+        raise ValueError("loss: the configuration keeps no account of it, so it goes without a folder")
     if (encoder is not None) != (config.arch == "custom"):
         given = "with" if encoder is not None else "without"
         raise ValueError(f'arch: "custom" and an encoder go together, got arch={config.arch!r} {given} one')

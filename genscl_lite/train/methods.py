@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from genscl_lite._checks import require_choice
@@ -52,6 +53,28 @@ def hard_label_similarity(inputs: LossInputs, target_weights: list[float], **opt
         contrast_labels=None if contrasts is None else contrasts[:, 0].argmax(dim=1),
         return_parts=True, **options,
     )
+
+
+def loss_of_labels(function: Callable[[Tensor, Tensor, float], Tensor]) -> Callable[..., LossParts]:
+    """Make a method's loss of ``function(latents, labels, temperature)``, which returns a scalar.
+
+    It gets (M, D) latents (of a classifier its (M, C) logits) in float32 and (M, C) label distributions.
+    Beside a teacher it is called for either's labels, and the terms are added with their weights. As its
+    floor is not known, the log has a label entropy of 0. Differs: of several processes each has its own rows.
+
+    Raises:
+        ValueError: when called, for a method with a queue: the function knows no contrasts but the batch.
+    """
+
+    def loss(inputs: LossInputs, target_weights: list[float], *, temperature: float, **options) -> LossParts:
+        if inputs.contrast_latents is not None:
+            raise ValueError("loss: a function of latents and labels knows no queue; take another method")
+        pairs = zip(target_weights, inputs.targets.unbind(1), strict=True)
+        with torch.autocast(inputs.outputs.device.type, enabled=False):
+            total = sum(weight * function(inputs.outputs, y, temperature) for weight, y in pairs if weight)
+        return LossParts(total, torch.zeros_like(total), total.detach(), skipped=torch.zeros_like(total))
+
+    return loss
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,7 @@ def test_rows_and_their_table(reproduction):
         list(table.method) == ["ce_mix", "genscl_kd"] and (table.seeds == 2).all()
     )  # the teacher came along
     assert (out / "08_reproduce_table.ipynb").exists()
+    assert {path.name for path in out.iterdir() if path.is_dir()} == {"ce_mix", "genscl_kd"}  # no lesson's own row
     for method in table.method:
         assert (out / method / "train.ipynb").exists() and not (out / method / "failed.ipynb").exists()
         for seed in range(2):

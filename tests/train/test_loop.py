@@ -479,3 +479,41 @@ def test_custom_encoder_and_arch_go_together(quick, digits):
         pretrain(quick(), digits, encoder=nn.Flatten())
     with pytest.raises(ValueError, match='arch: "custom" and an encoder go together'):
         pretrain(quick(arch="custom"), digits)
+
+
+def own_loss(z, y, tau):
+    z = F.normalize(z, dim=1)
+    itself = torch.eye(len(z), dtype=torch.bool)
+    s = F.normalize(y, dim=1) @ F.normalize(y, dim=1).T
+    w = s.masked_fill(itself, 0) / s.masked_fill(itself, 0).sum(dim=1, keepdim=True)
+    log_p = (z @ z.T / tau).masked_fill(itself, float("-inf")).log_softmax(dim=1)
+    return -(w * log_p.masked_fill(itself, 0)).sum(dim=1).mean()
+
+
+@pytest.mark.parametrize("method", ["supcon", "genscl_mix", "genscl_mix_kd"])
+def test_a_loss_of_ones_own_trains_as_the_methods(method, quick, digits, teacher):
+    config = quick(method, teacher=teacher, kd_weight=0.5)
+    theirs, own = pretrain(config, digits), pretrain(config, digits, loss=own_loss)
+    torch.testing.assert_close(weights(own), weights(theirs), rtol=0, atol=1e-3)
+    for row, expected in zip(own.log, theirs.log, strict=True):
+        assert row["loss"] == pytest.approx(expected["loss"], abs=1e-4)
+        assert row["label_entropy"] == 0 and row["kl"] == row["loss"]  # its floor is not known
+
+
+def test_a_loss_of_ones_own_is_called_with_latents_labels_and_temperature(quick, digits):
+    seen = []
+
+    def constant(z, y, tau):
+        seen.append((tuple(z.shape), tuple(y.shape), tau, z.dtype))
+        return 0 * z.sum()
+
+    pretrain(quick(epochs=2, batch_size=30, temperature=0.3, precision="bfloat16"), digits, loss=constant)
+    assert seen == 2 * [((60, 16), (60, 10), 0.3, torch.float32)]
+
+
+def test_a_loss_of_ones_own_that_cannot_be_used_is_refused(quick, digits, tmp_path):
+    with pytest.raises(ValueError, match="loss: the configuration keeps no account of it, so it goes without a folder"):
+        pretrain(quick(), digits, tmp_path, loss=own_loss)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="loss: a function of latents and labels knows no queue; take another method"):
+        pretrain(quick("genscl_mix_kd_queue"), digits, teacher=Teacher(nn.Sequential(nn.Flatten(), nn.Linear(64, 10))), loss=own_loss)
