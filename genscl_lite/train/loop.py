@@ -24,6 +24,7 @@ from genscl_lite.train.evaluate import classifier_accuracy, extract, knn_accurac
 from genscl_lite.train.memory import keep_freed_memory
 from genscl_lite.train.methods import METHODS, LossInputs, loss_of_labels
 from genscl_lite.train.precision import autocast
+from genscl_lite.train.schedule import learning_rate
 from genscl_lite.train.state import Run, compiled, is_classifier, new_run
 from genscl_lite.train.teachers import load_teacher, read_teacher_table
 
@@ -286,24 +287,6 @@ def save(run: Run, folder: str | Path) -> None:
             run_folder.write_log(Path(folder) / "log.csv", run.log)
         run_folder.write_checkpoint(Path(folder) / "checkpoint.pt", run.state_dict())
     processes.wait_for_all()
-
-
-def learning_rate(config: TrainConfig, epoch: float) -> float:
-    """Return the rate at a (fractional) epoch: cosine from the peak to a thousandth of it, with a warm-up.
-
-    By hand: it depends on nothing but the epoch. The linear warm-up ends on the cosine, as in SupContrast.
-
-    >>> config = TrainConfig(epochs=100, learning_rate=0.5, warmup_epochs=10, warmup_from=0.01)
-    >>> [round(learning_rate(config, e), 4) for e in (0, 5, 10, 50, 100)]
-    [0.01, 0.2489, 0.4878, 0.2502, 0.0005]
-    """
-
-    def cosine(at: float) -> float:
-        last = config.learning_rate * 1e-3
-        return last + (config.learning_rate - last) * (1 + math.cos(math.pi * at / config.epochs)) / 2
-
-    first, warmup = config.warmup_from, config.warmup_epochs
-    return cosine(epoch) if epoch >= warmup else first + (cosine(warmup) - first) * epoch / warmup
 
 
 @contextmanager
