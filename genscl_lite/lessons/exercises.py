@@ -54,6 +54,8 @@ def check(
     double: not solved yet
     >>> check(lambda x: x**2, [(2,), (3,)], lambda x: x + x, "twice is once more")
     <lambda>: not yet. Case 2 of 2 gives 9, expected 6. Why: twice is once more
+    >>> check(lambda x: x**2, [(np.array([2, 3]),)], lambda x: x + x, "twice is once more")
+    <lambda>: not yet. Case 1 of 1 gives 9 at [1], expected 6. Why: twice is once more
     >>> check(lambda x: 2 * x, [(2,), (3,)], lambda x: x + x, "twice is once more")
     <lambda>: correct on 2 cases. Why: twice is once more
     """
@@ -71,7 +73,7 @@ def check(
             return
         solved = expected(*case)
         if not _equal(answer, solved, tolerance):
-            print(f"{not_yet} gives {_short(answer)}, expected {_short(solved)}. Why: {why}")
+            print(f"{not_yet} gives {_difference(answer, solved, tolerance)}. Why: {why}")
             return
     print(f"{name}: correct on {len(cases)} case{'s' if len(cases) > 1 else ''}. Why: {why}")
 
@@ -113,6 +115,18 @@ def _equal(answer: object, expected: object, tolerance: float) -> bool:
     except (TypeError, ValueError):
         return False
     return answer.shape == expected.shape and np.allclose(answer, expected, rtol=0, atol=tolerance)
+
+
+def _difference(answer: object, expected: object, tolerance: float) -> str:
+    """Say what came out and what must; of arrays of one shape, the first entry that differs."""
+    try:
+        given, right = _array(answer), _array(expected)
+    except (TypeError, ValueError):
+        given, right = np.empty(0), np.empty(1)
+    if given.shape != right.shape or given.ndim == 0:
+        return f"{_short(answer)}, expected {_short(expected)}"
+    place = tuple(np.argwhere(~np.isclose(given, right, rtol=0, atol=tolerance))[0].tolist())
+    return f"{given[place]:.4g} at {list(place)}, expected {right[place]:.4g}"
 
 
 def _array(value: object) -> np.ndarray:

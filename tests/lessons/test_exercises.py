@@ -16,7 +16,8 @@ from genscl_lite.lessons.exercises import UNSOLVED, ParameterError, check, check
     (np.zeros(0), "gives values of shape"),
     (None, "gives None"),
     ("x", "gives 'x'"),
-    (2 * np.ones(3), "first 2, expected"),
+    (np.array([1, 1, 2]), r"gives 2 at \[2\], expected 1"),
+    (np.array([1, np.nan, 1]), r"gives nan at \[1\], expected 1"),
 ])
 def test_answers_of_any_kind_get_a_verdict(answer, verdict, capsys):
     must = np.ones(3)
