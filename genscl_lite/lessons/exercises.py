@@ -8,7 +8,7 @@ import torch
 
 from genscl_lite._checks import require_choice, require_positive, require_whole
 
-__all__ = ["UNSOLVED", "ParameterError", "check", "checked_parameters",
+__all__ = ["UNSOLVED", "ParameterError", "check", "checked_parameters", "solved_or",
            "require_choice", "require_positive", "require_whole"]
 
 UNSOLVED = "not solved yet"
@@ -74,6 +74,36 @@ def check(
             print(f"{not_yet} gives {_short(answer)}, expected {_short(solved)}. Why: {why}")
             return
     print(f"{name}: correct on {len(cases)} case{'s' if len(cases) > 1 else ''}. Why: {why}")
+
+
+def solved_or(solution: Callable, reference: Callable, example_arguments: tuple) -> Callable:
+    """Return a learner's function for the rest of the notebook, or ``reference`` while it does not run.
+
+    Whether its values are right is for ``check`` to say.
+
+    Args:
+        solution: the learner's function.
+        reference: takes the same arguments and is right.
+        example_arguments: of one call; ``solution`` is tried with them.
+
+    >>> def double(x):
+    ...     raise NotImplementedError
+    >>> solved_or(double, lambda x: 2 * x, (3,))(4)
+    double: below, the kit's own function takes its place, for yours is not solved yet
+    8
+    >>> solved_or(lambda x: x + x, lambda x: 2 * x, (3,))("ab")
+    'abab'
+    """
+    try:
+        solution(*example_arguments)
+    except NotImplementedError:
+        fault = ""
+    except Exception as error:  # whatever a learner's code does, the notebook goes on
+        fault = f"raises {type(error).__name__}: {error}; "
+    else:
+        return solution
+    print(f"{solution.__name__}: {fault}below, the kit's own function takes its place, for yours is {UNSOLVED}")
+    return reference
 
 
 def _equal(answer: object, expected: object, tolerance: float) -> bool:

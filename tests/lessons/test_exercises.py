@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from genscl_lite.lessons.exercises import ParameterError, check, checked_parameters
+from genscl_lite.lessons.exercises import UNSOLVED, ParameterError, check, checked_parameters, solved_or
 
 
 @pytest.mark.parametrize("answer, verdict", [
@@ -35,3 +35,18 @@ def test_a_wrong_parameter_is_one_line(error):
     with pytest.raises(ParameterError, match="too small") as raised, checked_parameters():
         raise error("epochs: too small")
     assert raised.value._render_traceback_() == ["ParameterError: epochs: too small"]
+
+
+@pytest.mark.parametrize("error", [NotImplementedError, ZeroDivisionError("no contrasts")])
+def test_what_does_not_run_is_replaced_and_told_in_one_line(error, capsys):
+    def loss(z):
+        raise error
+
+    assert solved_or(loss, abs, (1,)) is abs
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.startswith("loss: ") and line.endswith(UNSOLVED)
+    assert ("no contrasts" in line) == (error is not NotImplementedError)
+
+
+def test_what_runs_is_used_without_a_word(capsys):
+    assert solved_or(abs, max, (1,)) is abs and capsys.readouterr().out == ""
