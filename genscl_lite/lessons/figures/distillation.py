@@ -99,7 +99,7 @@ def plot_inheritance(
     Returns:
         The axes, one for each student.
     """
-    figure, axes = plt.subplots(1, len(cosines), figsize=(3.65 * len(cosines), 3.6), sharex=True, sharey=True)
+    figure, axes = plt.subplots(1, len(cosines), figsize=(11, 3.6), sharex=True, sharey=True)
     i, j = np.triu_indices(len(similarity), k=1)
     order = np.argsort(similarity[i, j])
     i, j = i[order], j[order]
@@ -110,12 +110,14 @@ def plot_inheritance(
         axis.plot(x, perfect, color=LABEL_COLOUR, linewidth=6, alpha=0.35, label="p = w")
         axis.plot(x, y, "o", color=LATENT_COLOUR, alpha=0.8, markersize=6, markeredgewidth=0)
         for k, side in ((0, "left"), (-1, "right")):  # away from the line
-            up, vertical = (9, "bottom") if y[k] > perfect[k] else (-9, "top")
+            up, vertical = (14, "bottom") if y[k] > perfect[k] else (-14, "top")
             axis.annotate(f"{i[k]} and {j[k]}", (x[k], y[k]), (0, up), textcoords="offset points",
                           ha=side, va=vertical, fontsize=10,
                           path_effects=[withStroke(linewidth=3, foreground="white")])
-        axis.set(xscale="log", title=title, xlim=(0.8 * x[0], 1.25 * x[-1]))
-        axis.set_xlabel("label similarity of the pair, by the teacher", fontsize=11)
+        axis.set_title(title, fontsize=11)
+        axis.margins(y=0.15)
+        axis.set(xscale="log", xlim=(0.8 * x[0], 1.25 * x[-1]))
+        axis.set_xlabel("label similarity (teacher)", fontsize=11)
         axis.xaxis.set_major_locator(FixedLocator([m * 10.0**e for e in range(-6, 1) for m in (1, 3)]))
         axis.xaxis.set_major_formatter("{x:g}")
         axis.xaxis.set_minor_locator(NullLocator())
@@ -124,15 +126,12 @@ def plot_inheritance(
     return axes
 
 
-def plot_seeds(
-    measures: dict[str, dict[str, np.ndarray]], colours: list, references: dict[str, float]
-) -> np.ndarray:
+def plot_seeds(measures: dict[str, dict[str, np.ndarray]], colours: list) -> np.ndarray:
     """Draw several measures side by side: a gray line for each seed, and the mean with its standard error.
 
     Args:
         measures: what is measured -> name of a student -> (seeds,) values.
         colours: of the students.
-        references: what is measured -> a value to mark with a dotted line, for instance that of no structure.
 
     Returns:
         The axes, one for each measure; the students' names stand left of the first.
@@ -145,8 +144,6 @@ def plot_seeds(
         for y, (row, colour) in enumerate(zip(table, colours, strict=True)):
             error = row.std(ddof=1) / len(row) ** 0.5 if len(row) > 1 else 0
             axis.errorbar(row.mean(), y, xerr=error, color=colour, zorder=2, **MEAN_STYLE)
-        if title in references:
-            axis.axvline(references[title], color="0.5", linestyle=":")
         axis.set_title(title, fontsize=11)
         axis.grid(axis="x", alpha=0.4)
         axis.tick_params(axis="y", length=0)

@@ -129,7 +129,7 @@ def plot_ages(by_age: dict[str, dict[float, np.ndarray]]) -> np.ndarray:
             axis.plot(np.arange(len(cosine)), cosine, color=colours[momentum], linewidth=3,
                       label=f"m = {momentum:g}")
         axis.axhline(0, color="0.6", linestyle=":", zorder=0)
-        axis.set(title=kind, xlabel="age of the key, steps", ylim=(-0.6, 1.05))
+        axis.set(title=kind, xlabel="age of the key, steps", ylim=(-1, 1.05))
     axes[0, 0].set_ylabel("cosine of a query and\nkeys of other classes")
     handles = [plt.Line2D([], [], color=colours[m], linewidth=3, label=f"m = {m:g}") for m in momenta]
     figure.legend(handles=handles, frameon=False, loc="outside right center", title="momentum")
