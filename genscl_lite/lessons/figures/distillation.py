@@ -1,4 +1,4 @@
-"""Pictures of lesson 05: what a teacher confuses, its temperature, what a student inherits."""
+"""Pictures of lesson 05: what a teacher confuses, its temperature, what a student inherits, over seeds."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -7,7 +7,13 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from genscl_lite.lessons.plots import LABEL_COLOUR, LATENT_COLOUR, SIMILARITY_MAP, class_colours
+from genscl_lite.lessons.plots import (
+    LABEL_COLOUR,
+    LATENT_COLOUR,
+    MEAN_STYLE,
+    SIMILARITY_MAP,
+    class_colours,
+)
 
 
 def plot_class_matrices(
@@ -44,20 +50,39 @@ def plot_class_matrices(
     return axes
 
 
-def plot_entropies(
-    temperatures: np.ndarray, entropies: np.ndarray, marked: dict[float, str], classes: int, axis: Axes
+def plot_difficulty(elsewhere: np.ndarray, axis: Axes) -> Axes:
+    """Draw how much of its probability each of C classes gives to others, (C,) fractions, as bars."""
+    axis.bar(range(len(elsewhere)), 100 * elsewhere, color=class_colours(len(elsewhere)))
+    axis.set(xticks=range(len(elsewhere)), xlabel="digit", ylabel="given to others, %")
+    axis.set_title("how hard a digit is", fontsize=11)
+    axis.tick_params(axis="x", length=0)
+    return axis
+
+
+def plot_choice(
+    temperatures: np.ndarray, curves: dict[str, np.ndarray], marked: list[float], axis: Axes
 ) -> Axes:
-    """Draw the mean entropy of a teacher's labels against its temperature, (T,) each; some are named."""
-    most = np.log(classes)
-    axis.semilogx(temperatures, entropies, color=LABEL_COLOUR, linewidth=3)
-    axis.axhline(most, color="0.4", linestyle=":")
-    axis.text(temperatures[0], most + 0.04, f"log {classes}: no idea", color="0.4", va="bottom", fontsize=10)
-    for temperature, name in marked.items():
-        y = np.interp(np.log(temperature), np.log(temperatures), entropies)
-        axis.plot(temperature, y, "o", color=LABEL_COLOUR, markersize=10)
-        axis.annotate(name, (temperature, y), (-9, 5), textcoords="offset points", ha="right", fontsize=11)
+    """Draw what labels say about other classes against the teacher's temperature, a line for each teacher.
+
+    Args:
+        temperatures: (T,).
+        curves: name of a teacher -> (T,) nats; the highest point is marked.
+        marked: temperatures shown elsewhere, as dotted lines.
+    """
+    for (name, curve), style in zip(curves.items(), ("-", "--"), strict=False):
+        axis.semilogx(temperatures, curve, style, color=LABEL_COLOUR, linewidth=3, label=name)
+        best = np.argmax(curve)
+        axis.plot(temperatures[best], curve[best], "o", color=LABEL_COLOUR, markersize=10)
+        axis.annotate(f"T = {temperatures[best]:.1f}", (temperatures[best], curve[best]), (0, 9), ha="center",
+                      textcoords="offset points", fontsize=11)
+    top = 1.6 * max(curve.max() for curve in curves.values())
+    for temperature in marked:
+        axis.axvline(temperature, color="0.75", linestyle=":", zorder=0)
+    axis.xaxis.set_major_locator(FixedLocator([0.1, 0.25, 0.5, 1, 2, 4, 8]))
+    axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter("{x:g}")
-    axis.set(xlabel="teacher temperature", ylabel="mean entropy of its labels, nats", ylim=(0, 1.12 * most))
+    axis.set(xlabel="teacher temperature T", ylabel="said about other digits, nats", ylim=(0, top))
+    axis.legend(frameon=False, fontsize=10, loc="upper left")
     return axis
 
 
@@ -74,7 +99,7 @@ def plot_inheritance(
     Returns:
         The axes, one for each student.
     """
-    figure, axes = plt.subplots(1, len(cosines), figsize=(3.65 * len(cosines), 3.4), sharex=True, sharey=True)
+    figure, axes = plt.subplots(1, len(cosines), figsize=(11, 3.6), sharex=True, sharey=True)
     i, j = np.triu_indices(len(similarity), k=1)
     order = np.argsort(similarity[i, j])
     i, j = i[order], j[order]
@@ -85,15 +110,43 @@ def plot_inheritance(
         axis.plot(x, perfect, color=LABEL_COLOUR, linewidth=6, alpha=0.35, label="p = w")
         axis.plot(x, y, "o", color=LATENT_COLOUR, alpha=0.8, markersize=6, markeredgewidth=0)
         for k, side in ((0, "left"), (-1, "right")):  # away from the line
-            up, vertical = (9, "bottom") if y[k] > perfect[k] else (-9, "top")
+            up, vertical = (14, "bottom") if y[k] > perfect[k] else (-14, "top")
             axis.annotate(f"{i[k]} and {j[k]}", (x[k], y[k]), (0, up), textcoords="offset points",
                           ha=side, va=vertical, fontsize=10,
                           path_effects=[withStroke(linewidth=3, foreground="white")])
-        axis.set(xscale="log", title=title, xlim=(0.8 * x[0], 1.25 * x[-1]))
-        axis.set_xlabel("label similarity of the pair, by the teacher", fontsize=11)
+        axis.set_title(title, fontsize=11)
+        axis.margins(y=0.15)
+        axis.set(xscale="log", xlim=(0.8 * x[0], 1.25 * x[-1]))
+        axis.set_xlabel("label similarity (teacher)", fontsize=11)
         axis.xaxis.set_major_locator(FixedLocator([m * 10.0**e for e in range(-6, 1) for m in (1, 3)]))
         axis.xaxis.set_major_formatter("{x:g}")
         axis.xaxis.set_minor_locator(NullLocator())
     axes[0].set_ylabel("latent cosine, minus its mean")
     axes[0].legend(frameon=False, loc="upper left")
+    return axes
+
+
+def plot_seeds(measures: dict[str, dict[str, np.ndarray]], colours: list) -> np.ndarray:
+    """Draw several measures side by side: a gray line for each seed, and the mean with its standard error.
+
+    Args:
+        measures: what is measured -> name of a student -> (seeds,) values.
+        colours: of the students.
+
+    Returns:
+        The axes, one for each measure; the students' names stand left of the first.
+    """
+    names = list(next(iter(measures.values())))
+    figure, axes = plt.subplots(1, len(measures), figsize=(11, 0.55 * len(names) + 1.3), sharey=True)
+    for axis, (title, values) in zip(axes, measures.items(), strict=True):
+        table = np.array([values[name] for name in names])  # (students, seeds)
+        axis.plot(table, np.arange(len(names)), color="0.8", linewidth=1, zorder=1)
+        for y, (row, colour) in enumerate(zip(table, colours, strict=True)):
+            error = row.std(ddof=1) / len(row) ** 0.5 if len(row) > 1 else 0
+            axis.errorbar(row.mean(), y, xerr=error, color=colour, zorder=2, **MEAN_STYLE)
+        axis.set_title(title, fontsize=11)
+        axis.grid(axis="x", alpha=0.4)
+        axis.tick_params(axis="y", length=0)
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].set_ylim(len(names) - 0.5, -0.5)
     return axes

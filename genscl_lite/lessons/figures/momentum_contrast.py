@@ -1,12 +1,13 @@
-"""Pictures of lesson 06: contrasts, the queue slot by slot, keys that age."""
+"""Pictures of lesson 06: contrasts, the queue slot by slot, keys that age, settings over seeds."""
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
-from genscl_lite.lessons.plots import CLASS_COLOURS, LABEL_COLOUR, LATENT_COLOUR
+from genscl_lite.lessons.plots import CLASS_COLOURS, LABEL_COLOUR, LATENT_COLOUR, MEAN_STYLE
 
 
 def plot_contrasts(
@@ -47,13 +48,13 @@ def plot_contrast_count(
 
     Args:
         sizes: numbers of contrasts.
-        agree: (sizes, draws) mean cosine of the anchors' gradients with those from all contrasts there are.
+        agree: (sizes, draws) mean cosine of the anchors' gradients with those from very many contrasts.
         company: (sizes, draws) share of anchors that find a contrast they resemble.
         marked: name -> number of contrasts to mark.
     """
     axis = axis or plt.subplots(figsize=(11, 3.6))[1]
     curves = {"anchors that meet a similar contrast": (company, LABEL_COLOUR),
-              "agreement of the gradient with that of all contrasts (cosine)": (agree, LATENT_COLOUR)}
+              "cosine of the gradient with that of very many contrasts": (agree, LATENT_COLOUR)}
     for name, (values, colour) in curves.items():
         axis.plot(sizes, values.mean(axis=1), "o-", color=colour, linewidth=3, label=name)
         axis.fill_between(sizes, values.min(axis=1), values.max(axis=1), color=colour, alpha=0.2, linewidth=0)
@@ -66,7 +67,7 @@ def plot_contrast_count(
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_major_formatter(PercentFormatter(1))
-    axis.legend(frameon=False, loc="lower right", bbox_to_anchor=(0.95, 0.08), fontsize=11)
+    axis.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 0.08), fontsize=11)
     return axis
 
 
@@ -111,27 +112,52 @@ def plot_queue(
     return axis
 
 
-def plot_slow_keys(
-    turned: dict[float, np.ndarray], agreement: dict[float, np.ndarray], every: int
-) -> np.ndarray:
-    """Draw how far keys of each age have turned, and how well both encoders agree, a line for each momentum.
+def plot_ages(by_age: dict[str, dict[float, np.ndarray]]) -> np.ndarray:
+    """Draw how similar queries are to keys of other classes, by the age of the key; a panel for each kind.
 
     Args:
-        turned: momentum -> (ages,) mean angle in degrees between a key of so many steps ago and today's key.
-        agreement: momentum -> (moments,) mean cosine of query and key of one image, measured ``every`` steps.
+        by_age: kind of labels -> momentum -> (ages,) mean cosine; age 0 is a key of this step.
 
     Returns:
-        The two axes.
+        The axes.
     """
-    _, axes = plt.subplots(1, 2, figsize=(11, 3.9))
-    colours = plt.get_cmap("viridis")(np.linspace(0, 0.85, len(turned)))
-    for (momentum, angle), colour in zip(turned.items(), colours, strict=True):
-        steps = every * (1 + np.arange(len(agreement[momentum])))
-        for axis, x, y in ((axes[0], np.arange(len(angle)), angle), (axes[1], steps, agreement[momentum])):
-            axis.plot(x, y, color=colour, linewidth=3, label=f"{momentum:g}")
-    axes[0].set(title="Consistent: has a stored key turned?", xlabel="age of the key, steps",
-                ylabel="angle to the key of today, degrees", ylim=(0, None))
-    axes[1].set(title="Up to date: do both encoders agree?", xlabel="training step",
-                ylabel="cosine of query and key", ylim=(None, 1.02))
-    axes[1].legend(title="momentum", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    figure, axes = plt.subplots(1, len(by_age), figsize=(11, 3.7), sharey=True, squeeze=False)
+    momenta = sorted({m for lines in by_age.values() for m in lines})
+    colours = dict(zip(momenta, plt.get_cmap("viridis")(np.linspace(0, 0.85, len(momenta))), strict=True))
+    for axis, (kind, lines) in zip(axes[0], by_age.items(), strict=True):
+        for momentum, cosine in lines.items():
+            axis.plot(np.arange(len(cosine)), cosine, color=colours[momentum], linewidth=3,
+                      label=f"m = {momentum:g}")
+        axis.axhline(0, color="0.6", linestyle=":", zorder=0)
+        axis.set(title=kind, xlabel="age of the key, steps", ylim=(-1, 1.05))
+    axes[0, 0].set_ylabel("cosine of a query and\nkeys of other classes")
+    handles = [plt.Line2D([], [], color=colours[m], linewidth=3, label=f"m = {m:g}") for m in momenta]
+    figure.legend(handles=handles, frameon=False, loc="outside right center", title="momentum")
+    return axes[0]
+
+
+def plot_settings(results: pd.DataFrame, columns: list[str]) -> np.ndarray:
+    """Draw measures of each setting, a panel for each: small dots are seeds, large ones means.
+
+    Args:
+        results: a row for each run, with columns ``labels``, ``setting`` and those to draw.
+        columns: the measures.
+
+    Returns:
+        The axes.
+    """
+    groups = list(results.groupby(["labels", "setting"], sort=False))
+    _, axes = plt.subplots(1, len(columns), figsize=(11, 0.42 * len(groups) + 1), sharey=True)
+    kinds = list(dict.fromkeys(results["labels"]))
+    for axis, column in zip(axes, columns, strict=True):
+        for y, ((kind, _), rows) in enumerate(groups):
+            colour = (LATENT_COLOUR, CLASS_COLOURS[2])[kinds.index(kind)]
+            axis.plot(rows[column], np.full(len(rows), y), "o", color=colour, alpha=0.35, markersize=6)
+            error = rows[column].std() / len(rows) ** 0.5 if len(rows) > 1 else 0
+            axis.errorbar(rows[column].mean(), y, xerr=error, color=colour, **MEAN_STYLE)
+        axis.set_title(column, fontsize=11)
+        axis.grid(axis="x", alpha=0.4)
+        axis.tick_params(axis="y", length=0)
+    axes[0].set_yticks(range(len(groups)), [f"{kind}: {setting}" for (kind, setting), _ in groups])
+    axes[0].set_ylim(len(groups) - 0.5, -0.5)
     return axes
