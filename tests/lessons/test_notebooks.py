@@ -132,7 +132,7 @@ def test_exercises_have_an_answer_that_its_check_accepts(name, monkeypatch):
     for k in exercises:
         assert "raise NotImplementedError" in source(cells[k])
     unsolved = "".join("".join(output.get("text", "")) for cell in cells for output in cell["outputs"])
-    assert unsolved.count("not solved yet") == len(exercises)
+    assert unsolved.count(": not solved yet") == len(exercises)
 
     texts = [source(cell) for cell in cells]
     for k, answer in zip(exercises, answers, strict=True):

@@ -147,3 +147,18 @@ def show_owner_rows(rows: dict[str, np.ndarray], classes: np.ndarray) -> Figure:
             axis.spines[:].set_visible(False)
         line[0].set_ylabel(name, fontsize=11, rotation=0, ha="right", va="center")
     return figure
+
+
+def show_mixed_photos(rows: dict[str, tuple[np.ndarray, np.ndarray]], names: list[str]) -> Figure:
+    """Show mixtures of two photographs: name -> (S, 3, H, W) images and (S, 2) labels, said beneath."""
+    count = len(next(iter(rows.values()))[0])
+    figure, axes = plt.subplots(len(rows), count, figsize=(1.95 * count, 2.35 * len(rows)), layout="constrained")
+    for line, (name, (images, labels)) in zip(axes, rows.items(), strict=True):
+        for axis, image, label in zip(line, images, labels, strict=True):
+            axis.imshow(np.clip(np.moveaxis(image, 0, -1), 0, 1), interpolation="nearest")
+            shares = [f"{100 * share:.0f} % {what}" for share, what in zip(label, names, strict=True) if share > 0]
+            axis.set_xlabel("\n".join(shares) + "\n" * (len(shares) == 1), fontsize=11)
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+        line[0].set_ylabel(name, fontsize=13, fontweight="bold")
+    return figure
