@@ -44,7 +44,8 @@ def check(
     Args:
         solution: the learner's function. While it raises NotImplementedError, the exercise is not solved.
         cases: arguments to try, a tuple for each call.
-        expected: takes the same arguments and returns what must come out: a number, a tensor or an array.
+        expected: takes the same arguments and returns what must come out: a number, a tensor, an array, or a
+            tuple of them.
         why: the reason, one sentence, printed with the verdict.
         tolerance: largest difference allowed.
 
@@ -77,7 +78,7 @@ def check(
 
 
 def solved_or(solution: Callable, reference: Callable, example_arguments: tuple) -> Callable:
-    """Return a learner's function, or, while it raises NotImplementedError, ``reference`` with a line printed.
+    """Return a learner's function; while it raises NotImplementedError, ``reference``, and print a line.
 
     >>> def double(x):
     ...     raise NotImplementedError
@@ -97,6 +98,9 @@ def solved_or(solution: Callable, reference: Callable, example_arguments: tuple)
 
 
 def _equal(answer: object, expected: object, tolerance: float) -> bool:
+    if isinstance(expected, tuple):
+        parts = len(answer) == len(expected) if isinstance(answer, tuple) else False
+        return parts and all(_equal(*pair, tolerance) for pair in zip(answer, expected, strict=True))
     try:
         answer, expected = _array(answer), _array(expected)
     except (TypeError, ValueError):
@@ -111,6 +115,8 @@ def _array(value: object) -> np.ndarray:
 
 
 def _short(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"({'; '.join(map(_short, value))})"
     try:
         numbers = _array(value)
     except (TypeError, ValueError):

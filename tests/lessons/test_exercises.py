@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from genscl_lite.lessons.exercises import ParameterError, check, checked_parameters
+from genscl_lite.lessons.exercises import UNSOLVED, ParameterError, check, checked_parameters, solved_or
 
 
 @pytest.mark.parametrize("answer, verdict", [
@@ -35,3 +35,26 @@ def test_a_wrong_parameter_is_one_line(error):
     with pytest.raises(ParameterError, match="too small") as raised, checked_parameters():
         raise error("epochs: too small")
     assert raised.value._render_traceback_() == ["ParameterError: epochs: too small"]
+
+
+def test_a_pair_of_answers_is_compared_part_by_part(capsys):
+    def expected(x):
+        return torch.ones(2), torch.zeros(3)
+
+    for answer in (expected(0), (torch.ones(2), torch.ones(3)), (torch.ones(2),), torch.ones(2)):
+        check(lambda x, answer=answer: answer, [(0,)], expected, why="it is so")
+    verdicts = capsys.readouterr().out.splitlines()
+    assert ["correct" in verdict for verdict in verdicts] == [True, False, False, False]
+    assert "first 1; values of shape (3,), first 1), expected (" in verdicts[1]
+
+
+def test_an_unsolved_function_is_replaced_and_a_solved_one_is_used(capsys):
+    def unsolved(x):
+        raise NotImplementedError
+
+    def solved(x):
+        return 1 / x
+
+    assert solved_or(unsolved, abs, (1,)) is abs
+    assert solved_or(solved, abs, (0,)) is solved  # wrong, but solved: ``check`` tells
+    assert capsys.readouterr().out.strip().endswith(UNSOLVED)
