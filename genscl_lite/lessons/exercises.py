@@ -44,7 +44,8 @@ def check(
     Args:
         solution: the learner's function. While it raises NotImplementedError, the exercise is not solved.
         cases: arguments to try, a tuple for each call.
-        expected: takes the same arguments and returns what must come out: a number, a tensor or an array.
+        expected: takes the same arguments and returns what must come out: a number, a tensor, an array, or a
+            tuple of them.
         why: the reason, one sentence, printed with the verdict.
         tolerance: largest difference allowed.
 
@@ -110,6 +111,9 @@ def solved_or(solution: Callable, reference: Callable, example_arguments: tuple)
 
 
 def _equal(answer: object, expected: object, tolerance: float) -> bool:
+    if isinstance(expected, tuple):
+        parts = isinstance(answer, tuple) and len(answer) == len(expected)
+        return parts and all(_equal(*pair, tolerance) for pair in zip(answer, expected, strict=True))
     try:
         answer, expected = _array(answer), _array(expected)
     except (TypeError, ValueError):
@@ -119,6 +123,8 @@ def _equal(answer: object, expected: object, tolerance: float) -> bool:
 
 def _difference(answer: object, expected: object, tolerance: float) -> str:
     """Say what came out and what must; of arrays of one shape, the first entry that differs."""
+    if isinstance(expected, tuple):
+        return f"{_short(answer)}, expected {_short(expected)}"
     try:
         given, right = _array(answer), _array(expected)
     except (TypeError, ValueError):
@@ -136,6 +142,8 @@ def _array(value: object) -> np.ndarray:
 
 
 def _short(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"({'; '.join(map(_short, value))})"
     try:
         numbers = _array(value)
     except (TypeError, ValueError):

@@ -51,3 +51,14 @@ def test_what_does_not_run_is_replaced_and_told_in_one_line(error, capsys):
 
 def test_what_runs_is_used_without_a_word(capsys):
     assert solved_or(abs, max, (1,)) is abs and capsys.readouterr().out == ""
+
+
+def test_a_pair_of_answers_is_compared_part_by_part(capsys):
+    def expected(x):
+        return torch.ones(2), torch.zeros(3)
+
+    for answer in (expected(0), (torch.ones(2), torch.ones(3)), (torch.ones(2),), torch.ones(2)):
+        check(lambda x, answer=answer: answer, [(0,)], expected, why="it is so")
+    verdicts = capsys.readouterr().out.splitlines()
+    assert ["correct" in verdict for verdict in verdicts] == [True, False, False, False]
+    assert "first 1; values of shape (3,), first 1), expected (" in verdicts[1]

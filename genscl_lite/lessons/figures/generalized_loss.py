@@ -1,4 +1,4 @@
-"""Pictures of lesson 03: floor and distance, the gradient, how far down the loss goes, Eq. 2."""
+"""Pictures of lesson 03: floor and distance, the gradient, how far down the loss goes, Eq. 2, cost."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -49,7 +49,8 @@ def plot_differences(
             image_ticks(picture, images, labels, along, size=16)
         picture.spines[:].set_visible(False)
     bar = figure.colorbar(mappable, ax=axes[-1], shrink=0.75, aspect=15, ticks=(-top, 0, top))
-    bar.ax.set_yticklabels(["too\nfar", "$p = w$", "too\nclose"], fontsize=10)
+    names = f"{-top:g} or less:\ntoo far", "$p = w$", f"{top:g} or more:\ntoo close"
+    bar.ax.set_yticklabels(names, fontsize=10)
     bar.ax.tick_params(length=0)
     return axes
 
@@ -64,7 +65,81 @@ def plot_descents(axis: Axes, losses: dict[str, list[float]], floor: float, titl
     gap = f"{name} ends {abs(values[-1] - floor):.3f} above the floor"
     axis.text(steps[-1], floor - 0.08, gap, ha="right", va="top", fontsize=11)
     axis.xaxis.set_major_formatter("{x:g}")
-    axis.set(xlabel="step", title=title, xlim=(1, steps[-1]))
+    axis.set(xlabel="step (logarithmic)", title=title, xlim=(1, steps[-1]))
+    return axis
+
+
+def plot_strip(
+    paths: dict[str, tuple[np.ndarray, np.ndarray, float]], steps: list[int], labels: np.ndarray,
+    images: np.ndarray,
+) -> np.ndarray:
+    """Show some steps of a film: a row for each loss, name -> (S, N, 2) unit latents, (S,) losses, floor."""
+    figure, axes = plt.subplots(len(paths), len(steps), figsize=(2.65 * len(steps), 2.7 * len(paths)))
+    for row, (name, (points, losses, floor)) in zip(axes, paths.items(), strict=True):
+        for axis, step in zip(row, steps, strict=True):
+            draw_circle(axis, points[step], labels, images, size=17)
+            text = f"loss {losses[step]:.2f}\nfloor {floor:.2f}"
+            axis.text(0, -0.12, text, ha="center", va="center", fontsize=10)
+            axis.text(0, 0.3, f"step {step}", ha="center", va="center", fontsize=11, fontweight="bold")
+        row[0].text(-0.04, 0.5, name, transform=row[0].transAxes, rotation=90, ha="right", va="center",
+                    fontsize=12, fontweight="bold")
+    return axes
+
+
+def draw_simplices(axes: np.ndarray) -> np.ndarray:
+    """Draw the best places of 2, 3 and 4 classes with room enough, and of 4 on a circle, on four axes."""
+    third = 2 * np.pi / 3
+    triangle = np.array([[np.sin(k * third), np.cos(k * third)] for k in range(3)])
+    square = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]])
+    corners = np.array([[0, 0, 1], *(np.c_[8**0.5 * triangle, -np.ones(3)] / 3)])  # a regular tetrahedron
+    turn = np.array([[np.cos(0.35), np.sin(0.35), 0], [-0.25 * np.sin(0.35), 0.25 * np.cos(0.35), 0.97]])
+    drawn = {
+        "2 classes on a line\nall cosines -1": (square[[0, 2]], 0),
+        "3 classes on a circle\nall cosines -1/2": (triangle, 1),
+        "4 classes in space\nall cosines -1/3": (corners @ turn.T, 2),
+        "4 classes on a circle\ncosines 0, 0 and -1": (square, 1),
+    }
+    around = np.linspace(0, 2 * np.pi, 200)
+    for axis, (title, (points, dimensions)) in zip(axes, drawn.items(), strict=True):
+        if dimensions:
+            axis.plot(np.cos(around), np.sin(around), color="0.8", linewidth=1)
+        if dimensions == 2:  # the equator of a sphere
+            axis.plot(np.cos(around), 0.25 * np.sin(around), color="0.8", linewidth=1, linestyle=":")
+        for k, one in enumerate(points):
+            axis.plot(*np.c_[one, (0, 0)], color="black", linewidth=2.5)
+            for other in points[:k]:
+                axis.plot(*np.c_[one, other], color="0.6", linewidth=1, linestyle="--")
+        axis.plot(*points.T, "o", color="black", markersize=11)
+        axis.set(xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), aspect="equal")
+        axis.set_title(title, fontsize=11, fontweight="normal")
+        axis.axis("off")
+    return axes
+
+
+def plot_bounds(
+    axis: Axes, line: np.ndarray, bounds: dict[str, np.ndarray], taus: list[float],
+    reached: dict[str, np.ndarray],
+) -> Axes:
+    """Draw what theory says is left, (L,) over temperatures ``line``, and what descents reached, (T,)."""
+    for (name, values), style in zip(bounds.items(), ("--", "-"), strict=True):
+        axis.plot(line, values, color=LABEL_COLOUR, linewidth=2, linestyle=style, label=name)
+    for (name, values), fill in zip(reached.items(), ("none", "full"), strict=True):
+        axis.plot(taus, values, "o", color=LATENT_COLOUR, markersize=9, fillstyle=fill, markeredgewidth=2,
+                  label=name)
+    axis.set(xlabel=r"temperature $\tau$", ylabel="KL left, nats", ylim=(0, None))
+    axis.legend(frameon=False, fontsize=10)
+    return axis
+
+
+def plot_times(axis: Axes, sizes: list[int], times: dict[str, list[float]]) -> Axes:
+    """Draw milliseconds of each loss over the rows of a batch, both axes logarithmic."""
+    for (name, values), colour in zip(times.items(), ("0.4", LATENT_COLOUR), strict=True):
+        axis.loglog(sizes, values, "o-", color=colour, linewidth=2.5, markersize=8, label=name)
+    axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axis.minorticks_off()
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.set(xlabel="rows of the batch, M (logarithmic)", ylabel="ms, forward and backward")
+    axis.legend(frameon=False)
     return axis
 
 

@@ -1,9 +1,10 @@
-"""Pictures of lesson 04: boxes, owners of pixels, and what mixing does to similarity."""
+"""Pictures of lesson 04: boxes, owners of pixels, what mixing does to similarity, and whether it helps."""
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy import stats
 
 from genscl_lite.lessons.figures.digits import DIFFERENCE_MAP, stamp_below
 from genscl_lite.lessons.plots import (
@@ -147,3 +148,51 @@ def show_owner_rows(rows: dict[str, np.ndarray], classes: np.ndarray) -> Figure:
             axis.spines[:].set_visible(False)
         line[0].set_ylabel(name, fontsize=11, rotation=0, ha="right", va="center")
     return figure
+
+
+def show_mixed_photos(rows: dict[str, tuple[np.ndarray, np.ndarray]], names: list[str]) -> Figure:
+    """Show mixtures of two photographs: name -> (S, 3, H, W) images and (S, 2) labels, said beneath."""
+    count = len(next(iter(rows.values()))[0])
+    figure, axes = plt.subplots(len(rows), count, figsize=(1.95 * count, 2.35 * len(rows)),
+                                layout="constrained")
+    for line, (name, (images, labels)) in zip(axes, rows.items(), strict=True):
+        for axis, image, label in zip(line, images, labels, strict=True):
+            axis.imshow(np.clip(np.moveaxis(image, 0, -1), 0, 1), interpolation="nearest")
+            named = zip(label, names, strict=True)
+            shares = [f"{100 * share:.0f} % {what}" for share, what in named if share > 0]
+            axis.set_xlabel("\n".join(shares) + "\n" * (len(shares) == 1), fontsize=11)
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+        line[0].set_ylabel(name, fontsize=13, fontweight="bold")
+    return figure
+
+
+def plot_mixing_helps(
+    accuracies: dict[str, np.ndarray],
+) -> tuple[np.ndarray, dict[str, tuple[float, float]]]:
+    """Draw accuracies without and with mixing, name -> (S, 2), a line a seed, and their differences.
+
+    Returns:
+        The axes, and name -> mean difference and half of its 95 % interval (Student's t over seeds).
+    """
+    widths = [1] * len(accuracies) + [1.5]
+    axes = plt.subplots(1, len(widths), figsize=(10.5, 3.6), width_ratios=widths)[1]
+    gains = {}
+    for axis, (name, pairs) in zip(axes, accuracies.items(), strict=False):
+        axis.plot([0, 1], pairs.T, "o-", color="0.6", linewidth=1.5, markersize=5)
+        axis.plot([0, 1], pairs.mean(axis=0), "o-", color="black", linewidth=3, markersize=9)
+        axis.set_xticks([0, 1], ["without", "with mixing"])
+        axis.set(xlim=(-0.3, 1.3), ylabel="test accuracy, %")
+        axis.set_title(name, fontsize=11)
+        gain = pairs[:, 1] - pairs[:, 0]
+        half = stats.t.ppf(0.975, len(gain) - 1) * gain.std(ddof=1) / len(gain) ** 0.5
+        gains[name.replace("\n", " ")] = gain.mean(), half
+        y = -len(gains)
+        axes[-1].plot(gain, np.full(len(gain), y), "o", color="0.6", markersize=5)
+        style = {"fmt": "o", "color": "black", "markersize": 9, "capsize": 5, "linewidth": 2.5}
+        axes[-1].errorbar(gain.mean(), y, xerr=half, **style)
+    axes[-1].axvline(0, color="black", linewidth=1)
+    axes[-1].set_yticks([-1 - k for k in range(len(gains))], [name.split(":")[0] for name in accuracies])
+    axes[-1].set(ylim=(-len(gains) - 0.5, -0.5), xlabel="gain by mixing, points")
+    axes[-1].set_title("gray: a seed\nblack: mean, 95 % interval", fontsize=11, fontweight="normal")
+    return axes, gains
