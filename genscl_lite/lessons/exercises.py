@@ -102,7 +102,8 @@ def solved_or(solution: Callable, reference: Callable, example_arguments: tuple)
         fault = f"raises {type(error).__name__}: {error}; "
     else:
         return solution
-    print(f"{solution.__name__}: {fault}below, the kit's own function takes its place, for yours is {UNSOLVED}")
+    instead = "below, the kit's own function takes its place, for yours is"
+    print(f"{solution.__name__}: {fault}{instead} {UNSOLVED}")
     return reference
 
 
