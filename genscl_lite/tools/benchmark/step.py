@@ -28,6 +28,7 @@ from genscl_lite.train.augment import AUGMENTATIONS
 from genscl_lite.train.batches import draw_epoch
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.loop import Pieces, train_step
+from genscl_lite.train.memory import keep_freed_memory
 from genscl_lite.train.methods import METHODS
 from genscl_lite.train.networks import ENCODERS
 from genscl_lite.train.precision import autocast, flops_of_pass
@@ -212,6 +213,8 @@ def measure(
     arch: str, teacher_arch: str, batch: int, device: torch.device, seconds: float, batches: int
 ) -> list[dict]:
     """Return a record for each step and part: median seconds of a batch; on a GPU, peak bytes of a step."""
+    if device.type == "cpu":
+        keep_freed_memory()  # as training does
     dataset = photographs(4 * batch).to(device)
     check_step(arch, batch, dataset, device)
     parts, flops, dtype = steps_and_parts(arch, teacher_arch, batch, dataset, device)
