@@ -65,4 +65,4 @@ def plot_lengths(runs: pd.DataFrame, axes: tuple[Axes, Axes]) -> None:
         axis.grid(alpha=0.4)
     axes[0].set_xticks(np.sort(runs.epochs.unique()))
     axes[0].set_ylabel("test accuracy, %")
-    axes[0].legend(frameon=False, fontsize=10)
+    axes[0].legend(frameon=False, fontsize=10, handlelength=4)
