@@ -26,7 +26,7 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     mean, count = float(values.mean()), len(values)
     if count < 2:
         return Interval(mean, np.nan, np.nan, count)
-    half = stats.t.ppf((1 + level) / 2, count - 1) * values.std(ddof=1) / count**0.5
+    half = float(stats.t.ppf((1 + level) / 2, count - 1) * values.std(ddof=1) / count**0.5)
     return Interval(mean, mean - half, mean + half, count)
 
 

@@ -52,6 +52,7 @@ class Encoder:
     >>> with TemporaryDirectory() as folder:
     ...     [(run, summary)] = run_seeds([config], folder)
     ...     encoder = Encoder.load(folder)
+    seed 0: 1 epochs in float32, about ... s
     >>> images = load_dataset("digits").test_images
     >>> encoder.features(images).shape, encoder.latents(images).shape
     (torch.Size([797, 64]), torch.Size([797, 64]))

@@ -94,5 +94,5 @@ def test_a_preset_is_parameters_and_nothing_else(text, tmp_path, monkeypatch):
         read_presets([path])
     for value in ("!!python/object/apply:os.mkdir [executed]", "[" * 20_000):
         with pytest.raises(ValueError, match="^parameter: [^\n]* is not YAML$"):
-            parse_parameter(f"epochs={value}")
+            parse_parameter(f"balanced={value}")
     assert not (tmp_path / "executed").exists()
