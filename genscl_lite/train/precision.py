@@ -10,8 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from genscl_lite.train import processes
 from genscl_lite.train.config import TrainConfig
 
-ROWS, TURNS = 64, 5
-"""A pass is timed with so many images, so often in each type, after one that warms up."""
+ROWS, ROUNDS, SECONDS = 32, 6, 2.0
+"""A pass is timed with so many images, at most so often, and no more when so many seconds have gone by."""
 CLEARLY = 0.75
 """bfloat16 is taken if a pass needs at most this share of float32's time: less may be chance."""
 FEW_FLOPS = 10e6
@@ -64,7 +64,10 @@ def flops_of_pass(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
 def seconds_of_pass(
     model: nn.Module, image_shape: tuple[int, int, int], types: tuple[torch.dtype, ...], device: torch.device
 ) -> list[float]:
-    """Time a pass of ``ROWS`` images forward and back on a copy of the model: the least, types in turns."""
+    """Time passes of ``ROWS`` images forward and back on a copy of the model, types in turns.
+
+    Returns the least of each; the first round warms up, and counts only where it is the only one.
+    """
     model = copy.deepcopy(model).train()
     images = torch.zeros(ROWS, *image_shape, device=device).contiguous(memory_format=torch.channels_last)
 
@@ -73,9 +76,12 @@ def seconds_of_pass(
         with autocast(dtype, device):
             outputs = model(images)
         outputs.float().sum().backward()
-        next(model.parameters()).grad.sum().item()  # waits for a GPU
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         return time.perf_counter() - started
 
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # dropout draws
-        rounds = [[timed(dtype) for dtype in types] for _ in range(1 + TURNS)]
-    return [min(seconds) for seconds in zip(*rounds[1:], strict=True)]
+        rounds, started = [], time.perf_counter()
+        while not rounds or (len(rounds) < ROUNDS and time.perf_counter() - started < SECONDS):
+            rounds.append([timed(dtype) for dtype in types])
+    return [min(seconds) for seconds in zip(*(rounds[1:] or rounds), strict=True)]

@@ -88,11 +88,23 @@ def test_timing_changes_neither_the_model_nor_what_is_drawn(quick, digits):
     assert torch.equal(torch.get_rng_state(), drawn)
 
 
+def test_a_slow_network_is_timed_once(monkeypatch):
+    passes = []
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+    model.register_forward_hook(lambda *_: passes.append(1))
+    monkeypatch.setattr(precision, "SECONDS", 0.0)
+    seconds_of_pass(model, (1, 8, 8), (torch.float32,) * 2, CPU)
+    once = len(passes)
+    monkeypatch.setattr(precision, "SECONDS", 1e9)
+    seconds_of_pass(model, (1, 8, 8), (torch.float32,) * 2, CPU)
+    assert (once, len(passes) - once) == (2, 2 * precision.ROUNDS)
+
+
 def test_the_time_a_run_takes_is_said_before_its_first_step(quick, digits, monkeypatch):
     said = []
     run = pretrain(quick(), digits, on_start=lambda run, seconds: said.append((run.epoch, run.step, seconds)))
     assert said[0][:2] == (0, 0) and 0.02 * run.seconds < said[0][2] < 50 * run.seconds
-    monkeypatch.setattr("genscl_lite.train.estimate.seconds_of_pass", lambda *_: [64.0])
+    monkeypatch.setattr("genscl_lite.train.estimate.seconds_of_pass", lambda *_: [float(precision.ROWS)])
     run.epoch = 0  # 3 batches of 12 images in 2 views, an image a second and a quarter
     assert expected_seconds(run, 30, (1, 8, 8)) == 1.25 * 3 * 24 * 3
     run.epoch, run.seconds = 2, 10.0
