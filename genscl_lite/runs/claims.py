@@ -54,24 +54,19 @@ def make_ledger(runs: pd.DataFrame, published: pd.DataFrame | None = None) -> pd
     theirs = theirs.set_index("method").published
     rows, tested = [], []
     for claim in CLAIMS:
-        pair = [claim.better, claim.worse]
-        differences = accuracy.reindex(columns=pair).dropna().diff(axis=1)[claim.worse] * -1
-        epochs = runs[runs.method.isin(pair)].epochs
-        interval = t_interval(differences) if len(differences) else None
-        tested.append(p_value(differences + claim.margin) if len(differences) else np.nan)
+        pair = accuracy.reindex(columns=[claim.better, claim.worse]).dropna()
+        differences = pair[claim.better] - pair[claim.worse]
+        interval = t_interval(differences)
+        tested.append(p_value(differences + claim.margin))
         rows.append({
             "claim": claim.text, "better": claim.better, "worse": claim.worse, **about,
-            "epochs": epochs.max() if len(epochs) else None,
+            "epochs": runs[runs.method.isin([claim.better, claim.worse])].epochs.max(),
             "published": theirs.get(claim.better, np.nan) - theirs.get(claim.worse, np.nan),
-            "seeds": len(differences),
-            "difference": interval.mean if interval else np.nan,
-            "low": interval.low if interval else np.nan, "high": interval.high if interval else np.nan,
+            "seeds": interval.count, "difference": interval.mean, "low": interval.low, "high": interval.high,
         })
-    ledger = pd.DataFrame(rows)
-    ledger["p"] = holm(tested)
-    margins = np.array([claim.margin for claim in CLAIMS])
-    rows = zip(ledger.itertuples(), margins, strict=True)
-    ledger["verdict"] = [verdict(row, margin) for row, margin in rows]
+    ledger = pd.DataFrame(rows).assign(p=holm(tested))
+    ledger["verdict"] = [verdict(row, claim.margin)
+                         for row, claim in zip(ledger.itertuples(), CLAIMS, strict=True)]
     return ledger[list(LEDGER_COLUMNS)]
 
 

@@ -96,7 +96,7 @@ def summarize(
         "accuracy_best": accuracy_best,
         "knn_accuracy": last_epoch["knn_accuracy"],
         "calibration_error": expected_calibration_error(probabilities, dataset.test_labels),
-        "precision": str(run.dtype).removeprefix("torch."),
+        "precision": run.precision,
         "seconds": round(run.seconds, 2),
         "probe_seconds": round(probe_seconds, 2),
         "images_per_second": round(float(np.median([epoch["images_per_second"] for epoch in run.log])), 1),

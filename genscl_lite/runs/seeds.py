@@ -78,8 +78,8 @@ def _load_one_after_the_other(config: TrainConfig, data_root: str | Path | None,
 
 def start_line(run: Run, seconds: float) -> str:
     """Return "seed 0: 80 epochs in bfloat16, about 590 s"."""
-    dtype = str(run.dtype).removeprefix("torch.")
-    return f"seed {run.config.seed}: {run.config.epochs - run.epoch} epochs in {dtype}, about {seconds:.0f} s"
+    left = run.config.epochs - run.epoch
+    return f"seed {run.config.seed}: {left} epochs in {run.precision}, about {seconds:.0f} s"
 
 
 def progress_line(run: Run) -> str:

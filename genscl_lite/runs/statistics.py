@@ -8,7 +8,7 @@ from scipy import stats
 
 
 class Interval(NamedTuple):
-    """A mean, its confidence interval (NaN where there is a single value), and of how many values it is."""
+    """A mean, its confidence interval (NaN for fewer than two values), and of how many values it is."""
 
     mean: float
     low: float
@@ -23,7 +23,8 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     [0.02, -0.005, 0.045, 3]
     """
     values = np.asarray(values, dtype=float)
-    mean, count = float(values.mean()), len(values)
+    count = len(values)
+    mean = float(values.mean()) if count else np.nan
     if count < 2:
         return Interval(mean, np.nan, np.nan, count)
     half = float(stats.t.ppf((1 + level) / 2, count - 1) * values.std(ddof=1) / count**0.5)

@@ -46,6 +46,11 @@ class Run:
         return next(self.model.parameters()).device
 
     @property
+    def precision(self) -> str:
+        """The name of ``dtype``: "float32" or "bfloat16"."""
+        return str(self.dtype).removeprefix("torch.")
+
+    @property
     def result(self) -> Model:
         """The model that counts: the average over weights where there is one, else the trained model."""
         return self.average.encoder if self.average else self.model

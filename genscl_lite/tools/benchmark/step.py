@@ -32,7 +32,7 @@ from genscl_lite.train.memory import keep_freed_memory
 from genscl_lite.train.methods import METHODS
 from genscl_lite.train.networks import ENCODERS
 from genscl_lite.train.precision import autocast, flops_of_pass
-from genscl_lite.train.state import new_model, new_run
+from genscl_lite.train.state import Run, new_model, new_run
 
 STEPS = ("supcon", "genscl_mix", "genscl_mix_kd")
 """Methods whose whole step is measured; the last one has all parts."""
@@ -78,8 +78,8 @@ def step_of(config: TrainConfig, dataset: Dataset, teacher: Teacher | None, devi
 
 def steps_and_parts(
     arch: str, teacher_arch: str, batch: int, dataset: Dataset, device: torch.device
-) -> tuple[dict[str, Callable], dict[str, float], torch.dtype]:
-    """Return name -> one step, or one part of the last method's step; their operations; the type they use.
+) -> tuple[dict[str, Callable], dict[str, float], Run]:
+    """Return name -> one step, or one part of the last method's step; their operations; the last run.
 
     Counted are the networks' operations: three passes forward for forward and backward, one for a teacher.
     """
@@ -130,7 +130,7 @@ def steps_and_parts(
         OPTIMIZER: optimizer_alone,
         DRAWS: draws_alone,
     }
-    return steps | parts, flops, run.dtype
+    return steps | parts, flops, run
 
 
 def ceiling(dtype: torch.dtype, device: torch.device, seconds: float) -> float:
@@ -217,13 +217,13 @@ def measure(
         keep_freed_memory()  # as training does
     dataset = photographs(4 * batch).to(device)
     check_step(arch, batch, dataset, device)
-    parts, flops, dtype = steps_and_parts(arch, teacher_arch, batch, dataset, device)
-    highest = ceiling(dtype, device, seconds / 10)
+    parts, flops, run = steps_and_parts(arch, teacher_arch, batch, dataset, device)
+    highest = ceiling(run.dtype, device, seconds / 10)
     timed = seconds_in_turns(parts, device, seconds)
     on_gpu = map(whole, STEPS) if device.type == "cuda" else ()
     peaks = {name: peak_bytes(parts[name], device) for name in on_gpu}
     timed[PIPELINE] = pipeline_seconds(arch, batch, dataset, device, batches)
-    about = {"arch": arch, "teacher": teacher_arch, "batch": batch, "precision": str(dtype)[6:],
+    about = {"arch": arch, "teacher": teacher_arch, "batch": batch, "precision": run.precision,
              "ceiling": highest}
     medians = {name: statistics.median(runs) for name, runs in timed.items()}
     return [
