@@ -12,7 +12,8 @@ import genscl_lite
 PACKAGE = Path(genscl_lite.__file__).parent
 ROOMS = ("core", "datasets", "train", "runs", "tools", "lessons")
 """From below to above: a room imports from those before it. Nothing imports lessons."""
-CORE = ("__init__", "losses", "streaming", "gather", "_checks", "mixing", "distillation", "momentum")
+CORE = ("__init__", "losses", "streaming", "gather", "_checks", "mixing", "distillation", "momentum",
+        "kernels")
 EVENING = ("losses", "mixing", "distillation", "momentum")
 DOORS = ("__main__", "reproduce")
 FILES = sorted(PACKAGE.rglob("*.py"))
