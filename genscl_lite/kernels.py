@@ -29,7 +29,7 @@ class ClassKernel:
 
     Args:
         matrix: S, (C, C) real numbers >= 0, symmetric and positive semidefinite to the rounding of its type,
-            with a diagonal above 0 (at least 1e-30 of its largest number). It is copied and gets no gradient.
+            with a diagonal above 0 (at least 1e-30 of its largest). It is copied and gets no gradient.
         validate: check the numbers, not the shape and the type alone.
 
     Raises:
@@ -56,7 +56,7 @@ class ClassKernel:
         self.unit = ((unit + unit.T) / 2).fill_diagonal_(1)  # (C, C) T
 
     def features(self, labels: Tensor, unit: Tensor) -> Tensor:
-        """Return psi, (rows, C) in [0, 1], of class numbers or distributions; ``unit`` is T, where they are."""
+        """Return psi, (rows, C) in [0, 1], of class numbers or distributions; ``unit`` is T of their type."""
         if labels.ndim == 1:
             return torch.eye(len(unit), dtype=unit.dtype, device=unit.device)[labels.long()]
         u = labels.to(unit) * self.scale.to(unit)
@@ -139,7 +139,7 @@ def superclass_kernel(groups, within: float = 0.5) -> Tensor:
 
 
 def _check_kernel(s: Tensor, unit: Tensor, tolerance: float) -> None:
-    """Check S, (C, C), and T, the same with a diagonal of 1; both in float64 on the CPU."""
+    """Check S, (C, C), and T, the same scaled to a diagonal of 1; both in float64 on the CPU."""
     def refuse(wrong: Tensor, message: str) -> None:
         if wrong.any():
             a, b = wrong.nonzero()[0].tolist()
@@ -147,7 +147,8 @@ def _check_kernel(s: Tensor, unit: Tensor, tolerance: float) -> None:
 
     refuse(~s.isfinite(), "finite numbers, but [{a}, {b}] is {ab:g}")
     refuse(s < 0, "numbers >= 0, but [{a}, {b}] is {ab:g}")
-    refuse(((s == 0) | (s < 1e-30 * s.max())) & torch.eye(len(s), dtype=torch.bool),
+    least = 1e-30 * s.diagonal().max()  # smaller numbers are lost in float32
+    refuse(((s == 0) | (s < least)) & torch.eye(len(s), dtype=torch.bool),
            "each class to resemble itself, but [{a}, {a}], that of class {a}, is {ab:g}")
     refuse((unit - unit.T).abs() > tolerance,
            "a symmetric matrix, but [{a}, {b}] is {ab:g} and [{b}, {a}] is {ba:g}")
