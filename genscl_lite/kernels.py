@@ -147,8 +147,8 @@ def _check_kernel(s: Tensor, unit: Tensor, tolerance: float) -> None:
 
     refuse(~s.isfinite(), "finite numbers, but [{a}, {b}] is {ab:g}")
     refuse(s < 0, "numbers >= 0, but [{a}, {b}] is {ab:g}")
-    least = 1e-30 * s.diagonal().max()  # smaller numbers are lost in float32
-    refuse(((s == 0) | (s < least)) & torch.eye(len(s), dtype=torch.bool),
+    lost = (s == 0) | (s < 1e-30 * s.diagonal().max())  # the latter in float32
+    refuse(lost & torch.eye(len(s), dtype=torch.bool),
            "each class to resemble itself, but [{a}, {a}], that of class {a}, is {ab:g}")
     refuse((unit - unit.T).abs() > tolerance,
            "a symmetric matrix, but [{a}, {b}] is {ab:g} and [{b}, {a}] is {ba:g}")
