@@ -66,8 +66,9 @@ def describe(dataset: Dataset) -> dict:
 
 
 def class_probabilities(run: Run, dataset: Dataset) -> Tensor:
-    """Return the (T, C) probabilities that a classifier gives of the test images."""
-    return extract(run.result, dataset, dataset.test_images, dtype=run.dtype).softmax(dim=1)
+    """Return the (T, C) probabilities that a classifier gives of the test images, as for the log's accuracy."""
+    features = extract(run.result.encoder, dataset, dataset.test_images, dtype=run.dtype)
+    return run.result.head(features).softmax(dim=1).detach()
 
 
 def corrupted_accuracies(run: Run, probe: Probe | None, dataset: Dataset) -> dict[str, float]:
@@ -77,8 +78,8 @@ def corrupted_accuracies(run: Run, probe: Probe | None, dataset: Dataset) -> dic
     for images, labels in pieces:
         for name, corrupt in CORRUPTIONS.items():
             worse = corrupt(as_unit_float(images))
-            part = extract(run.result.encoder if probe else run.result, dataset, worse, dtype=run.dtype)
-            logits = probe.classifier(part) if probe else part
+            features = extract(run.result.encoder, dataset, worse, dtype=run.dtype)
+            logits = (probe.classifier if probe else run.result.head)(features)
             right[name] += int((logits.argmax(dim=1) == labels).sum())
     return {f"accuracy_{name}": count / len(dataset.test_labels) for name, count in right.items()}
 
