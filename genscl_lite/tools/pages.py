@@ -1,7 +1,7 @@
 """Write the tables of README and of the guides anew from the committed results: ``genscl pages``.
 
-A table stands between ``<!-- table: KIND FOLDER... -->`` and ``<!-- end -->``: a kind of ``TABLES``, and the
-folders of ``data/results`` that it is made of. All else on a page stays as it is.
+A table stands between ``<!-- table: KIND WORDS -->`` and ``<!-- end -->``: a kind of ``TABLES``, and the words it
+is made of, as the name of a folder of ``data/results``. All else on a page stays as it is.
 """
 
 import argparse
@@ -20,10 +20,10 @@ from genscl_lite.train.methods import METHODS
 MARKED = re.compile(r"(<!-- table: (.+?) -->).*?(<!-- end -->)", re.DOTALL)
 
 
-def verdicts(*folders: Path) -> str:
+def verdicts(*folders: str) -> str:
     """Render ledgers side by side: verdict and difference in percentage points, a column a folder."""
     columns = {}
-    for runs in map(tables.read_summaries, folders):
+    for runs in map(read, folders):
         ledger, run = claims.make_ledger(runs), runs[runs.method != "expert"].iloc[0]
         labels = f"{run.labels_per_class} labels a class" if run.labels_per_class else "all labels"
         seeds = " to ".join(map(str, sorted({ledger.seeds[ledger.seeds > 0].min(), ledger.seeds.max()})))
@@ -38,35 +38,38 @@ def _verdict(row) -> str:
     return f"{row.verdict}: {difference}{interval}" if row.seeds else row.verdict
 
 
-def lengths(folder: Path) -> str:
-    """Render accuracy against epochs, for rows that were trained for several lengths; seeds in brackets."""
-    table = tables.make_table(tables.read_lengths(folder))
-    table = table[table.groupby("method").epochs.transform("nunique") > 1]
-    cells = table.assign(cell=[f"{100 * row.accuracy_mean:.1f} ({row.seeds})" for row in table.itertuples()])
-    wide = cells.pivot(index="method", columns="epochs", values="cell").fillna("")
-    rows = [[METHODS[method].title, *wide.loc[method]] for method in table.method.unique()]
-    return markdown(["method", *(f"{epochs} epochs" for epochs in wide)], rows)
+def varied(folder: str, name: str) -> str:
+    """Render accuracy against a parameter, of rows that were trained with several values; seeds in brackets."""
+    groups = tables.read_varied(RESULTS / folder, name).groupby(["method", name], sort=False).accuracy_last
+    cells = groups.agg(lambda accuracy: f"{100 * accuracy.mean():.1f} ({len(accuracy)})").unstack()
+    wide = cells[cells.notna().sum(axis=1) > 1].dropna(axis=1, how="all").fillna("")
+    rows = [[METHODS[method].title, *wide.loc[method]] for method in METHODS if method in wide.index]
+    return markdown(["method", *(f"{name} {value}" for value in wide)], rows)
 
 
 def markdown(head, rows) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
 
 
-def benchmark(folder: Path) -> str:
+def benchmark(name: str) -> str:
     """Render what ``genscl benchmark`` measured, and what follows from it."""
-    written = files.read_json(folder / f"{folder.name}.json")
+    written = files.read_json(RESULTS / name / f"{name}.json")
     records = pd.DataFrame(written["records"])
-    kind, options = {"loss": (loss, [10]), "step": (step, [])}[folder.name]
+    kind, options = {"loss": (loss, [10]), "step": (step, [])}[name]
     lines = [f"- {line}" for line in kind.claims(records)]
     return "\n".join([kind.render(records, *options), "", *lines, "", f"On {written['device']}."])
 
 
+def read(folder: str) -> pd.DataFrame:
+    return tables.read_summaries(RESULTS / folder)
+
+
 TABLES = {
     "verdicts": verdicts,
-    "results": lambda folder: tables.render_table(tables.make_table(tables.read_summaries(folder))),
-    "ledger": lambda folder: claims.render_ledger(claims.make_ledger(tables.read_summaries(folder))),
-    "costs": lambda folder: tables.render_cost_table(tables.make_cost_table(tables.read_summaries(folder))),
-    "lengths": lengths,
+    "results": lambda folder: tables.render_table(tables.make_table(read(folder))),
+    "ledger": lambda folder: claims.render_ledger(claims.make_ledger(read(folder))),
+    "costs": lambda folder: tables.render_cost_table(tables.make_cost_table(read(folder))),
+    "varied": varied,
     "benchmark": benchmark,
 }
 
@@ -74,8 +77,8 @@ TABLES = {
 def rewritten(page: str) -> str:
     """Return a page with all its tables made anew."""
     def table(marked: re.Match) -> str:
-        kind, *folders = marked[2].split()
-        return f"{marked[1]}\n\n{TABLES[kind](*(RESULTS / folder for folder in folders))}\n\n{marked[3]}"
+        kind, *words = marked[2].split()
+        return f"{marked[1]}\n\n{TABLES[kind](*words)}\n\n{marked[3]}"
 
     return MARKED.sub(table, page)
 

@@ -59,7 +59,7 @@ def test_tables_are_written_between_their_marks_alone(tmp_path, monkeypatch, cap
 
 
 def test_a_column_of_verdicts_says_what_the_ledger_says():
-    lines = [line.split(" | ") for line in pages.verdicts(RESULTS / "digits", RESULTS / "digits").splitlines()]
+    lines = [line.split(" | ") for line in pages.verdicts("digits", "digits").splitlines()]
     assert all(len(line) == len(lines[0]) for line in lines)
     ledger = pages.claims.make_ledger(read_summaries(RESULTS / "digits"))
     assert [line[1].partition(":")[0].strip(" |") for line in lines[2:]] == list(ledger.verdict)
