@@ -39,8 +39,9 @@ def _verdict(row) -> str:
 
 
 def varied(folder: str, name: str) -> str:
-    """Render accuracy against a parameter, of rows that were trained with several values; seeds in brackets."""
-    groups = tables.read_varied(RESULTS / folder, name).groupby(["method", name], sort=False).accuracy_last
+    """Render accuracy against a parameter, of rows trained with several values of it; seeds in brackets."""
+    runs = tables.read_varied(RESULTS / folder, name)
+    groups = runs.groupby(["method", name], sort=False).accuracy_last
     cells = groups.agg(lambda accuracy: f"{100 * accuracy.mean():.1f} ({len(accuracy)})").unstack()
     wide = cells[cells.notna().sum(axis=1) > 1].dropna(axis=1, how="all").fillna("")
     rows = [[METHODS[method].title, *wide.loc[method]] for method in METHODS if method in wide.index]
