@@ -134,7 +134,7 @@ def _patience(seconds: float):
         socket.setdefaulttimeout(before)
 
 
-DOWNLOADS: dict[str, Callable[[str | None], Path]] = {name: partial(download_cifar, name) for name in ARCHIVES}
+DOWNLOADS: dict[str, Callable[..., Path]] = {name: partial(download_cifar, name) for name in ARCHIVES}
 """Data set -> what downloads it to a root and returns where it lies."""
 
 

@@ -33,13 +33,12 @@ def check_data(data) -> None:
             raise ValueError(f"std: expected numbers above 0 (for a constant channel 1), got {values}")
     if data.train_distributions is not None:
         _check_distributions("train_distributions", data.train_distributions, len(data.train_labels), classes)
-    if data.held_out_images is not None:
-        _check_images("held_out_images", data.held_out_images, data.train_images)
-        soft, rows = data.held_out_distributions, len(data.held_out_images)
-        if not isinstance(soft, Tensor):
-            raise ValueError("held_out_distributions: expected a tensor beside held_out_images, "
-                             f"got {type(soft).__name__}")
-        _check_distributions("held_out_distributions", soft, rows, classes)
+    held_out, people = data.held_out_images, data.held_out_distributions
+    if (held_out is None) != (people is None):
+        raise ValueError("held_out_images and held_out_distributions: give both or neither")
+    if held_out is not None:
+        _check_images("held_out_images", held_out, data.train_images)
+        _check_distributions("held_out_distributions", people, len(held_out), classes)
 
 
 def _check_distributions(name: str, soft: Tensor, rows: int, classes: int) -> None:

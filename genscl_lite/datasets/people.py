@@ -22,7 +22,7 @@ from genscl_lite.datasets.registry import Dataset, dataset
 SHAPE = 10_000, 10
 """Images of CIFAR-10's test set, in its order, and classes."""
 HELD_OUT, TESTED = 2000, 10_000
-"""So many of those images, the last ones, are kept from training; so many of CIFAR-10's 50,000 are tested on."""
+"""So many of them, the last ones, are kept from training; so many of CIFAR-10's 50,000 are tested on."""
 SHA256 = "e3a314fdecb1f8aeb680f50fde8682d83065d5191d8fc76f0bdc86333bd7fefe"
 """Of the counts as little-endian int64, row by row: whichever file holds them."""
 FILES = "cifar10h-counts.npy", "cifar10h.npz"
@@ -60,8 +60,8 @@ def find_counts(root: str | Path | None = None) -> Path:
     for path in (root / name for name in FILES):
         if path.is_file():
             return path
-    raise FileNotFoundError(f"cifar10h: {root / FILES[0]} is missing; run `genscl data cifar10h --root {root}`, "
-                            f"or put it or {FILES[1]} there")
+    raise FileNotFoundError(f"cifar10h: {root / FILES[0]} is missing; run `genscl data cifar10h "
+                            f"--root {root}`, or put it or {FILES[1]} there")
 
 
 def read_counts(path: str | Path) -> np.ndarray:
@@ -91,7 +91,7 @@ def read_counts(path: str | Path) -> np.ndarray:
 
 
 def download_counts(root: str | Path | None = None, urls: Sequence[str] | None = None) -> Path:
-    """Download the counts, unless right ones are there, and return their file; ``root`` as in ``load_dataset``.
+    """Download the counts, unless right ones are there, to ``root`` as in ``load_dataset``; return the file.
 
     Raises:
         ConnectionError: no address of ``urls`` (default: ``URLS``) gave them; the message lists each failure.

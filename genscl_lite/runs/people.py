@@ -1,4 +1,4 @@
-"""Does a run see as people do? Compared on images held out of training whose label distributions are known."""
+"""Does a run see as people do? Compared on images held out of training whose distributions are known."""
 
 from collections.abc import Callable
 
@@ -36,8 +36,8 @@ def compare_with_people(run: Run, probe: Probe | None, dataset: Dataset) -> dict
 def similarity_correlations(vectors: Tensor, distributions: Tensor) -> dict[str, float | None]:
     """Correlate cosines of N vectors with those of their label distributions, over all pairs of two rows.
 
-    Pairs of one class are alike in both, so ``all`` says mostly that classes are told apart. ``between`` is of
-    pairs whose largest classes differ: which dog is a little like which cat, as only soft labels can teach.
+    Pairs of one class are alike in both, so ``all`` says mostly that classes are told apart. ``between`` is
+    of pairs whose largest classes differ: which dog is a little like which cat, as only soft labels teach.
 
     Args:
         vectors: (N, D).

@@ -46,7 +46,7 @@ class TrainConfig:
     """
 
     method: str = choice("genscl_mix", METHODS)  # a row of the table, one of METHODS
-    dataset: str = "digits"  # digits, cifar10, cifar100, cifar10h, folder ("custom": own Dataset, Python)
+    dataset: str = "digits"  # digits, cifar10, cifar100, folder ("custom": your own Dataset, from Python)
     labels_per_class: int = 10  # labelled training images of each class; 0: all
     image_size: int = 0  # of a folder's images: pixels they become; other data sets have their own
     distributions: str = ""  # of a folder: CSV of label distributions (path, then a column for each class)
