@@ -1,7 +1,7 @@
 """Write the tables of README and of the guides anew from the committed results: ``genscl pages``.
 
-A table stands between ``<!-- table: KIND WORDS -->`` and ``<!-- end -->``: a kind of ``TABLES``, and the words it
-is made of, as the name of a folder of ``data/results``. All else on a page stays as it is.
+A table stands between ``<!-- table: KIND WORDS -->`` and ``<!-- end -->``: a kind of ``TABLES``, and the
+arguments of its function, as names of folders in ``data/results``. All else on a page stays as it is.
 """
 
 import argparse
