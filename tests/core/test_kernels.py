@@ -7,8 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from genscl_lite import ClassKernel, GenSupConLoss, LabelledQueue, gen_supcon_loss, label_similarity, superclass_kernel
-from genscl_lite import streaming
+from genscl_lite import (
+    ClassKernel,
+    GenSupConLoss,
+    LabelledQueue,
+    gen_supcon_loss,
+    label_similarity,
+    streaming,
+    superclass_kernel,
+)
 from genscl_lite.distillation import distilled_loss
 from genscl_lite.kernels import feature_pair
 from tests import oracle
@@ -18,7 +25,8 @@ CHAIN = torch.tensor([[1.0, 0.5, 0.0, 0.0], [0.5, 1.0, 0.5, 0.0], [0.0, 0.5, 1.0
 GROUPS = superclass_kernel(["a", "a", "b", "b"], within=0.3)
 SAID = torch.randn(4, 4, generator=torch.Generator().manual_seed(5), dtype=torch.float64).mul(2).softmax(1)
 SIZES = torch.tensor([1.0, 1e-3, 1e-6, 1e4], dtype=torch.float64)
-MATRICES = {"chain": CHAIN, "groups": GROUPS, "confusion": SAID @ SAID.T, "sizes": CHAIN * SIZES * SIZES[:, None],
+MATRICES = {"chain": CHAIN, "groups": GROUPS, "confusion": SAID @ SAID.T, "float32": (SAID @ SAID.T).float(),
+            "sizes": CHAIN * SIZES * SIZES[:, None],
             "whole numbers": (4 * CHAIN).long(), "one class": torch.ones(4, 4)}
 
 
