@@ -12,6 +12,7 @@ from torch.nn.functional import one_hot
 from genscl_lite.datasets import Dataset, files
 from genscl_lite.mixing import mixup
 from genscl_lite.runs.machine import machine
+from genscl_lite.runs.people import compare_with_people
 from genscl_lite.train.augment import as_unit_float, build_augment
 from genscl_lite.train.corruptions import CORRUPTIONS
 from genscl_lite.train.evaluate import Probe, expected_calibration_error, extract, linear_probe
@@ -36,6 +37,8 @@ def finish_run(run: Run, dataset: Dataset, folder: str | Path) -> dict:
         said = probe.probabilities if probe else class_probabilities(run, dataset)
         summary = summarize(run, probe, said, dataset, time.perf_counter() - started)
         summary |= corrupted_accuracies(run, probe, dataset)
+        if dataset.held_out_images is not None:
+            summary["people"] = compare_with_people(run, probe, dataset)
         files.write_arrays(folder / "predictions.npz", **predictions(said, dataset))
         files.write_arrays(folder / "embeddings.npz", **embeddings(run, dataset))
         parts = kept_parts(run.result, probe and probe.classifier)
