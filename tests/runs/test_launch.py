@@ -154,7 +154,7 @@ def test_a_failing_run_is_reported_and_kept(preset, tmp_path, monkeypatch, capsy
 
 def test_a_kernel_says_that_the_time_is_up_as_its_stand_in_does(preset, tmp_path, monkeypatch, capsys):
     """Notebook 07 raises this exception: tests/lessons/test_train_notebook.py."""
-    code = 'from genscl_lite.train.loop import OutOfTime\nraise OutOfTime("saved 1 of 3 epochs")'
+    code = 'class OutOfTime(Exception): pass\nraise OutOfTime("saved 1 of 3 epochs")'
     monkeypatch.setattr(papermill, "execute_notebook", kernel_with(code, tmp_path))
     assert main([preset, "--only", "ce"]) == 0
     printed = capsys.readouterr()
@@ -176,7 +176,7 @@ def test_a_time_budget_cuts_the_work_into_pieces(preset, tmp_path, no_kernels, c
     words = [preset, "--only", "genscl_kd", "-p", "epochs=100000", "-p", "eval_every=100000", "--seeds", "1"]
     out, begun = tmp_path / "runs" / "quick" / "ce_mix", 0
     for _ in range(2):
-        assert main([*words, "--jobs", "2", "--max-seconds", "2"]) == 0
+        assert main([*words, "--jobs", "2", "--max-seconds", "3"]) == 0
         printed = capsys.readouterr()
         paused = r"ce_mix paused \(saved \d+ of 100000 epochs( and \d steps)?; the same command goes"
         assert re.search(paused, printed.out) and not printed.err
@@ -193,7 +193,7 @@ def test_interrupted_it_leaves_no_kernel_and_the_same_command_goes_on(preset, tm
     command = [sys.executable, "-m", "genscl_lite", "reproduce", *words]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     checkpoint = tmp_path / "runs/quick/supcon/seed0/checkpoint.pt"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not checkpoint.exists():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
