@@ -2,7 +2,6 @@ import dataclasses
 import functools
 import os
 import signal
-import sys
 import time
 
 import pytest
