@@ -13,6 +13,7 @@ from genscl_lite.datasets import Dataset, files
 from genscl_lite.mixing import mixup
 from genscl_lite.runs.machine import machine
 from genscl_lite.train.augment import as_unit_float, build_augment
+from genscl_lite.train.blends import blend_measures
 from genscl_lite.train.evaluate import Probe, expected_calibration_error, extract, linear_probe
 from genscl_lite.train.run_folder import is_finished
 from genscl_lite.train.state import Run, compiled, is_classifier, kept_parts
@@ -35,7 +36,9 @@ def finish_run(run: Run, dataset: Dataset, folder: str | Path) -> dict:
         said = probe.probabilities if probe else class_probabilities(run, dataset)
         summary = summarize(run, probe, said, dataset, time.perf_counter() - started)
         files.write_arrays(folder / "predictions.npz", **predictions(said, dataset))
-        files.write_arrays(folder / "embeddings.npz", **embeddings(run, dataset))
+        arrays = embeddings(run, dataset)
+        files.write_arrays(folder / "embeddings.npz", **arrays)
+        summary |= blend_measures(arrays, run.config.temperature if probe else None)
         parts = kept_parts(run.result, probe and probe.classifier)
         about = {"config": asdict(run.config), "summary": summary, "data": describe(dataset)}
         save_weights(folder / "model.safetensors", parts, **about)

@@ -107,11 +107,14 @@ def test_small_files_are_kept(quick, digits, tmp_path):
         "ce/seed0/log.csv",
         "ce/seed0/predictions.npz",
         "ce/seed0/summary.json",
+        "ce/seed1/log.csv",
         "ce/seed1/predictions.npz",
         "ce/seed1/summary.json",
         "cost.csv",
         "table.csv",
     ]
+    whole, thin = (pd.read_csv(path / "ce/seed1/log.csv") for path in (tmp_path / "runs", tmp_path / "kept"))
+    assert len(whole) == 3 and thin.epoch.tolist() == [2, 3] and thin.loss.tolist() == whole.loss[1:].tolist()
     assert torch.load(folder / "checkpoint.pt", weights_only=True)["progress"]["epoch"] == 3
     assert main([str(tmp_path / "runs"), str(tmp_path / "less"), "--no-embeddings"]) == 0
     assert {path.name for path in (tmp_path / "less/ce/seed0").iterdir()} == {
