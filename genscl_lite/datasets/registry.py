@@ -151,7 +151,10 @@ def load_data(config, root: str | Path | None = None, check_path: str | Path | N
         raise ValueError(f"dataset: {config.dataset} returned {type(data).__name__}, expected a Dataset")
     data = replace(data, name=config.dataset)
     check_data(data)
-    return few_labels(data, config.labels_per_class, config.seed) if config.labels_per_class else data
+    if config.labels_per_class:
+        data = few_labels(data, config.labels_per_class, config.seed)
+    noise = getattr(config, "label_noise", 0.0)
+    return wrong_labels(data, noise, config.seed) if noise else data
 
 
 def few_labels(data: Dataset, labels_per_class: int, seed: int) -> Dataset:
@@ -167,3 +170,20 @@ def few_labels(data: Dataset, labels_per_class: int, seed: int) -> Dataset:
     files = tuple(data.train_files[i] for i in kept) if data.train_files else ()
     return replace(data, train_images=data.train_images[kept], train_labels=data.train_labels[kept],
                    train_distributions=soft, train_files=files)
+
+
+def wrong_labels(data: Dataset, share: float, seed: int) -> Dataset:
+    """Give a share of the training images another class, each other one equally likely, drawn by ``seed``.
+
+    Raises:
+        ValueError: the images have label distributions, or there is no other class.
+    """
+    if data.train_distributions is not None or data.num_classes < 2:
+        raise ValueError("label_noise: needs two classes, and labels that are no distributions, "
+                         f"in {data.name}")
+    draw, count = Generator().manual_seed(seed), len(data.train_labels)
+    chosen = torch.randperm(count, generator=draw)[: round(share * count)]
+    steps = torch.randint(1, data.num_classes, (len(chosen),), generator=draw)
+    labels = data.train_labels.clone()
+    labels[chosen] = (labels[chosen] + steps) % data.num_classes
+    return replace(data, train_labels=labels)

@@ -13,7 +13,11 @@ from genscl_lite.datasets import Dataset, files
 from genscl_lite.mixing import mixup
 from genscl_lite.runs.machine import machine
 from genscl_lite.train.augment import as_unit_float, build_augment
+<<<<<<< HEAD
 from genscl_lite.train.blends import blend_measures
+=======
+from genscl_lite.train.corruptions import CORRUPTIONS
+>>>>>>> main
 from genscl_lite.train.evaluate import Probe, expected_calibration_error, extract, linear_probe
 from genscl_lite.train.run_folder import is_finished
 from genscl_lite.train.state import Run, compiled, is_classifier, kept_parts
@@ -35,6 +39,7 @@ def finish_run(run: Run, dataset: Dataset, folder: str | Path) -> dict:
         probe = probe_run(run, dataset)
         said = probe.probabilities if probe else class_probabilities(run, dataset)
         summary = summarize(run, probe, said, dataset, time.perf_counter() - started)
+        summary |= corrupted_accuracies(run, probe, dataset)
         files.write_arrays(folder / "predictions.npz", **predictions(said, dataset))
         arrays = embeddings(run, dataset)
         files.write_arrays(folder / "embeddings.npz", **arrays)
@@ -71,6 +76,19 @@ def class_probabilities(run: Run, dataset: Dataset) -> Tensor:
     return extract(run.result, dataset, dataset.test_images, dtype=run.dtype).softmax(dim=1)
 
 
+def corrupted_accuracies(run: Run, probe: Probe | None, dataset: Dataset) -> dict[str, float]:
+    """Return how accurate the same classifier is on worse copies of the test images."""
+    right = dict.fromkeys(CORRUPTIONS, 0)
+    pieces = zip(dataset.test_images.split(1000), dataset.test_labels.split(1000), strict=True)
+    for images, labels in pieces:
+        for name, corrupt in CORRUPTIONS.items():
+            worse = corrupt(as_unit_float(images))
+            part = extract(run.result.encoder if probe else run.result, dataset, worse, dtype=run.dtype)
+            logits = probe.classifier(part) if probe else part
+            right[name] += int((logits.argmax(dim=1) == labels).sum())
+    return {f"accuracy_{name}": count / len(dataset.test_labels) for name, count in right.items()}
+
+
 def predictions(probabilities: Tensor, dataset: Dataset) -> dict[str, np.ndarray]:
     """Return of each test image, in bytes: its label, the class said, and how surely, in percent."""
     classes = np.uint8 if dataset.num_classes <= 256 else np.uint16
@@ -92,7 +110,7 @@ def summarize(
     else:
         accuracy_last = last_epoch["accuracy"]
         accuracy_best = max(epoch["accuracy"] for epoch in run.log if epoch["accuracy"] is not None)
-    described = ("dataset", "labels_per_class", "arch", "method", "seed", "epochs")
+    described = ("dataset", "labels_per_class", "label_noise", "arch", "method", "seed", "epochs")
     return {
         **{name: getattr(config, name) for name in described},
         "accuracy_last": accuracy_last,

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import yaml
 from genscl_lite._checks import require_choice
 from genscl_lite.datasets.files import as_path
 from genscl_lite.runs.paths import LENGTHS, PRESETS
-from genscl_lite.train.config import KINDS, TrainConfig, check_parameters, make_configs
+from genscl_lite.train.config import KINDS, PARAMETERS, TrainConfig, check_parameters, make_configs
 from genscl_lite.train.methods import METHODS, TEACHERS, teacher_of
 from genscl_lite.train.run_folder import is_finished
 
@@ -53,8 +54,8 @@ def make_parser(program: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument("preset", help=f"a name ({', '.join(presets())}) or a YAML file")
     parser.add_argument("--length", default="paper", help="paper: the preset's own (default); quick: a tenth")
-    parser.add_argument("--lengths", metavar="E,E,...",
-                        help="train for each of these numbers of epochs, in folders OUT_Eepochs")
+    parser.add_argument("--vary", metavar="NAME=V,V,...",
+                        help="train with each of these values of a parameter, in folders OUT_NAMEV")
     parser.add_argument("--out", help="folder of the runs; default: runs/PRESET, or runs/PRESET_quick")
     parser.add_argument("--seeds", type=int, help="runs of each method; default: the preset's")
     parser.add_argument("--only", metavar="METHOD", action="append", default=[],
@@ -67,7 +68,7 @@ def make_parser(program: str, description: str) -> argparse.ArgumentParser:
 
 
 def read_requests(options: argparse.Namespace) -> list[Request]:
-    """Read presets, check all parameters, plan the jobs for each length; ValueError names what is wrong."""
+    """Read presets, check all parameters, plan the jobs of each variation; ValueError names what is wrong."""
     files = preset_files(options.preset, options.length)
     parameters = read_presets(files) | dict(map(parse_parameter, options.parameter))
     if options.seeds is not None:
@@ -76,36 +77,36 @@ def read_requests(options: argparse.Namespace) -> list[Request]:
     if not options.max_seconds > 0:
         raise ValueError(f"max-seconds: expected a number above 0, got {options.max_seconds}")
     out = relative(as_path(options.out or Path("runs") / "_".join(path.stem for path in files)))
-    rows = parameters.pop("length_methods", [])
-    if options.lengths is None:
+    rows = parameters.pop("vary_methods", [])
+    if options.vary is None:
         return [Request(files, out, plan(parameters, out, options.only))]
     requests = []
-    for epochs in parse_lengths(options.lengths):
-        folder = length_folder(out, epochs, parameters.get("epochs", TrainConfig.epochs))
-        check_parameters(changed := parameters | {"epochs": epochs})
+    for folder, changed in variations(parameters, out, options.vary):
+        check_parameters(changed)
         requests.append(Request(files, folder, plan(changed, folder, options.only or rows)))
     return requests
 
 
-def parse_lengths(text: str) -> list[int]:
-    """Read "20,40,80" as numbers of epochs, or ValueError.
+def variations(parameters: dict, out: Path, text: str) -> Iterator[tuple[Path, dict]]:
+    """Give the folder and the parameters of each value in NAME=V,V,...; or ValueError.
 
-    >>> parse_lengths("20,40")
-    [20, 40]
+    The preset's own value has the preset's own folder. No floor of accuracy holds for the others.
+
+    >>> [folder.name for folder, _ in variations({"epochs": 80}, Path("runs/small"), "epochs=20,80")]
+    ['small_epochs20', 'small']
     """
-    lengths = [int(word) if word.strip().isdecimal() else 0 for word in text.split(",")]
-    if not all(lengths):
-        raise ValueError(f"lengths: expected numbers of epochs as in 20,40,80, got {text!r}")
-    return lengths
-
-
-def length_folder(out: Path, epochs: int, own: int) -> Path:
-    """Return the folder of runs of another length: beside that of the preset's own, which holds those.
-
-    >>> length_folder(Path("runs/small"), 20, own=80).name, length_folder(Path("runs/small"), 80, own=80).name
-    ('small_20epochs', 'small')
-    """
-    return out if epochs == own else out.with_name(f"{out.name}_{epochs}epochs")
+    name, _, values = text.partition("=")
+    if name in ("method", "seed") or name not in PARAMETERS or not values:
+        raise ValueError(f"vary: expected a parameter and its values, as in epochs=20,40,80; got {text!r}")
+    for word in values.split(","):
+        _, value = parse_parameter(f"{name}={word}")
+        if value == parameters.get(name, PARAMETERS[name].default):
+            yield out, parameters
+        else:
+            floors = {method: {key: own[key] for key in own if key != "min_accuracy"}
+                      for method, own in parameters.get("by_method", {}).items()}
+            changed = {name: value, "min_accuracy": 0.0, "by_method": floors}
+            yield out.with_name(f"{out.name}_{name}{value}"), parameters | changed
 
 
 def presets() -> list[str]:

@@ -29,12 +29,17 @@ def read_summaries(folder: str | Path) -> pd.DataFrame:
     return runs.sort_values(["method", "seed"], key=lambda column: column.replace(order), ignore_index=True)
 
 
-def read_lengths(folder: str | Path) -> pd.DataFrame:
-    """Read the runs in ``folder`` and those of other lengths, in FOLDER_Eepochs beside it."""
+def read_varied(folder: str | Path, name: str) -> pd.DataFrame:
+    """Read the runs in ``folder`` and those of ``--vary name=...``, in FOLDER_nameVALUE beside it.
+
+    A column ``name`` holds the value, by which the runs are in order. FileNotFoundError: there are none.
+    """
     folder = Path(folder)
-    lengths = [folder, *folder.parent.glob(f"{folder.name}_*epochs")]
-    runs = [read_summaries(path) for path in lengths if any(path.glob(SUMMARIES))]
-    return pd.concat(runs).sort_values("epochs", kind="stable", ignore_index=True)
+    folders = [folder, *folder.parent.glob(f"{folder.name}_{name}[0-9]*")]
+    runs = [read_summaries(path) for path in folders if any(path.glob(SUMMARIES))]
+    if not runs:
+        raise FileNotFoundError(f"{folder}: no finished run there, and none beside it of another {name}")
+    return pd.concat(runs).sort_values(name, kind="stable", ignore_index=True)
 
 
 def make_table(runs: pd.DataFrame, published: pd.DataFrame | None = None) -> pd.DataFrame:

@@ -35,7 +35,7 @@ class TrainConfig:
 
     A method uses the parameters of its ingredients and ignores the others: ``mixing`` counts for methods with
     MixUp-CutMix, ``teacher`` and ``kd_weight`` for those with KD, ``queue_size`` and ``momentum`` for the
-    last row, ``ce_weight`` for those with a projection head.
+    last rows, ``ce_weight`` for those with a projection head.
 
     Raises:
         ValueError: a value has the wrong type, is out of range or unknown; the message names it.
@@ -49,6 +49,7 @@ class TrainConfig:
     dataset: str = "digits"  # digits, cifar10, cifar100, folder ("custom": your own Dataset, from Python)
     labels_per_class: int = 10  # labelled training images of each class; 0: all
     image_size: int = 0  # of a folder's images: pixels they become; other data sets have their own
+    label_noise: float = below_one(0.0)  # share of the training labels that are made wrong, at random
     distributions: str = ""  # of a folder: CSV of label distributions (path, then a column for each class)
     val_share: float = below_one(0.2)  # of a folder without a split: share of each class to test with
     on_bad_image: str = choice("stop", ("stop", "skip"))  # of a folder: stop at unreadable files, or skip
@@ -138,7 +139,7 @@ RUN_PARAMETERS = {
 """What the training notebook takes beside the configuration of a single run."""
 TABLE_PARAMETERS = {
     "methods": list,  # the rows of the table; default: all but those that learn from an expert
-    "length_methods": list,  # the rows of --lengths; default: ``methods``
+    "vary_methods": list,  # the rows of --vary; default: ``methods``
 }
 """What a preset may say beside."""
 KINDS = {name: field.type for name, field in PARAMETERS.items()} | RUN_PARAMETERS | TABLE_PARAMETERS

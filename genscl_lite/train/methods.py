@@ -94,6 +94,7 @@ class Method:
     distils: bool = False
     expert: bool = False  # its teacher is the row "expert", which knows the labels of all training images
     queues: bool = False
+    slow_keys: bool = True  # a queue's keys come from a momentum encoder; False: from the encoder itself
 
     def __post_init__(self):
         require_choice("head", self.head, HEADS)
@@ -128,6 +129,9 @@ METHODS = {
     ),
     "genscl_mix_kd_queue": _by_labels(
         "GenSCL + both, momentum and queue", mixes=True, distils=True, queues=True
+    ),
+    "genscl_mix_kd_queue_m0": _by_labels(
+        "GenSCL + both, queue without momentum", mixes=True, distils=True, queues=True, slow_keys=False
     ),
 }
 

@@ -103,7 +103,7 @@ def new_run(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None, de
     dtype = choose_precision(config, model, dataset.image_shape, device)
     run = Run(config, model, optimizer, Generator().manual_seed(config.seed), dtype)
     if method.queues:
-        run.key_encoder = MomentumEncoder(model, config.momentum)
+        run.key_encoder = MomentumEncoder(model, config.momentum if method.slow_keys else 0.0)
         label_shape = (2 if method.distils else 1, dataset.num_classes)  # (T, C)
         run.queue = LabelledQueue(config.queue_size, config.latent_dim, label_shape).to(device)
     if config.ema:

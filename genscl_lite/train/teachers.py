@@ -46,7 +46,8 @@ def load_teacher(config: TrainConfig, dataset: Dataset) -> Teacher | None:
     if not is_classifier(theirs):
         raise ValueError(f"teacher: {path.parent} holds {theirs.method}, which is no classifier; "
                          "use teacher, ce or ce_mix")
-    for name, value in (("dataset", config.dataset), ("labels_per_class", _labels_of_teacher(config))):
+    about_labels = {"labels_per_class": _labels_of_teacher(config), "label_noise": config.label_noise}
+    for name, value in {"dataset": config.dataset, **about_labels}.items():
         if getattr(theirs, name) != value:
             raise ValueError(f"teacher: {path.parent} was trained with {name} {getattr(theirs, name)!r}, "
                              f"this run needs {value!r}")

@@ -6,6 +6,8 @@ import pickle
 import socket
 import tarfile
 import threading
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +15,9 @@ import torch
 import torchvision
 from sklearn.datasets import load_digits
 
-from genscl_lite.datasets import builtin, load_dataset
+from genscl_lite.datasets import builtin, load_data, load_dataset
 from genscl_lite.datasets.builtin import data_root, download_cifar
+from genscl_lite.datasets.registry import wrong_labels
 
 
 def test_digits_are_scikit_learns(digits):
@@ -33,6 +36,26 @@ def test_few_labels_by_seed_and_a_fixed_test_split():
         assert torch.equal(images.test_images, sets[0].test_images)
     assert torch.equal(sets[0].train_images, sets[1].train_images)
     assert not torch.equal(sets[0].train_images, sets[2].train_images)
+
+
+def test_a_share_of_the_training_labels_is_made_wrong_by_seed():
+    about = {"dataset": "digits", "labels_per_class": 20}
+    clean, wrong, again, other = (
+        load_data(SimpleNamespace(**about, seed=0, label_noise=noise), None) for noise in (0.0, 0.4, 0.4, 0.2))
+    assert torch.equal(clean.train_images, wrong.train_images) and torch.equal(clean.test_labels, wrong.test_labels)
+    assert torch.equal(wrong.train_labels, again.train_labels)
+    for noisy, count in ((wrong, 80), (other, 40)):
+        changed = noisy.train_labels != clean.train_labels
+        assert changed.sum() == count and len(clean.train_labels[changed].unique()) == 10  # of all classes
+    steps = (wrong.train_labels - clean.train_labels)[wrong.train_labels != clean.train_labels] % 10
+    assert set(steps.tolist()) == set(range(1, 10))  # to all other classes
+
+
+def test_distributions_are_not_made_wrong():
+    digits = load_dataset("digits", labels_per_class=2)
+    soft = replace(digits, train_distributions=torch.full((20, 10), 0.1))
+    with pytest.raises(ValueError, match="label_noise: needs two classes, and labels that are no distributions, in digits"):
+        wrong_labels(soft, 0.2, seed=0)
 
 
 def test_no_test_image_is_trained_on():

@@ -2,6 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 from torch.nn.functional import one_hot
 
@@ -10,6 +11,8 @@ from genscl_lite.datasets.files import RunFolderError
 from genscl_lite.runs import finish
 from genscl_lite.runs.finish import finish_run, probe_run, summarize
 from genscl_lite.train.blends import blend_measures
+
+from genscl_lite.train.corruptions import add_noise, blur
 from genscl_lite.train.evaluate import Probe
 from genscl_lite.train.loop import pretrain
 
@@ -61,6 +64,28 @@ def test_predictions_are_those_of_the_accuracy(quick, digits, tmp_path):
         assert np.array_equal(said["labels"], digits.test_labels) and said["predicted"].dtype == np.uint8
         assert (said["predicted"] == said["labels"]).mean() == pytest.approx(summary["accuracy_last"], abs=1e-12)
         assert 10 <= said["confidence_percent"].min() <= said["confidence_percent"].max() <= 100
+
+
+def test_worse_images_are_tested_by_the_same_classifier(quick, digits, monkeypatch):
+    """Where a corruption changes nothing, the accuracy is that of the run; blank images are all of one class."""
+    monkeypatch.setattr(finish, "CORRUPTIONS", {"none": lambda images: images, "blank": lambda images: 0 * images})
+    for method in ("supcon", "ce"):
+        run = pretrain(quick(method), digits)
+        probe = probe_run(run, digits)
+        said = probe.probabilities if probe else finish.class_probabilities(run, digits)
+        worse = finish.corrupted_accuracies(run, probe, digits)
+        assert worse["accuracy_none"] == summarize(run, probe, said, digits)["accuracy_last"]
+        assert round(797 * worse["accuracy_blank"]) in digits.test_labels.bincount().tolist()
+
+
+def test_blur_is_binomial_and_noise_has_its_deviation():
+    point = torch.zeros(1, 3, 8, 8)
+    point[0, :, 0, 4] = 1
+    down, across = torch.tensor([0.75, 0.25]), torch.tensor([0.25, 0.5, 0.25])  # the edge is repeated
+    assert torch.allclose(blur(point)[0, :, :2, 3:6], (down[:, None] * across).expand(3, 2, 3))
+    gray = torch.full((100, 1, 8, 8), 0.5)
+    assert abs((add_noise(gray) - gray).std() - 0.1) < 0.005 and torch.equal(add_noise(gray), add_noise(gray))
+    assert add_noise(torch.ones(9, 1, 8, 8)).max() == 1
 
 
 def test_a_finished_run_is_read_not_tested_again(quick, digits, tmp_path, monkeypatch):

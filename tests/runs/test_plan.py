@@ -21,7 +21,7 @@ from genscl_lite.runs.plan import (
 from genscl_lite.runs.seeds import main as train
 from genscl_lite.runs.tables import read_summaries
 from genscl_lite.runs.trained import Encoder
-from genscl_lite.train.config import TrainConfig, make_configs
+from genscl_lite.train.config import TrainConfig, make_configs, min_accuracy
 from genscl_lite.train.loop import pretrain
 from genscl_lite.train.methods import METHODS
 from genscl_lite.train.run_folder import is_finished
@@ -56,16 +56,35 @@ def test_an_expert_is_trained_once_with_all_labels_and_teaches_its_rows_alone(tm
     assert [[job.learns_from(other) for other in jobs[:2]] for job in jobs[2:]] == [[False, True], [True, False]]
 
 
-def test_lengths_are_planned_in_folders_of_their_own():
-    options = make_parser("", "").parse_args(["cifar10_small", "--lengths", "20,80", "--seeds", "2"])
+def test_variations_are_planned_in_folders_of_their_own():
+    options = make_parser("", "").parse_args(["cifar10_small", "--vary", "epochs=20,80", "--seeds", "2"])
     short, own = read_requests(options)
-    assert short.out == Path("runs/cifar10_small_20epochs") and own.out == Path("runs/cifar10_small")
+    assert short.out == Path("runs/cifar10_small_epochs20") and own.out == Path("runs/cifar10_small")
     for request, epochs in ((short, 20), (own, 80)):
         assert [job.method for job in request.jobs] == ["ce", "ce_mix", "supcon", "genscl_mix"]
         assert {(config.epochs, config.seed) for job in request.jobs for config in make_configs(job.parameters)} == {
             (epochs, 0), (epochs, 1)}
-    with pytest.raises(ValueError, match="lengths: expected numbers of epochs as in 20,40,80, got '20,x'"):
-        read_requests(make_parser("", "").parse_args(["cifar10_small", "--lengths", "20,x"]))
+    assert [min_accuracy(request.jobs[0].parameters, "ce") for request in (short, own)] == [0.0, 0.3]
+
+
+def test_no_floor_of_a_method_holds_for_a_variation():
+    request, = read_requests(make_parser("", "").parse_args(["digits", "--vary", "label_noise=0.4", "--only", "simclr"]))
+    parameters = request.jobs[0].parameters
+    assert min_accuracy(parameters, "simclr") == 0.0 and make_configs(parameters)[0].label_noise == 0.4
+    assert request.out.name == "digits_label_noise0.4"
+
+
+@pytest.mark.parametrize(("words", "problem"), [
+    ("20,40", "vary: expected a parameter and its values, as in epochs=20,40,80; got '20,40'"),
+    ("epochs=", "vary: expected a parameter and its values"),
+    ("method=ce,supcon", "vary: expected a parameter and its values"),
+    ("epoch=20", "vary: expected a parameter and its values"),
+    ("epochs=20,x", "epochs: expected int, got 'x'"),
+    ("epochs=20,0", "epochs: expected a number above 0, got 0"),
+])
+def test_what_cannot_be_varied_is_one_line(words, problem):
+    with pytest.raises(ValueError, match=problem):
+        read_requests(make_parser("", "").parse_args(["cifar10_small", "--vary", words]))
 
 
 def test_a_given_teacher_needs_no_row(tmp_path):

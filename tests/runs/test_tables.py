@@ -11,7 +11,7 @@ from genscl_lite.runs.tables import (
     main,
     make_cost_table,
     make_table,
-    read_lengths,
+    read_varied,
     read_summaries,
     render_cost_table,
     render_table,
@@ -63,13 +63,16 @@ def test_published_numbers_name_known_rows_and_sources():
     assert not published.duplicated(["dataset", "arch", "method"]).any()
 
 
-def test_lengths_are_the_folder_and_those_beside_it(tmp_path):
-    for folder, epochs in (("small", 80), ("small_20epochs", 20), ("small_160epochs", 160), ("smaller_20epochs", 1)):
+def test_variations_are_the_folder_and_those_beside_it(tmp_path):
+    folders = {"small": 80, "small_epochs20": 20, "small_epochs160": 160, "smaller_epochs20": 1, "small_batch_size9": 2}
+    for folder, epochs in folders.items():
         for seed in range(2):
             about = {"method": "ce", "seed": seed, "epochs": epochs}
             files.write_json(tmp_path / folder / "ce" / f"seed{seed}" / "summary.json", about)
-    (tmp_path / "small_40epochs").mkdir()  # begun, nothing finished
-    assert read_lengths(tmp_path / "small").epochs.tolist() == [20, 20, 80, 80, 160, 160]
+    (tmp_path / "small_epochs40").mkdir()  # begun, nothing finished
+    assert read_varied(tmp_path / "small", "epochs").epochs.tolist() == [20, 20, 80, 80, 160, 160]
+    with pytest.raises(FileNotFoundError, match="no finished run there, and none beside it of another epochs"):
+        read_varied(tmp_path / "none", "epochs")
 
 
 def test_no_runs_are_said(tmp_path):

@@ -136,4 +136,5 @@ def test_every_number_of_the_config_has_a_range(name):
 
 def test_rows_of_the_table():
     assert list(METHODS) == ["teacher", "expert", "ce", "ce_mix", "ce_mix_kd", "simclr", "supcon", "supcon_mix",
-                             "genscl_kd", "genscl_mix", "genscl_mix_kd", "genscl_mix_kd_expert", "genscl_mix_kd_queue"]
+                             "genscl_kd", "genscl_mix", "genscl_mix_kd", "genscl_mix_kd_expert", "genscl_mix_kd_queue",
+                             "genscl_mix_kd_queue_m0"]

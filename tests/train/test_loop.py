@@ -185,6 +185,12 @@ def test_the_finished_model_is_in_evaluation_mode(quick, digits, tmp_path):
     assert not any(pretrain(quick(), digits, tmp_path).model.training for _ in range(2))
 
 
+def test_without_momentum_keys_come_from_the_encoder_itself(quick, digits, teacher):
+    run = pretrain(quick("genscl_mix_kd_queue_m0", teacher=teacher, momentum=0.9), digits)
+    ours, theirs = run.key_encoder.encoder.state_dict(), run.model.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
 def test_the_key_encoder_follows_slowly_and_its_keys_fill_the_queue(quick, digits, teacher):
     config = quick("genscl_mix_kd_queue", teacher=teacher)
     first = new_model_weights(config, digits)
