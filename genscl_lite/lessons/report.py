@@ -1,18 +1,24 @@
 """A report on finished runs: what their files hold, and sentences that take their words from the numbers.
 
-No sentence of notebooks 08 and 09 says by itself which row is better. It is written here, from a verdict of the
-ledger or from an interval, so it changes when the runs do.
+No sentence of notebooks 08 and 09 says by itself which row is better. It is written here, from a verdict of
+the ledger or from an interval, so it changes when the runs do.
 """
 
+import base64
+from html import escape
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown, display
+from IPython.display import HTML, Markdown, display
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 from genscl_lite.datasets import files
+from genscl_lite.lessons.plots import small_png
 from genscl_lite.runs.claims import CONFIGURATION, POINT
 from genscl_lite.runs.statistics import Interval, bootstrap_interval, is_equivalent, t_interval
+from genscl_lite.runs.tables import SUMMARIES, read_summaries
 from genscl_lite.train.methods import METHODS, TEACHERS, teacher_of
 
 NATS_AT_FLOOR = 0.1
@@ -20,8 +26,21 @@ NATS_AT_FLOOR = 0.1
 
 
 def say(*sentences: str) -> None:
-    """Show sentences as text of the notebook; empty ones are left out."""
-    display(Markdown("\n".join(sentence for sentence in sentences if sentence)))
+    """Show sentences as text of the notebook, items (of "- ") as a list; empty ones are left out."""
+    text = ""
+    for sentence in filter(None, sentences):
+        item, after = sentence.startswith("- "), text.rpartition("\n")[2].startswith("- ")
+        text += ("\n" if item and after else "\n\n" if item or after else " ") + sentence
+    display(Markdown(text.strip()))
+
+
+def fold(figure: Figure, *sentences: str, summary: str = "What happens") -> None:
+    """Show a picture and what to see in it, folded: the reader predicts first, then opens it."""
+    png = base64.b64encode(small_png(figure)).decode()
+    plt.close(figure)
+    text = "".join(f"<p>{escape(line.removeprefix('- '))}</p>" for line in sentences if line)
+    picture = f'<img src="data:image/png;base64,{png}">'
+    display(HTML(f"<details><summary>{summary}</summary>{picture}{text}</details>"))
 
 
 def title(method: str) -> str:
@@ -65,18 +84,15 @@ def read_predictions(folder: str | Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["method", "seed", "right", "confidence"])
 
 
-def read_if_there(read, *arguments) -> pd.DataFrame:
-    """Return what a reader of runs returns, or an empty frame where there are none."""
-    try:
-        return read(*arguments)
-    except FileNotFoundError:
+def varied(folder: str | Path, name: str) -> pd.DataFrame:
+    """Return the runs of a folder and of FOLDER_nameVALUE beside it, of rows that have several values."""
+    folder = files.as_path(folder)
+    paths = [folder, *sorted(folder.parent.glob(f"{folder.name}_{name}[0-9]*"))]
+    found = [read_summaries(path) for path in paths if any(path.glob(SUMMARIES))]
+    runs = pd.concat(found or [pd.DataFrame()])
+    if len(found) < 2 or name not in runs:
         return pd.DataFrame()
-
-
-def varied(runs: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return the runs of those rows that were trained with more than one value of ``name``."""
-    if name not in runs:
-        return pd.DataFrame()
+    runs = runs.assign(**{name: runs[name].fillna(0)}).sort_values(name, kind="stable", ignore_index=True)
     several = runs.groupby("method")[name].nunique() > 1
     return runs[runs.method.isin(several.index[several])]
 
@@ -137,7 +153,7 @@ def floor_gaps(logs: pd.DataFrame) -> pd.DataFrame:
 # Sentences
 
 def describe(runs: pd.DataFrame, wanted: tuple[str, ...] = ()) -> list[str]:
-    """Say in a line each what is uneven about a table of runs: seeds, single seeds, settings, missing rows."""
+    """Say in a line each what is uneven about a table: seeds, single seeds, settings, missing rows."""
     lines, seeds = [], runs.groupby("method", sort=False).seed.nunique()
     if seeds.nunique() > 1:
         counts = listed([f"{title(m)} {n}" for m, n in seeds.items() if n != seeds.max()])
@@ -189,50 +205,122 @@ def tally(ledger: pd.DataFrame) -> str:
     return f"Of {len(ledger)} claims, on {ledger.dataset.iloc[0]}: {listed(words)}."
 
 
-def compare(
-    runs: pd.DataFrame, first: str, second: str, value: str = "accuracy_last",
-    words: tuple[str, str] = ("more accurate", "less accurate"), unit: float = POINT, unit_name: str = "points",
-    digits: int = 1,
-) -> str:
-    """Say how two rows differ in a column, seed by seed, in the words that the 95 % interval allows.
-
-    ``words`` are of a higher and of a lower value. Only accuracies have "as good", within half a point. Returns
-    "" where a row is missing or has no such number.
-    """
+def difference_of(
+    runs: pd.DataFrame, first: str, second: str, value: str = "accuracy_last"
+) -> tuple[Interval, bool] | None:
+    """Return the interval of first - second, seed by seed, and whether it is as good; None without a seed."""
     if value not in runs or not {first, second} <= set(runs.method):
-        return ""
+        return None
     table = runs.pivot_table(index="seed", columns="method", values=value, aggfunc="mean")
-    if not {first, second} <= set(table):
-        return ""
-    difference = (table[first] - table[second]).dropna() / unit
-    interval, names = t_interval(difference), (title(first), title(second))
-    if not interval.count:
-        return ""
-    mean = f"{interval.mean:+.{digits}f} {unit_name}"
+    difference = table.get(first, pd.Series(dtype=float)) - table.get(second, pd.Series(dtype=float))
+    interval = t_interval(difference.dropna())
+    return (interval, is_equivalent(difference.dropna(), 0.5 * POINT)) if interval.count else None
+
+
+def where_it_lies(interval: Interval, as_good: bool = False) -> str:
+    """Say on which side of zero an interval lies: no verdict, for one of many intervals is not corrected."""
     if interval.count == 1:
-        return f"{names[0]} against {names[1]}: {mean} in a single seed, which decides nothing."
-    bounds = f"{mean}, interval {interval.low:+.{digits}f} to {interval.high:+.{digits}f}"
-    if interval.low > 0 or interval.high < 0:
-        word = words[0] if interval.low > 0 else words[1]
-        return f"{names[0]} is {word} than {names[1]} ({bounds})."
-    if value.startswith("accuracy") and is_equivalent(difference * unit):
-        return f"{names[0]} is as good as {names[1]}, within half a point ({bounds})."
-    return f"{names[0]} and {names[1]} are not shown to differ ({bounds})."
+        return "one seed, which decides nothing"
+    side = "above zero" if interval.low > 0 else "below zero" if interval.high < 0 else "around zero"
+    return side + ", and as good within half a point" * as_good
 
 
-def order(runs: pd.DataFrame, value: str, unit: float = POINT, least: bool = False, digits: int = 1) -> str:
-    """Name the rows with the highest (or least) and the other extreme mean of a column, with their intervals."""
+def compare(runs: pd.DataFrame, first: str, second: str, value: str = "accuracy_last") -> str:
+    """Say how two rows differ in a fraction, in points: "" where one of them is missing."""
+    found = difference_of(runs, first, second, value)
+    if not found:
+        return ""
+    interval, as_good = found
+    bounds = "" if interval.count == 1 else f" ({points(interval.low, interval.high)})"
+    side = where_it_lies(interval, as_good and value.startswith("accuracy"))
+    return (f"- {title(first)} minus {title(second)}: {interval.mean / POINT:+.1f} points{bounds}, {side}.")
+
+
+def extremes(runs: pd.DataFrame, value: str, what: str) -> str:
+    """Name the rows with the highest and the lowest mean of a fraction, in points, with their intervals."""
     if value not in runs or not runs[value].notna().any():
         return ""
-    means = by_method(runs, value).sort_values("mean", ascending=least)
-    best, worst = means.iloc[0], means.iloc[-1]
-    return (f"{title(means.index[0])} has the {'least' if least else 'highest'} mean, "
-            f"{_with_interval(best, unit, digits)}; {title(means.index[-1])} the "
-            f"{'highest' if least else 'least'}, {_with_interval(worst, unit, digits)}.")
+    means = by_method(runs, value).sort_values("mean")
+    low, high = means.iloc[0], means.iloc[-1]
+    return (f"The lowest mean {what} is that of {title(means.index[0])}, {_with_interval(low)}; the highest "
+            f"that of {title(means.index[-1])}, {_with_interval(high)}.")
 
 
-def _with_interval(row, unit: float = POINT, digits: int = 1) -> str:
-    mean = f"{row['mean'] / unit:.{digits}f}"
-    if pd.isna(row.low):
-        return f"{mean} (one seed)"
-    return f"{mean} ({row.low / unit:.{digits}f} to {row.high / unit:.{digits}f})"
+def _with_interval(row, unit: float = POINT) -> str:
+    mean = f"{row['mean'] / unit:.1f}"
+    return f"{mean} ({'one seed' if pd.isna(row.low) else f'{row.low / unit:.1f} to {row.high / unit:.1f}'})"
+
+
+def along(runs: pd.DataFrame, name: str, first: str, second: str, value: str = "accuracy_last") -> str:
+    """Say at which values of ``name`` the difference of two rows lies above zero, below or around it."""
+    said: dict[str, list[str]] = {}
+    for place, own in runs.groupby(name):
+        found = difference_of(own, first, second, value)
+        if found:
+            interval, as_good = found
+            numbers = f"{interval.mean / POINT:+.1f}"
+            if interval.count > 1:
+                numbers += f", {points(interval.low, interval.high)}"
+            said.setdefault(where_it_lies(interval, as_good), []).append(f"{place:g} ({numbers})")
+    parts = [f"{word} at {listed(places)}" for word, places in said.items()]
+    return f"- {title(first)} minus {title(second)}: {'; '.join(parts)}." if parts else ""
+
+
+def spread_line(runs: pd.DataFrame) -> str:
+    """Say how far seeds of a row lie apart (standard deviation): the steadiest and the least steady row."""
+    spread = runs.groupby("method").accuracy_last.std().dropna().sort_values() / POINT
+    if len(spread) < 2:
+        return ""
+    return (f"From seed to seed, {title(spread.index[0])} varies least (standard deviation "
+            f"{spread.iloc[0]:.1f} points), {title(spread.index[-1])} most ({spread.iloc[-1]:.1f} points).")
+
+
+def cost_lines(runs: pd.DataFrame, base: str = "ce") -> list[str]:
+    """Say what rows with a teacher cost, and which rows no cheaper row is as accurate as, by means alone."""
+    costs = whole_cost(runs)
+    costs = costs[~costs.index.isin(TEACHERS) & costs.whole.notna()]
+    lines = [f"- {title(method)}: {row.whole / costs.whole[base]:.1f} times the seconds of {title(base)}, of "
+             f"which {100 * row.teacher / row.whole:.0f} % are its teacher's."
+             for method, row in costs.iterrows() if row.teacher > 0 and base in costs.index]
+    accuracy = runs.groupby("method").accuracy_last.mean()
+    front = [method for method, row in costs.iterrows()
+             if not any(costs.whole[other] <= row.whole and accuracy[other] > accuracy[method]
+                        for other in costs.index)]
+    front.sort(key=lambda method: costs.whole[method])
+    return [*lines, f"- No cheaper row has a higher mean than {listed([title(m) for m in front], 'or')}."]
+
+
+def floor_lines(gaps: pd.DataFrame) -> list[str]:
+    """Say of each row whether its loss came down to its floor, as items."""
+    words = {"supported": "comes down to its floor", "contradicted": "stays above its floor",
+             "undecided": "may or may not come down to its floor"}
+    lines = []
+    for row in gaps.itertuples():
+        seeds = "one seed" if row.seeds == 1 else f"{row.low:.2f} to {row.high:.2f}, {row.seeds} seeds"
+        word = words[row.verdict] if row.seeds > 1 else "has one seed, which decides nothing"
+        lines.append(f"- {title(row.method)} {word}: the gap is {row.gap:.2f} nats ({seeds}).")
+    return lines
+
+
+def teacher_lines(runs: pd.DataFrame, ledger: pd.DataFrame, gaps: pd.DataFrame) -> list[str]:
+    """Say, as far as the interval allows, whether GenSCL + KD is below SupCon, and what may be behind it."""
+    [row] = ledger[(ledger.better == "genscl_kd") & (ledger.worse == "supcon")].itertuples()
+    if row.verdict == "untested" or pd.isna(row.low):
+        return ["There are too few runs of GenSCL + KD and SupCon to say which is ahead."]
+    bounds = f"({points(row.low, row.high)} points, {row.seeds} seeds)"
+    lines = [{
+        "supported": f"GenSCL + KD is **above** SupCon here {bounds}: there is nothing to explain.",
+        "contradicted": f"GenSCL + KD is **below** SupCon here {bounds}.",
+        "as good": f"GenSCL + KD is **as good as** SupCon here, within half a point {bounds}.",
+        "undecided": f"GenSCL + KD is **not shown to be below** SupCon, nor above it {bounds}. What looks "
+                     "like a loss or a gain in the table may be luck.",
+    }[row.verdict]]
+    floors = gaps.set_index("method").floor
+    if {"genscl_kd", "supcon"} <= set(floors.index):
+        hard, soft = floors.supcon, floors.genscl_kd - floors.supcon
+        softness = "softer than one-hot labels" if soft > hard else "no softer than one-hot labels"
+        lines.append(f"What does its teacher say? The floor of SupCon's loss, the entropy of one-hot label "
+                     f"similarities, is {hard:.2f} nats. The teacher's labels add a term whose floor is "
+                     f"{soft:.2f} nats, so they are {softness}.")
+    pairs = ("ce_mix", "supcon"), ("expert", "ce_mix"), ("genscl_mix_kd_expert", "genscl_mix_kd")
+    return [*lines, *filter(None, (compare(runs, *pair) for pair in pairs))]

@@ -50,7 +50,7 @@ def check_configurations(runs: pd.DataFrame) -> None:
                 found = " and ".join(map(str, sorted(values)))
                 raise ValueError(f"runs of two configurations in one folder: {method} has {name} {found}")
     if runs.dataset.nunique() > 1:
-        raise ValueError(f"runs of two data sets in one folder: {' and '.join(sorted(runs.dataset.unique()))}")
+        raise ValueError(f"runs of several data sets in one folder: {', '.join(runs.dataset.unique())}")
 
 
 def make_ledger(runs: pd.DataFrame, published: pd.DataFrame | None = None) -> pd.DataFrame:

@@ -12,7 +12,7 @@ def class_shares(arrays: dict[str, np.ndarray], temperature: float | None) -> Te
     """Return the (B, C) shares of the classes in each blend: in its similarity to whole test images.
 
     Args:
-        arrays: of ``embeddings.npz``; of the first B test images blends are made, the others are the whole ones.
+        arrays: of ``embeddings.npz``; blends are made of the first B test images, the others are whole.
         temperature: of the latents; None: they are a classifier's logits, and the shares its probabilities.
     """
     blends, latents = (torch.from_numpy(arrays[name]).float() for name in ("mixed_latents", "latents"))
@@ -32,7 +32,7 @@ def share_of_first(shares: Tensor, labels: Tensor, first: Tensor) -> Tensor:
 
 
 def blend_similarity(arrays: dict[str, np.ndarray], temperature: float | None) -> Tensor:
-    """Return the (B, B) similarities of blends, rows of sum 1; a classifier's: cosines of what it predicts."""
+    """Return the (B, B) similarities of blends, rows of sum 1; a classifier's of what it predicts."""
     z = torch.from_numpy(arrays["mixed_latents"]).float()
     if temperature is None:
         similar = label_similarity(z.softmax(dim=1))

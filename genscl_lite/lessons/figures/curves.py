@@ -1,4 +1,4 @@
-"""Pictures of lesson 08 with a line a row: on the way, with more labels or epochs, with wrong labels; and trust.
+"""Pictures of lesson 08 with a line a row: on the way, with more labels or wrong ones, longer; and trust.
 
 All bars and bands are 95 % intervals of the mean over seeds, by Student's t.
 """
@@ -22,6 +22,8 @@ GROUPS = {
 MARKERS = "osD^vP*X"
 BINS = 10
 """Of a reliability diagram."""
+FEW = 30
+"""Images in a bin, of all seeds together, below which its accuracy is mostly luck."""
 
 
 def groups_of(methods) -> dict[str, list[str]]:
@@ -39,17 +41,18 @@ def style_of(method: str) -> dict:
 
 
 def plot_lines(
-    runs: pd.DataFrame, x: str, value: str, axis: Axes, methods: list[str], band: bool = False, scale: float = 100
+    runs: pd.DataFrame, x: str, value: str, axis: Axes, methods: list[str], band: bool = False
 ) -> Axes:
-    """Draw a row's means of a column over x, with bars (or a band) for the 95 % interval where seeds allow."""
-    for shift, method in enumerate(methods):
+    """Draw a row's means of a column over x, in percent, with bars (or a band) for the 95 % interval."""
+    for method in methods:
         own = runs[(runs.method == method) & runs[value].notna()]
         found = {place: t_interval(values) for place, values in own.groupby(x)[value]}
         if not found:
             continue
         places, style = np.array(list(found), dtype=float), style_of(method)
-        mean, low, high, _ = scale * np.array(list(found.values())).T
-        axis.plot(places, mean, linewidth=2, markersize=0 if band else 6, label=METHODS[method].title, **style)
+        mean, low, high, _ = 100 * np.array(list(found.values())).T
+        axis.plot(places, mean, linewidth=2, markersize=0 if band else 6, label=METHODS[method].title,
+                  **style)
         if band:
             axis.fill_between(places, low, high, color=style["color"], alpha=0.15, linewidth=0)
         else:
@@ -60,7 +63,9 @@ def plot_lines(
     return axis
 
 
-def plot_groups(runs: pd.DataFrame, x: str, value: str, xlabel: str, ylabel: str, band: bool = False) -> np.ndarray:
+def plot_groups(
+    runs: pd.DataFrame, x: str, value: str, xlabel: str, ylabel: str, band: bool = False
+) -> np.ndarray:
     """Draw ``plot_lines`` in a panel for each group of rows, all of one height."""
     groups = groups_of(runs.method)
     _, axes = plt.subplots(1, len(groups), figsize=(3.9 * len(groups), 4.6), sharey=True, squeeze=False)
@@ -72,13 +77,29 @@ def plot_groups(runs: pd.DataFrame, x: str, value: str, xlabel: str, ylabel: str
     return axes[0]
 
 
-def log_ticks(axes, values) -> None:
-    """Put a logarithmic axis with a tick at each of the values."""
-    for axis in axes:
+def plot_varied(runs: pd.DataFrame, name: str, axis: Axes, log: bool = False) -> Axes:
+    """Draw accuracy against a setting that was varied, in percent with 95 % intervals: a line a row.
+
+    Rows without mixing are dashed, those with it solid; the colour is that of the row's family.
+    """
+    values = np.sort(runs[name].unique()).astype(float)
+    for place, (method, own) in enumerate(runs.groupby("method", sort=False)):
+        kind, found = METHODS[method], {x: t_interval(part) for x, part in own.groupby(name).accuracy_last}
+        mean, low, high, _ = 100 * np.array(list(found.values())).T
+        x, aside = np.array(list(found), dtype=float), place - (runs.method.nunique() - 1) / 2
+        x = x * 1.025**aside if log else x + 0.015 * aside * np.ptp(values)  # bars do not hide each other
+        axis.errorbar(x, mean, yerr=np.nan_to_num(high - mean), capsize=3, linewidth=2, label=kind.title,
+                      color=FAMILY_COLOURS.get(kind.family, OTHER_COLOUR), marker=MARKERS[place],
+                      linestyle="-" if kind.mixes else (0, (4, 2)))
+    if log:
         axis.set_xscale("log")
-        axis.set_xticks(sorted(set(values)))
-        axis.xaxis.set_major_formatter(ScalarFormatter())
-        axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xticks(values)
+    axis.xaxis.set_major_formatter(ScalarFormatter())
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_ylabel("test accuracy, %")
+    axis.grid(alpha=0.4)
+    axis.legend(frameon=False, fontsize=10, handlelength=4, loc="upper left", bbox_to_anchor=(1, 1))
+    return axis
 
 
 def plot_lengths(runs: pd.DataFrame, axes: tuple[Axes, Axes]) -> None:
@@ -112,12 +133,12 @@ def plot_lengths(runs: pd.DataFrame, axes: tuple[Axes, Axes]) -> None:
 
 
 def plot_floors(gaps: pd.DataFrame, axis: Axes) -> Axes:
-    """Draw how far each row's loss ends above its floor, with its interval; the dashed line is "at the floor"."""
+    """Draw how far each row's loss ends above its floor, with its interval; dashed is "at the floor"."""
     for y, row in enumerate(gaps.itertuples()):
         half = 0 if np.isnan(row.low) else row.high - row.gap
         axis.barh(y, row.gap, color=FAMILY_COLOURS[METHODS[row.method].family], height=0.55,
                   xerr=half or None, capsize=4)
-        axis.text(row.gap + half, y, f"  floor {row.floor:.2f}", va="center", fontsize=10, color="0.35")
+        axis.text(max(row.gap + half, NATS_AT_FLOOR), y, f"  floor {row.floor:.2f}", va="center", fontsize=10, color="0.35")
     axis.axvline(NATS_AT_FLOOR, color=LABEL_COLOUR, linestyle="--")
     axis.set_yticks(range(len(gaps)), [METHODS[method].title for method in gaps.method])
     axis.set_ylim(len(gaps) - 0.5, -0.5)
@@ -143,7 +164,8 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> 
 def plot_reliability(predictions: pd.DataFrame, runs: pd.DataFrame) -> np.ndarray:
     """Draw a reliability diagram of each row, all its seeds together; above it, its calibration error.
 
-    A dot is a bin of confidence, as large as the bin is full. Below the diagonal the row is too sure.
+    A dot is a bin of confidence, as large as the bin is full, pale where it holds less than ``FEW`` images.
+    Below the diagonal the row is too sure.
     """
     methods = [m for names in groups_of(predictions.method).values() for m in names]
     errors = by_method(runs, "calibration_error")
@@ -156,15 +178,16 @@ def plot_reliability(predictions: pd.DataFrame, runs: pd.DataFrame) -> np.ndarra
         bins = reliability(np.concatenate(own.confidence.tolist()), np.concatenate(own.right.tolist()))
         colour = FAMILY_COLOURS.get(METHODS[method].family, OTHER_COLOUR)
         axis.plot([0, 100], [0, 100], color=LABEL_COLOUR, linewidth=1.5)
-        axis.vlines(100 * bins.confidence, 100 * bins.confidence, 100 * bins.accuracy, color=colour, alpha=0.5)
-        axis.scatter(100 * bins.confidence, 100 * bins.accuracy, s=12 + 300 * bins.images / bins.images.sum(),
-                     color=colour, linewidths=0)
+        axis.vlines(100 * bins.confidence, 100 * bins.confidence, 100 * bins.accuracy, color=colour,
+                    alpha=0.5)
+        axis.scatter(100 * bins.confidence, 100 * bins.accuracy, s=15 + 250 * bins.images / bins.images.sum(),
+                     color=colour, alpha=np.where(bins.images < FEW, 0.35, 1), linewidths=0, clip_on=False)
         name, mixed, rest = METHODS[method].title.partition(" + ")
         axis.set_title(f"{name}\n{mixed.strip()} {rest}".strip() if mixed else name, fontsize=9)
         if method in errors.index:
             row = errors.loc[method]
             half = "" if np.isnan(row.low) else f" ± {100 * (row.high - row['mean']):.1f}"
-            axis.text(4, 92, f"error {100 * row['mean']:.1f}{half}", fontsize=10, va="center")
+            axis.text(101, 6, f"error {100 * row['mean']:.1f}{half}", fontsize=10, ha="right")
         axis.set(xlim=(0, 103), ylim=(0, 103), xticks=(0, 50, 100), yticks=(0, 50, 100))
         axis.set_aspect("equal")
     for axis in axes.flat[len(methods):]:

@@ -3,9 +3,12 @@
 All intervals are 95 % intervals of the mean over seeds, by Student's t; no picture shows another spread.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
@@ -34,8 +37,8 @@ def plot_ledger(ledger: pd.DataFrame, axis: Axes) -> Axes:
     for y, row in enumerate(ledger.itertuples()):
         colour = VERDICT_COLOURS[row.verdict]
         if pd.isna(row.difference):
-            axis.text(0, y, row.verdict, color=colour, ha="center", va="center", fontsize=10, style="italic",
-                      bbox={"color": "white", "pad": 1})
+            axis.text(0.02, y, row.verdict, color=colour, va="center", fontsize=10, style="italic",
+                      transform=axis.get_yaxis_transform())
         elif pd.isna(row.low):
             axis.plot(100 * row.difference, y, "o", color=colour, fillstyle="none", markersize=8)
         else:
@@ -52,7 +55,7 @@ def plot_ledger(ledger: pd.DataFrame, axis: Axes) -> Axes:
     axis.set_ylim(len(ledger) - 0.5, -0.5)
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="x", alpha=0.4)
-    axis.set_xlabel("difference in accuracy, percentage points")
+    axis.set_xlabel("difference, percentage points")
     for verdict in VERDICT_COLOURS:
         own = ledger[ledger.verdict == verdict]
         if len(own) and own.low.notna().any():
@@ -63,8 +66,21 @@ def plot_ledger(ledger: pd.DataFrame, axis: Axes) -> Axes:
     if ledger.published.notna().any():
         axis.plot([], [], "D", markersize=6, label="paper, ResNet-50", **HOLLOW)
     if drawn and ledger.image_low.notna().any():
-        axis.plot([], [], color="black", linewidth=1, label="with test images drawn anew")
+        axis.plot([], [], color="black", linewidth=1, label="over seeds and test images")
     return axis
+
+
+def plot_ledgers(ledgers: dict[str, pd.DataFrame]) -> np.ndarray:
+    """Draw a ledger for each title, side by side, with one legend; return the axes."""
+    rows = max(map(len, ledgers.values()))
+    figure, axes = plt.subplots(1, len(ledgers), figsize=(4.6 + 3.7 * len(ledgers), 0.48 * rows + 1.5),
+                                sharey=True, squeeze=False)
+    handles = {}
+    for axis, (name, ledger) in zip(axes[0], ledgers.items(), strict=True):
+        plot_ledger(ledger, axis).set_title(name, loc="left")
+        handles |= dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
+    figure.legend(handles.values(), handles, frameon=False, fontsize=10, loc="outside lower center", ncols=4)
+    return axes[0]
 
 
 def plot_table(runs: pd.DataFrame, table: pd.DataFrame, axis: Axes) -> Axes:
@@ -85,9 +101,7 @@ def plot_table(runs: pd.DataFrame, table: pd.DataFrame, axis: Axes) -> Axes:
     axis.set_xscale("log")
     axis.invert_xaxis()
     left, right = axis.get_xlim()
-    ticks = np.array([90, 70, 50, 30, 20, 15, 10, 7, 5, 4, 3, 2, 1.5, 1, 0.5, 0.2, 0.1])
-    ticks = ticks[(right <= ticks) & (ticks <= left)]
-    axis.set_xticks(ticks, [f"{100 - tick:g}" for tick in ticks])
+    _accuracy_ticks(left, right, axis.set_xticks)
     axis.minorticks_off()
     _rows_of_methods(table, axis)
     axis.set_xlabel("test accuracy, %")
@@ -119,30 +133,35 @@ def plot_costs(runs: pd.DataFrame, axis: Axes) -> Axes:
 def plot_cost_against_accuracy(runs: pd.DataFrame, axis: Axes) -> Axes:
     """Draw each row's accuracy, with its interval, against its seconds, its teacher's run included.
 
-    A pale line leads back to where the row would stand if its teacher cost nothing. The names stand in a
-    column at the right, in order of accuracy, a thin line from each to its point.
+    A pale line leads back to where the row would stand if its teacher cost nothing. Rows with a teacher have
+    their names at the right, others at the left, in order of accuracy, a thin line from each to its point.
     """
     rows = runs[~runs.method.isin(TEACHERS)]
     means = by_method(rows, "accuracy_last").join(whole_cost(runs)).dropna(subset="whole")
     unit, name = (3600, "hours") if means.whole.max() > 7200 else (1, "seconds")
-    low, high = 100 * means["mean"].min(), 100 * means["mean"].max()
-    step, right = max(high - low, 1) / 14, means.whole.max() / unit
-    heights, last = {}, np.inf
-    for method, row in means.sort_values("mean", ascending=False).iterrows():
-        heights[method] = last = min(100 * row["mean"], last - step)
-    up = max(0, (low - last) / 2)
-    for method, row in means.iterrows():
-        y, x = 100 * row["mean"], row.whole / unit
-        half = 0 if np.isnan(row.low) else 100 * (row.high - row["mean"])
-        axis.plot([row.own / unit, x], [y, y], color=colour_of(method), alpha=0.35, linewidth=5,
-                  solid_capstyle="butt")
-        axis.errorbar(x, y, yerr=half, color=colour_of(method), **MEAN_STYLE)
-        axis.annotate(METHODS[method].title, (x, y), (1.1 * right, heights[method] + up), fontsize=10,
-                      va="center", annotation_clip=False,
-                      arrowprops={"arrowstyle": "-", "color": "0.8", "linewidth": 0.8, "shrinkB": 6})
-    axis.set(xlim=(0, 1.05 * right), xlabel=f"{name} of training, the teacher's included",
-             ylabel="test accuracy, %")
-    axis.grid(alpha=0.4)
+    wrong = _percent_wrong(means["mean"])
+    most, least = np.log(wrong.max()), np.log(wrong.min())
+    step, right = max(most - least, 0.5) / 11, means.whole.max() / unit
+    alone = means.teacher == 0
+    for taught, side in ((~alone, 1.08 * right), (alone, 0.88 * means.whole[alone].min() / unit)):
+        height = -np.inf
+        for method in wrong[taught].sort_values().index:
+            row, y = means.loc[method], wrong[method]
+            height, x = max(np.log(y), height + step), row.whole / unit
+            half = 0 if np.isnan(row.low) else min(100 * (row.high - row["mean"]), 0.9 * y)
+            colour = colour_of(method)
+            axis.plot([row.own / unit, x], [y, y], color=colour, alpha=0.3, linewidth=4,
+                      solid_capstyle="butt")
+            axis.errorbar(x, y, yerr=half, color=colour, **MEAN_STYLE)
+            axis.annotate(METHODS[method].title, (x, y), (side, np.exp(height)), fontsize=9, va="center",
+                          ha="left" if row.teacher else "right", annotation_clip=False,
+                          arrowprops={"arrowstyle": "-", "color": "0.75", "linewidth": 0.8, "shrinkB": 6})
+    axis.set(xlim=(0, 1.05 * right), xlabel=f"{name} of training, the teacher's included", yscale="log")
+    axis.invert_yaxis()
+    _accuracy_ticks(*axis.get_ylim(), axis.set_yticks)
+    axis.minorticks_off()
+    axis.set_ylabel("test accuracy, %")
+    axis.grid(axis="x", alpha=0.4)
     return axis
 
 
@@ -180,3 +199,13 @@ def _rows_of_methods(table: pd.DataFrame, axis: Axes) -> None:
 
 def _percent_wrong(accuracy):
     return np.maximum(100 * (1 - accuracy), 0.05)
+
+
+def _accuracy_ticks(most: float, least: float, set_ticks: Callable) -> None:
+    """Put ticks on an axis of percent wrong that say percent right, none too near another."""
+    ticks, chosen = [90, 70, 50, 30, 20, 15, 10, 7, 5, 4, 3, 2, 1.5, 1, 0.5, 0.2, 0.1], []
+    for tick in ticks:
+        near = any(abs(np.log(tick / other)) < 0.05 * np.log(most / least) for other in chosen)
+        if least <= tick <= most and not near:
+            chosen.append(tick)
+    set_ticks(chosen, [f"{100 - tick:g}" for tick in chosen])
