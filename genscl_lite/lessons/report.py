@@ -70,7 +70,8 @@ def read_logs(folder: str | Path) -> pd.DataFrame:
             log = pd.read_csv(path)
             log["measured"] = log.accuracy.astype(float).fillna(log.knn_accuracy.astype(float))
             logs.append(log.assign(method=path.parts[-3], seed=int(path.parts[-2].removeprefix("seed"))))
-    return pd.concat(logs, ignore_index=True) if logs else pd.DataFrame(columns=["method", "seed", "epoch"])
+    logs.sort(key=lambda log: list(METHODS).index(log.method[0]))
+    return pd.concat(logs, ignore_index=True) if logs else pd.DataFrame(columns=["method", "seed", "measured"])
 
 
 def read_predictions(folder: str | Path) -> pd.DataFrame:
@@ -81,6 +82,7 @@ def read_predictions(folder: str | Path) -> pd.DataFrame:
             rows.append({"method": path.parts[-3], "seed": int(path.parts[-2].removeprefix("seed")),
                          "right": said["predicted"] == said["labels"],
                          "confidence": said["confidence_percent"] / 100})
+    rows.sort(key=lambda row: list(METHODS).index(row["method"]) if row["method"] in METHODS else -1)
     return pd.DataFrame(rows, columns=["method", "seed", "right", "confidence"])
 
 
@@ -146,8 +148,7 @@ def floor_gaps(logs: pd.DataFrame) -> pd.DataFrame:
         rows.append({"method": method, "floor": last.label_entropy.mean(), "gap": gap.mean, "low": gap.low,
                      "high": gap.high, "seeds": gap.count, "verdict": verdict})
     columns = ["method", "floor", "gap", "low", "high", "seeds", "verdict"]
-    frame = pd.DataFrame(rows, columns=columns)
-    return frame.sort_values("method", key=lambda m: m.map(list(METHODS).index), ignore_index=True)
+    return pd.DataFrame(rows, columns=columns)
 
 
 # Sentences
@@ -220,7 +221,7 @@ def difference_of(
 def where_it_lies(interval: Interval, as_good: bool = False) -> str:
     """Say on which side of zero an interval lies: no verdict, for one of many intervals is not corrected."""
     if interval.count == 1:
-        return "one seed, which decides nothing"
+        return "one seed alone"
     side = "above zero" if interval.low > 0 else "below zero" if interval.high < 0 else "around zero"
     return side + ", and as good within half a point" * as_good
 
@@ -288,6 +289,32 @@ def cost_lines(runs: pd.DataFrame, base: str = "ce") -> list[str]:
                         for other in costs.index)]
     front.sort(key=lambda method: costs.whole[method])
     return [*lines, f"- No cheaper row has a higher mean than {listed([title(m) for m in front], 'or')}."]
+
+
+def pace_lines(logs: pd.DataFrame) -> list[str]:
+    """Say of each group's rows after how many epochs the mean is within a point of that at the end."""
+    lines = []
+    for method, own in logs[logs.measured.notna()].groupby("method", sort=False):
+        means = own.groupby("epoch").measured.mean()
+        near = means.index[means < means.iloc[-1] - POINT]
+        after = means.index[means.index > near.max()] if len(near) else means.index
+        lines.append(f"- {title(method)} is within a point of its end, {100 * means.iloc[-1]:.1f} %, from epoch "
+                     f"{after[0]} on.")
+    return lines
+
+
+def confidence_lines(predictions: pd.DataFrame) -> list[str]:
+    """Say of each row whether it is too sure or not sure enough: mean confidence against accuracy."""
+    own = predictions.assign(over=[row.confidence.mean() - row.right.mean() for row in predictions.itertuples()])
+    lines = []
+    for method, row in by_method(own, "over").iterrows():
+        if pd.isna(row.low):
+            side = "one seed"
+        else:
+            side = "too sure" if row.low > 0 else "not sure enough" if row.high < 0 else "neither is shown"
+            side += f", {points(row.low, row.high)}"
+        lines.append(f"- {title(method)}: confidence minus accuracy is {row['mean'] / POINT:+.1f} points ({side}).")
+    return lines
 
 
 def floor_lines(gaps: pd.DataFrame) -> list[str]:

@@ -13,11 +13,8 @@ from genscl_lite.datasets import Dataset, files
 from genscl_lite.mixing import mixup
 from genscl_lite.runs.machine import machine
 from genscl_lite.train.augment import as_unit_float, build_augment
-<<<<<<< HEAD
 from genscl_lite.train.blends import blend_measures
-=======
 from genscl_lite.train.corruptions import CORRUPTIONS
->>>>>>> main
 from genscl_lite.train.evaluate import Probe, expected_calibration_error, extract, linear_probe
 from genscl_lite.train.run_folder import is_finished
 from genscl_lite.train.state import Run, compiled, is_classifier, kept_parts

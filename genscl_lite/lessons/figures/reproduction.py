@@ -165,22 +165,22 @@ def plot_cost_against_accuracy(runs: pd.DataFrame, axis: Axes) -> Axes:
     return axis
 
 
-def plot_differences(differences: dict[str, np.ndarray], axis: Axes) -> Axes:
+def plot_differences(
+    differences: dict[str, tuple[np.ndarray, tuple[float, float, float]]], axis: Axes
+) -> Axes:
     """Draw differences in percentage points: a dot a seed, and their mean with its 95 % interval.
 
     Args:
-        differences: what is compared -> (seeds,) differences.
+        differences: what is compared -> (seeds,) differences; and their mean, low and high.
         axis: to draw on.
     """
-    for y, values in enumerate(differences.values()):
-        interval = t_interval(values)
-        half = 0 if np.isnan(interval.low) else interval.high - interval.mean
+    for y, (values, (mean, low, high)) in enumerate(differences.values()):
         axis.plot(values, np.full(len(values), y), "o", color="0.7", markersize=7, markeredgewidth=0)
-        axis.errorbar(interval.mean, y, xerr=half, color="black", **MEAN_STYLE)
-        axis.text(1.02, y, f"{interval.mean:+.1f} ± {half:.1f}", va="center", fontsize=11,
+        axis.errorbar(mean, y, xerr=[[mean - low], [high - mean]], color="black", **MEAN_STYLE)
+        axis.text(1.02, y, f"{mean:+.1f} ± {high - mean:.1f}", va="center", fontsize=11,
                   transform=axis.get_yaxis_transform())
     axis.axvline(0, color="black", linewidth=1)
-    axis.set_yticks(range(len(differences)), differences)
+    axis.set_yticks(range(len(differences)), differences, fontsize=10)
     axis.set_ylim(len(differences) - 0.5, -0.5)
     axis.set_xlabel("difference in accuracy, percentage points: gray a seed, black the mean, 95 % interval")
     axis.tick_params(axis="y", length=0)
