@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what follows says the same to editors
     from genscl_lite.distillation import Teacher
+    from genscl_lite.kernels import ClassKernel, superclass_kernel
     from genscl_lite.losses import GenSupConLoss, gen_supcon_loss, label_similarity
     from genscl_lite.mixing import cutmix, mixup, mixup_or_cutmix
     from genscl_lite.momentum import LabelledQueue, MomentumEncoder
 
 __all__ = ["gen_supcon_loss", "GenSupConLoss", "label_similarity", "mixup", "cutmix", "mixup_or_cutmix",
-           "Teacher", "MomentumEncoder", "LabelledQueue"]
+           "Teacher", "MomentumEncoder", "LabelledQueue", "ClassKernel", "superclass_kernel"]
 
 _MODULE_OF = {"gen_supcon_loss": "losses", "GenSupConLoss": "losses", "label_similarity": "losses",
               "mixup": "mixing", "cutmix": "mixing", "mixup_or_cutmix": "mixing", "Teacher": "distillation",
-              "MomentumEncoder": "momentum", "LabelledQueue": "momentum"}
+              "MomentumEncoder": "momentum", "LabelledQueue": "momentum", "ClassKernel": "kernels",
+              "superclass_kernel": "kernels"}
 
 
 def __getattr__(name: str):

@@ -71,15 +71,13 @@ def require_instances(kind: type, **values) -> None:
             raise ValueError(f"{name}: expected a {kind.__name__}, got {type(value).__name__}")
 
 
-def check_options(temperature, similarity, weighting, base_temperature, backend, gather, validate) -> None:
+def check_options(temperature, weighting, base_temperature, backend, gather, validate) -> None:
     """Check the options of ``gen_supcon_loss``, which most functions below serve."""
     if hasattr(temperature, "requires_grad"):  # a tensor, for whose value a GPU waits
         temperature = temperature.squeeze().tolist() if validate else 1
     require_positive("temperature", temperature)
     if base_temperature is not None:
         require_positive("base_temperature", base_temperature)
-    if not callable(similarity):
-        require_choice("similarity", similarity, SIMILARITIES)
     require_choice("weighting", weighting, WEIGHTINGS)
     require_choice("backend", backend, BACKENDS)
     if gather not in (True, False, "anchors"):

@@ -24,12 +24,12 @@ from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genscl_lite import _checks
 from genscl_lite._checks import SIMILARITIES, WEIGHTINGS  # noqa: F401 (for those who import them from here)
 from genscl_lite.gather import check_processes, gather_rows, sum_over_processes
+from genscl_lite.kernels import ClassKernel, as_similarity, feature_pair, label_features  # noqa: F401
 from genscl_lite.streaming import SumsByBlocks, SumsByClass, SumsByFeatures, choose_backend, streamed_loss
 
 
@@ -62,7 +62,7 @@ class LossParts(NamedTuple):
 
 
 def label_similarity(labels: Tensor, contrast_labels: Tensor | None = None,
-                     similarity: str = "cosine") -> Tensor:
+                     similarity: str | Tensor | ClassKernel = "cosine") -> Tensor:
     """Compare every label with every contrast label.
 
     cosine: y.y' / (|y| |y'|) (GenSCL, Eq. 1); inner_product: y.y'; bhattacharyya: sum_c sqrt(y_c y'_c).
@@ -70,7 +70,7 @@ def label_similarity(labels: Tensor, contrast_labels: Tensor | None = None,
     Args:
         labels: (M, C) distributions or (M,) class numbers.
         contrast_labels: (K, C) or (K,); default: ``labels`` itself.
-        similarity: one of ``SIMILARITIES``.
+        similarity: one of ``SIMILARITIES``, or a matrix of classes, see ``ClassKernel``.
 
     Returns:
         (M, K) similarities in [0, 1], the diagonal included.
@@ -86,19 +86,13 @@ def label_similarity(labels: Tensor, contrast_labels: Tensor | None = None,
     _checks.require_instances(Tensor, labels=labels, contrast_labels=contrast_labels)
     _checks.check_labels("labels", labels)
     _checks.check_labels("contrast_labels", contrast_labels, like=labels)
-    _checks.require_choice("similarity", similarity, SIMILARITIES)
-    if labels.ndim == 1:
+    similarity = as_similarity(similarity, functions=False)
+    if labels.ndim == 1 and isinstance(similarity, str):
         return (labels.long()[:, None] == contrast_labels.long()[None, :]).float()
     with torch.autocast(labels.device.type, enabled=False):
-        phi = label_features(labels, similarity)
-        return phi @ label_features(contrast_labels.to(phi), similarity).T
-
-
-def label_features(labels: Tensor, similarity: str = "cosine") -> Tensor:
-    """Return phi(y), (M, C), whose inner products are the similarity: s_ij = phi(y_i) . phi(y_j)."""
-    if similarity == "cosine":
-        return F.normalize(labels, dim=1)
-    return labels.sqrt() if similarity == "bhattacharyya" else labels
+        dtype = labels.dtype if labels.ndim == 2 else torch.float32
+        phi, contrast_phi = feature_pair(labels, contrast_labels, similarity, dtype)
+        return phi @ contrast_phi.T
 
 
 def unit_rows(rows: Tensor, dtype: torch.dtype) -> Tensor:
@@ -124,7 +118,7 @@ def gen_supcon_loss(
     weights: Tensor | None = None,
     anchor_mask: Tensor | None = None,
     temperature: float | Tensor = 0.1,
-    similarity: str | Callable[[Tensor, Tensor], Tensor] = "cosine",
+    similarity: str | Tensor | ClassKernel | Callable[[Tensor, Tensor], Tensor] = "cosine",
     weighting: str = "normalized",
     base_temperature: float | None = None,
     backend: str = "auto",
@@ -157,9 +151,10 @@ def gen_supcon_loss(
         weights: (M, K) label similarities s_ij >= 0 of your own, instead of any labels.
         anchor_mask: (M,) bool, or (N, V): rows that are anchors; the others are contrasts only.
         temperature: tau > 0; or a scalar tensor, which gets its gradient.
-        similarity: one of ``SIMILARITIES``, or a function from (rows, C) and (K, C) distributions to
-            (rows, K) values >= 0. Only for distributions. A function, ``weights`` and the entropies of
-            ``return_parts`` are worked through in blocks of rows: as slow as all pairs, never all in memory.
+        similarity: one of ``SIMILARITIES``, for distributions; a (C, C) matrix of classes, which a
+            ``ClassKernel`` checks once, not each time; or a function from (rows, C) and (K, C) distributions
+            to (rows, K) values >= 0. A function, ``weights`` and the entropies of ``return_parts`` are
+            worked through in blocks of rows: as slow as all pairs, never all in memory.
         weighting: "normalized" or "eq2".
         base_temperature: multiply the loss by temperature / base_temperature, as SupContrast does.
         backend: "dense" (all scores at once; can be differentiated twice), "streamed" (blocks of scores, the
@@ -183,7 +178,8 @@ def gen_supcon_loss(
     >>> bool(gen_supcon_loss(z, y) < gen_supcon_loss(z, y.flip(1)[[0, 2, 1, 3]]))
     True
     """
-    _checks.check_options(temperature, similarity, weighting, base_temperature, backend, gather, validate)
+    similarity = as_similarity(similarity, validate)
+    _checks.check_options(temperature, weighting, base_temperature, backend, gather, validate)
     given = {"contrast_latents": contrast_latents, "labels": labels, "contrast_labels": contrast_labels,
              "weights": weights, "anchor_mask": anchor_mask}
     _checks.require_instances(Tensor, latents=latents, **{k: v for k, v in given.items() if v is not None})
@@ -196,7 +192,7 @@ def gen_supcon_loss(
         latents = latents.transpose(0, 1).flatten(0, 1)  # (N, V, D) -> (M, D), view by view
         if anchor_mask is not None and anchor_mask.shape == (images, views):
             anchor_mask = anchor_mask.T.reshape(-1)
-        if weights is None:
+        if weights is None and (labels is not None or isinstance(similarity, str)):
             labels = torch.arange(images, device=latents.device) + rank * images if labels is None else labels
             labels = _checks.repeat_for_views(labels, images, views)
     _checks.check_latents(latents, contrast_latents, anchor_mask, validate)
@@ -233,13 +229,11 @@ def gen_supcon_loss(
                 return s.to(dtype)
 
             similar = SumsByBlocks(compare, (len(z), contrasts), self_offset)
-        elif labels.ndim == 1:
+        elif labels.ndim == 1 and isinstance(similarity, str):
             similar = SumsByClass(labels.long(), contrast_labels.long(), self_offset, dtype)
         else:
-            phi = label_features(labels.to(dtype), similarity)
-            same = contrast_labels is labels
-            contrast_phi = phi if same else label_features(contrast_labels.to(dtype), similarity)
-            similar = SumsByFeatures(phi, contrast_phi, self_offset)
+            pair = feature_pair(labels, contrast_labels, similarity, dtype, validate)
+            similar = SumsByFeatures(*pair, self_offset)
         backend = choose_backend(backend, latents, contrasts)
         if backend == "dense":
             w, total = similar.weights()  # (M, K) w_ij and (M,) W_i
@@ -288,12 +282,14 @@ class GenSupConLoss(nn.Module):
     """
 
     def __init__(
-        self, temperature: float | Tensor = 0.1, similarity: str | Callable[..., Tensor] = "cosine",
+        self, temperature: float | Tensor = 0.1,
+        similarity: str | Tensor | ClassKernel | Callable[..., Tensor] = "cosine",
         weighting: str = "normalized", base_temperature: float | None = None, backend: str = "auto",
         gather: bool | str = False, validate: bool = True, return_parts: bool = False,
     ):
         super().__init__()
-        _checks.check_options(temperature, similarity, weighting, base_temperature, backend, gather, validate)
+        similarity = as_similarity(similarity, validate)  # a matrix is checked here, once
+        _checks.check_options(temperature, weighting, base_temperature, backend, gather, validate)
         self.temperature = temperature  # an nn.Parameter is the module's own
         self.options = dict(similarity=similarity, weighting=weighting, base_temperature=base_temperature,
                             backend=backend, gather=gather, validate=validate, return_parts=return_parts)

@@ -24,6 +24,17 @@ def similarities(labels, contrasts, kind="cosine"):
     return [[similarity(a, b, kind) for b in contrasts] for a in labels]
 
 
+def alike(a, matrix, b):
+    """a^T S b"""
+    return sum(x * matrix[i][j] * y for i, x in enumerate(a) for j, y in enumerate(b))
+
+
+def kernel_similarities(labels, contrasts, matrix):
+    """y_i^T S y_j / sqrt(y_i^T S y_i  y_j^T S y_j)"""
+    return [[alike(a, matrix, b) / math.sqrt(alike(a, matrix, a) * alike(b, matrix, b)) for b in contrasts]
+            for a in labels]
+
+
 def log_softmax(latent, contrasts, allowed, temperature):
     """log p_ij over the contrasts j that are allowed, as a dict j -> value."""
     scores = {j: dot(latent, contrasts[j]) / (norm(latent) * norm(contrasts[j])) / temperature

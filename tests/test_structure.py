@@ -12,7 +12,8 @@ import genscl_lite
 PACKAGE = Path(genscl_lite.__file__).parent
 ROOMS = ("core", "datasets", "train", "runs", "tools", "lessons")
 """From below to above: a room imports from those before it. Nothing imports lessons."""
-CORE = ("__init__", "losses", "streaming", "gather", "_checks", "mixing", "distillation", "momentum")
+CORE = ("__init__", "losses", "streaming", "gather", "_checks", "mixing", "distillation", "momentum",
+        "kernels")
 EVENING = ("losses", "mixing", "distillation", "momentum")
 DOORS = ("__main__", "reproduce")
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -84,7 +85,7 @@ def test_the_top_of_the_package_is_the_core_and_its_doors():
 
 
 def test_the_core_is_small():
-    assert len(CORE) <= 8 and lines_of(*CORE) <= 1340 and lines_of(*EVENING) < 700
+    assert len(CORE) <= 9 and lines_of(*CORE) <= 1495 and lines_of(*EVENING) < 700
 
 
 def test_the_package_does_not_grow():

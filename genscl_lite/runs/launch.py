@@ -107,7 +107,7 @@ def execute(notebook: str, output: Path, parameters: dict, **options) -> None:
 def reproduce(jobs: list[Job], out: Path, workers: int, deadline: float = math.inf) -> int:
     """Run what is unfinished, then print the table; return 1 if a row failed or is below its floor."""
     waiting = [job for job in jobs if job.unfinished()]
-    check_data(jobs[0])
+    look_at_data(jobs[0])
     with files.locked(out), limited_threads(workers):
         finished = len(jobs) - len(waiting)
         print(f"{out}: {finished} of {len(jobs)} methods finished, {workers} at a time", flush=True)
@@ -136,7 +136,7 @@ def is_current(table: Path) -> bool:
     return table.exists() and table.read_text("utf-8") == write_csv(make_table(read_summaries(table.parent)))
 
 
-def check_data(job: Job) -> None:
+def look_at_data(job: Job) -> None:
     """Look at the data once, so that what is missing is said before a kernel starts."""
     config = make_configs(job.parameters)[0]
     if config.dataset == "folder" and job.data_root:

@@ -86,12 +86,16 @@ def pretrain(
     dataset = dataset.to(device)
     writes = folder and processes.rank() == 0  # of several processes, the first one keeps the folder
     with files.locked(folder, wait=5) if writes else nullcontext(), _seeded_torch(config.seed, device):
-        run = new_run(config, dataset, encoder, device)
+        processes.wait_for_all()
+        there = folder and (folder / "checkpoint.pt").exists()
+        saved = run_folder.read_checkpoint(folder / "checkpoint.pt", device) if there else None
+        run = new_run(config, dataset, encoder, device, saved and saved["progress"].get("dtype"))
         if writes:
             run_folder.claim(folder, dataclasses.asdict(config))
         processes.wait_for_all()
-        if folder and (folder / "checkpoint.pt").exists():
-            run.load_state_dict(run_folder.read_checkpoint(folder / "checkpoint.pt", device))
+        if saved:
+            run.load_state_dict(saved)
+            del saved  # which is as large as the run
         processes.wait_for_all()
         if processes.rank():  # dropout must not be the same on every process
             torch.manual_seed(hash((config.seed, processes.rank(), run.epoch, run.step)))

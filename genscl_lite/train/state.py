@@ -93,14 +93,20 @@ class Run:
         return f"{self.epoch} of {self.config.epochs} epochs{steps}"
 
 
-def new_run(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None, device: torch.device) -> Run:
-    """Make model and optimizer and, where they are asked for, momentum encoder, queue and average."""
+def new_run(
+    config: TrainConfig, dataset: Dataset, encoder: nn.Module | None, device: torch.device,
+    dtype: torch.dtype | None = None,
+) -> Run:
+    """Make model and optimizer and, where they are asked for, momentum encoder, queue and average.
+
+    ``dtype``: that of the checkpoint to go on from; None: as ``choose_precision`` finds.
+    """
     method = METHODS[config.method]
     model = processes.synchronize_batch_norm(new_model(config, dataset, encoder), device)
     model = model.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=config.learning_rate, momentum=config.sgd_momentum,
                                 weight_decay=config.weight_decay, fused=True)
-    dtype = choose_precision(config, model, dataset.image_shape, device)
+    dtype = dtype or choose_precision(config, model, dataset.image_shape, device)
     run = Run(config, model, optimizer, Generator().manual_seed(config.seed), dtype)
     if method.queues:
         run.key_encoder = MomentumEncoder(model, config.momentum if method.slow_keys else 0.0)

@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+from genscl_lite.kernels import superclass_kernel
 from genscl_lite.losses import gen_supcon_loss
 
 
@@ -34,6 +35,7 @@ def main() -> None:
         torch.manual_seed(1)
         return torch.nn.Linear(5, 3).double()
 
+    matrix = superclass_kernel([0, 0, 1, 2], within=0.4)
     cases = {
         "distributions": (dict(labels=soft), dict(labels=mine(soft))),
         "class numbers, one of them lonely": (dict(labels=numbers), dict(labels=mine(numbers))),
@@ -53,6 +55,13 @@ def main() -> None:
         "whole contrasts, own weights": (
             dict(weights=key_weights, contrast_latents=keys),
             dict(weights=mine(key_weights), contrast_latents=keys, gather="anchors")),
+        "a kernel of classes": (dict(labels=soft, similarity=matrix), dict(labels=mine(soft), similarity=matrix)),
+        "a kernel of classes, class numbers": (
+            dict(labels=numbers % 4, similarity=matrix), dict(labels=mine(numbers) % 4, similarity=matrix)),
+        "a kernel of classes and a queue": (
+            dict(labels=soft, contrast_latents=keys, contrast_labels=key_soft, similarity=matrix),
+            dict(labels=mine(soft), contrast_latents=mine(keys), contrast_labels=mine(key_soft),
+                 similarity=matrix)),
         "no contrasts but the anchors": (dict(labels=soft), dict(labels=mine(soft), gather="anchors")),
     }
     assert len(key_numbers.unique()) == 4  # no other number is lonely

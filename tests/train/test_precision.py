@@ -54,7 +54,7 @@ def test_a_run_keeps_the_precision_it_was_begun_with(processor, quick, digits, t
     whole = pretrain(quick(), digits, tmp_path / "whole")
     assert whole.dtype == torch.bfloat16
     pretrain(quick(), digits, tmp_path / "cut", on_epoch=lambda run: copy_first(tmp_path, run))
-    processor([0.5, 1.0], amx_bf16=True)
+    processor(None, amx_bf16=True)  # a clock that is looked at fails
     resumed = pretrain(quick(), digits, tmp_path / "first")
     assert resumed.dtype == torch.bfloat16 and resumed.epoch == 3
     assert [row["loss"] for row in resumed.log] == [row["loss"] for row in whole.log]
