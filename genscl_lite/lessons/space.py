@@ -12,8 +12,8 @@ from genscl_lite.train.blends import blend_measures
 from genscl_lite.train.methods import METHODS
 
 MEASURES = {
-    "blend_kl": ("KL from label to latent similarities, nats", "nearer to the labels", "farther from them"),
-    "blend_share_gap": ("distance of shares from the label's", "nearer to the labels", "farther from them"),
+    "blend_kl": ("KL from the labels, nats", "nearer to the labels", "farther from them"),
+    "blend_share_gap": ("distance of shares", "nearer to the labels", "farther from them"),
     "blend_correlation": ("correlation of entropies", "following the labels less", "following them more"),
 }
 """Of each number of a run on blends: its name, and the words for a difference below zero and above it."""

@@ -67,7 +67,7 @@ def plot_measures(blends: pd.DataFrame, marked: list[str]) -> np.ndarray:
                 row = means.loc[method]
                 half = 0 if np.isnan(row.low) else row.high - row["mean"]
                 axis.errorbar(row["mean"], y, xerr=half, color=colour, **MEAN_STYLE | {"markersize": 7})
-        axis.set_xlabel(name.replace(" from ", "\nfrom ").replace(" of ", "\nof "), fontsize=11)
+        axis.set_xlabel(name, fontsize=11)
         axis.xaxis.set_major_locator(MaxNLocator(5))
         axis.grid(axis="x", alpha=0.4)
         axis.tick_params(axis="y", length=0)
