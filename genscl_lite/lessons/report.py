@@ -175,6 +175,10 @@ def describe(runs: pd.DataFrame, wanted: tuple[str, ...] = ()) -> list[str]:
     return lines
 
 
+def between(counts: pd.Series) -> str:
+    return f"{counts.min()}" if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}"
+
+
 def points(low: float, high: float) -> str:
     return f"{low / POINT:+.1f} to {high / POINT:+.1f}"
 

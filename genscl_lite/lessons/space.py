@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from genscl_lite.datasets import files
-from genscl_lite.lessons.report import by_method, difference_of, listed, title
+from genscl_lite.lessons.report import between, by_method, difference_of, listed, title
 from genscl_lite.runs.tables import read_summaries
 from genscl_lite.train.blends import blend_measures
 from genscl_lite.train.methods import METHODS
@@ -62,7 +62,7 @@ def seeds_line(blends: pd.DataFrame) -> str:
     seeds = blends.groupby("method").seed.nunique()
     if seeds.max() == 1:
         return "These runs say it for one seed a row: a difference of two rows may be luck."
-    return f"Means over {seeds.min()} to {seeds.max()} seeds a row, with 95 % intervals of the mean."
+    return f"Means over {between(seeds)} seeds a row, with 95 % intervals of the mean."
 
 
 def ends_line(values: dict[str, float], what: str, digits: int = 2) -> str:
