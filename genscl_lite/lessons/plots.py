@@ -12,11 +12,10 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator
 from PIL import Image
 
-from genscl_lite.train.methods import METHODS, teacher_of
+from genscl_lite.train.methods import METHODS
 
 CLASS_COLOURS = sns.color_palette("colorblind", 10)
 """One colour a class, the same in all notebooks, told apart by colour-blind readers too."""
@@ -199,66 +198,6 @@ def plot_curves(log: pd.DataFrame, axes: np.ndarray) -> np.ndarray:
     if accuracy.get_legend_handles_labels()[0]:  # none is measured before the first ``eval_every`` epochs
         accuracy.legend(frameon=False, fontsize=10, loc="lower right")
     return axes
-
-
-def plot_table(runs: pd.DataFrame, table: pd.DataFrame, axis: Axes) -> Axes:
-    """Draw each method's runs as dots, their mean with its standard error, the published number as a diamond.
-
-    On the axis halving the error is always the same step, so that rows near 100 % are told apart.
-    """
-    for y, row in enumerate(table.itertuples()):
-        error = _percent_wrong(runs.accuracy_last[runs.method == row.method])
-        colour = FAMILY_COLOURS.get(METHODS[row.method].family, OTHER_COLOUR)
-        dots = {"alpha": 0.35, "markersize": 6, "markeredgewidth": 0}
-        axis.plot(error, np.full(len(error), y), "o", color=colour, **dots)
-        spread = 0 if pd.isna(row.accuracy_sd) else 100 * row.accuracy_sd / row.seeds**0.5
-        axis.errorbar(_percent_wrong(row.accuracy_mean), y, xerr=spread, color=colour, **MEAN_STYLE)
-        if not pd.isna(row.published):
-            axis.plot(_percent_wrong(row.published), y, "D", color="black", fillstyle="none", markersize=8)
-    axis.set_xscale("log")
-    axis.invert_xaxis()
-    left, right = axis.get_xlim()
-    ticks = np.array([90, 70, 50, 30, 20, 15, 10, 7, 5, 4, 3, 2, 1.5, 1, 0.5, 0.2, 0.1])
-    ticks = ticks[(right <= ticks) & (ticks <= left)]
-    axis.set_xticks(ticks, [f"{100 - tick:g}" for tick in ticks])
-    axis.minorticks_off()
-    _rows_of_methods(table, axis)
-    axis.set_xlabel("test accuracy, %")
-    axis.plot([], [], "o", color="black", markersize=9, label="mean ± standard error")
-    axis.plot([], [], "o", color="black", alpha=0.35, markersize=6, markeredgewidth=0, label="one seed")
-    if table.published.notna().any():
-        axis.plot([], [], "D", color="black", fillstyle="none", markersize=8, label="published")
-    axis.legend(frameon=False, fontsize=10, loc="upper left", bbox_to_anchor=(0, -0.14), ncols=3)
-    return axis
-
-
-def plot_costs(table: pd.DataFrame, axis: Axes) -> Axes:
-    """Draw the seconds (or hours) of a run of each method as bars, those of its teacher's run behind them."""
-    unit, name = (3600, "hours") if table.seconds.max() > 7200 else (1, "seconds")
-    for y, row in enumerate(table.itertuples()):
-        colour = FAMILY_COLOURS.get(METHODS[row.method].family, OTHER_COLOUR)
-        axis.barh(y, row.seconds / unit, color=colour, height=0.5)
-        teacher = table.seconds[table.method == teacher_of(row.method, set(table.method))]
-        if len(teacher):
-            axis.barh(y, teacher.iloc[0] / unit, left=row.seconds / unit, color=colour, alpha=0.4, height=0.5)
-    _rows_of_methods(table, axis)
-    axis.set(xlabel=f"{name} a run", xlim=(0, None))
-    patches = [Patch(color="black", label="its own"), Patch(color="black", alpha=0.4, label="its teacher's")]
-    axis.legend(handles=patches, frameon=False, fontsize=10, loc="upper left", ncols=2,
-                bbox_to_anchor=(-0.05, -0.14))
-    return axis
-
-
-def _rows_of_methods(table: pd.DataFrame, axis: Axes) -> None:
-    axis.set_yticks(range(len(table)), [METHODS[method].title for method in table.method])
-    axis.set_ylim(len(table) - 0.5, -0.5)
-    axis.tick_params(axis="y", length=0)
-    axis.grid(axis="x", alpha=0.4)
-    axis.set_axisbelow(True)
-
-
-def _percent_wrong(accuracy: np.ndarray) -> np.ndarray:
-    return np.maximum(100 * (1 - accuracy), 0.05)
 
 
 def plot_gains(gains: dict[str, np.ndarray], axis: Axes) -> Axes:

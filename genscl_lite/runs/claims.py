@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 
 from genscl_lite.runs.paths import PUBLISHED
-from genscl_lite.runs.statistics import holm, p_value, t_interval
+from genscl_lite.runs.statistics import holm, is_equivalent, p_value, t_interval
 
 LEDGER_COLUMNS = ("claim", "better", "worse", "dataset", "arch", "epochs", "published", "seeds", "difference",
-                  "low", "high", "p", "verdict")
+                  "low", "high", "p", "equivalent", "verdict")
+VERDICTS = ("supported", "contradicted", "as good", "undecided", "untested")
+CONFIGURATION = ("dataset", "arch", "epochs", "labels_per_class", "label_noise")
 POINT = 0.01
 """A percentage point of accuracy, which is a fraction."""
 
@@ -36,7 +38,19 @@ CLAIMS = (
     Claim("An expert teacher helps GenSCL with mixing", "genscl_mix_kd_expert", "genscl_mix"),
     Claim("Momentum and queue lose at most half a point", "genscl_mix_kd_queue", "genscl_mix_kd",
           margin=0.5 * POINT),
+    Claim("Momentum helps the queue", "genscl_mix_kd_queue", "genscl_mix_kd_queue_m0"),
 )
+
+
+def check_configurations(runs: pd.DataFrame) -> None:
+    """Raise ValueError if seeds of one row, or the rows' data sets, differ: a mean of both says nothing."""
+    for name in (name for name in CONFIGURATION if name in runs):
+        for method, values in runs.groupby("method")[name].unique().items():
+            if len(values) > 1:
+                found = " and ".join(map(str, sorted(values)))
+                raise ValueError(f"runs of two configurations in one folder: {method} has {name} {found}")
+    if runs.dataset.nunique() > 1:
+        raise ValueError(f"runs of several data sets in one folder: {', '.join(runs.dataset.unique())}")
 
 
 def make_ledger(runs: pd.DataFrame, published: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -44,9 +58,14 @@ def make_ledger(runs: pd.DataFrame, published: pd.DataFrame | None = None) -> pd
 
     Differences are accuracies of the same seed, fractions; ``published`` is the paper's with ResNet-50, where
     it gives both rows. The interval is that of t at 95 %; ``p`` is corrected by Holm for all claims tested.
-    ``verdict``: supported or contradicted where interval and p agree on it, else undecided; untested where
-    no seed has both rows.
+    ``equivalent``: both rows are as good within half a point, by a test of its own that is not corrected.
+    ``verdict``: supported or contradicted where interval and p agree on it, else as good where equivalent,
+    else undecided; untested where no seed has both rows.
+
+    Raises:
+        ValueError: the runs are of two configurations.
     """
+    check_configurations(runs)
     published = pd.read_csv(PUBLISHED) if published is None else published
     about = {name: ", ".join(map(str, runs[name].unique())) for name in ("dataset", "arch")}
     accuracy = runs.pivot_table(index="seed", columns="method", values="accuracy_last")
@@ -63,6 +82,7 @@ def make_ledger(runs: pd.DataFrame, published: pd.DataFrame | None = None) -> pd
             "epochs": runs[runs.method.isin([claim.better, claim.worse])].epochs.max(),
             "published": theirs.get(claim.better, np.nan) - theirs.get(claim.worse, np.nan),
             "seeds": interval.count, "difference": interval.mean, "low": interval.low, "high": interval.high,
+            "equivalent": is_equivalent(differences, 0.5 * POINT),
         })
     ledger = pd.DataFrame(rows).assign(p=holm(tested))
     ledger["verdict"] = [verdict(row, claim.margin)
@@ -78,15 +98,22 @@ def verdict(row, margin: float = 0.0, alpha: float = 0.05) -> str:
         return "supported"
     if row.p < alpha and row.high < -margin:
         return "contradicted"
-    return "undecided"
+    return "as good" if row.equivalent else "undecided"
 
 
 def render_ledger(ledger: pd.DataFrame) -> str:
     """Render the ledger as Markdown, differences in percentage points."""
-    lines = ["| claim | paper | here, 95 % interval | seeds | verdict |", "|---" * 5 + "|"]
+    images = "image_low" in ledger
+    header = "| claim | paper | here, 95 % interval |" + " with test images |" * images + " seeds | verdict |"
+    lines = [header, "|---" * (5 + images) + "|"]
+
+    def bounds(low: float, high: float) -> str:
+        return "" if pd.isna(low) else f"{low / POINT:+.1f} to {high / POINT:+.1f}"
+
     for row in ledger.itertuples():
         paper = "" if pd.isna(row.published) else f"{row.published / POINT:+.1f}"
-        bounds = "" if pd.isna(row.low) else f" ({row.low / POINT:+.1f} to {row.high / POINT:+.1f})"
-        here = "" if pd.isna(row.difference) else f"{row.difference / POINT:+.1f}{bounds}"
-        lines.append(f"| {row.claim} | {paper} | {here} | {row.seeds or ''} | {row.verdict} |")
+        here = "" if pd.isna(row.difference) else f"{row.difference / POINT:+.1f}"
+        here += f" ({bounds(row.low, row.high)})" * (not pd.isna(row.low))
+        drawn = f" {bounds(row.image_low, row.image_high)} |" if images else ""
+        lines.append(f"| {row.claim} | {paper} | {here} |{drawn} {row.seeds or ''} | {row.verdict} |")
     return "\n".join(lines)

@@ -14,6 +14,7 @@ from genscl_lite.mixing import mixup
 from genscl_lite.runs.machine import machine
 from genscl_lite.runs.people import compare_with_people
 from genscl_lite.train.augment import as_unit_float, build_augment
+from genscl_lite.train.blends import blend_measures
 from genscl_lite.train.corruptions import CORRUPTIONS
 from genscl_lite.train.evaluate import Probe, expected_calibration_error, extract, linear_probe
 from genscl_lite.train.run_folder import is_finished
@@ -40,7 +41,9 @@ def finish_run(run: Run, dataset: Dataset, folder: str | Path) -> dict:
         if dataset.held_out_images is not None:
             summary["people"] = compare_with_people(run, probe, dataset)
         files.write_arrays(folder / "predictions.npz", **predictions(said, dataset))
-        files.write_arrays(folder / "embeddings.npz", **embeddings(run, dataset))
+        arrays = embeddings(run, dataset)
+        files.write_arrays(folder / "embeddings.npz", **arrays)
+        summary |= blend_measures(arrays, run.config.temperature if probe else None)
         parts = kept_parts(run.result, probe and probe.classifier)
         about = {"config": asdict(run.config), "summary": summary, "data": describe(dataset)}
         save_weights(folder / "model.safetensors", parts, **about)

@@ -74,7 +74,7 @@ def bootstrap_interval(
     seeds, images = difference.shape
     draw, means = np.random.default_rng(seed), []
     for _ in range(resamples):
-        counts = draw.multinomial(images, np.full(images, 1 / images))
-        means.append((difference[draw.integers(seeds, size=seeds)] @ counts).mean() / images)
+        of_images = difference[draw.integers(seeds, size=seeds)].mean(axis=0)
+        means.append(of_images[draw.integers(images, size=images)].mean())
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(difference.mean()), float(low), float(high), seeds)

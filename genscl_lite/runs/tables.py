@@ -109,7 +109,10 @@ def render_cost_table(table: pd.DataFrame) -> str:
 
 
 def keep_results(runs: str | Path, kept: str | Path, embeddings: bool = True) -> None:
-    """Copy what is small: all summaries and predictions; of first seeds also config, log and embeddings."""
+    """Copy what is small: summaries and predictions; of first seeds also config, log and embeddings.
+
+    Of a log of another seed, the epochs are kept in which an accuracy was measured.
+    """
     runs, kept = files.as_path(runs), files.as_path(kept)
     costs = make_cost_table(read_summaries(runs))
     for summary in sorted(runs.glob(SUMMARIES)):
@@ -118,6 +121,9 @@ def keep_results(runs: str | Path, kept: str | Path, embeddings: bool = True) ->
             names += ["config.json", "log.csv"] + ["embeddings.npz"] * embeddings
         folder = kept / summary.relative_to(runs).parent
         folder.mkdir(parents=True, exist_ok=True)
+        if "log.csv" not in names and summary.with_name("log.csv").exists():
+            log = pd.read_csv(summary.with_name("log.csv"))
+            write_table(folder / "log.csv", log[log[["knn_accuracy", "accuracy"]].notna().any(axis=1)])
         for name in names:
             shutil.copyfile(summary.with_name(name), folder / name)
     shutil.copyfile(runs / "table.csv", kept / "table.csv")

@@ -9,7 +9,24 @@ from matplotlib import pyplot as plt
 from PIL import Image
 
 from genscl_lite.lessons.figures.digits import show_label_bars
-from genscl_lite.lessons.figures.reproduction import plot_ledger, plot_lengths
+from genscl_lite.lessons.figures.curves import (
+    groups_of,
+    plot_corruptions,
+    plot_floors,
+    plot_groups,
+    plot_lengths,
+    plot_reliability,
+    plot_varied,
+    reliability,
+)
+from genscl_lite.lessons.figures.reproduction import (
+    plot_cost_against_accuracy,
+    plot_costs,
+    plot_differences,
+    plot_ledger,
+    plot_ledgers,
+    plot_table,
+)
 from genscl_lite.lessons.figures.see_the_space import show_neighbours
 from genscl_lite.lessons.hover_map import interactive_embedding
 from genscl_lite.lessons.plots import (
@@ -21,6 +38,10 @@ from genscl_lite.lessons.plots import (
     show_images,
     small_png,
 )
+from genscl_lite.runs.claims import make_ledger
+from genscl_lite.runs.statistics import t_interval
+from genscl_lite.runs.tables import make_table
+from genscl_lite.train.methods import METHODS, TEACHERS
 
 
 @pytest.mark.parametrize("knn", [[None, None], [None, 0.8]])
@@ -68,6 +89,84 @@ def test_lengths_are_lines_over_epochs_and_over_seconds():
     assert [text.get_text() for text in axes[0].get_legend().get_texts()] == ["CE", "GenSCL + MixUp-CutMix"]
     assert lines[0].get_color() != lines[1].get_color() and lines[1].get_linestyle() == "-"
     plt.close()
+
+
+ROWS = {"ce": 0.94, "ce_mix": 0.96, "ce_mix_kd": 0.97, "simclr": 0.8, "supcon": 0.94, "genscl_mix": 0.965, "genscl_mix_kd": 0.97}
+
+
+def made_up(**more):
+    rows = [{"method": method, "seed": seed, "dataset": "digits", "arch": "small", "epochs": 10, "seconds": 5.0 + k,
+             "accuracy_last": accuracy + 0.004 * seed, "accuracy_blur": accuracy - 0.02 * seed, "accuracy_noise": accuracy - 0.1,
+             "calibration_error": 0.03} | more for k, (method, accuracy) in enumerate(ROWS.items()) for seed in range(3)]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def half_of_bar(axis, place=0):
+    """Half the length of the first error bar of the place-th drawn."""
+    [bars] = [c for c in axis.containers if len(c.lines[2])][place].lines[2]
+    (low, y), (high, _) = bars.get_segments()[0]
+    return (high - low) / 2
+
+
+def test_bars_are_95_percent_intervals_of_the_mean_and_nothing_else():
+    runs = made_up()
+    half = 100 * (t_interval([0, 0.004, 0.008]).high - 0.004)
+    table = make_table(runs, pd.DataFrame({name: [] for name in ("dataset", "arch", "method", "published", "source")}))
+    _, axes = plt.subplots(1, 4)
+    plot_table(runs, table, axes[0])
+    assert half_of_bar(axes[0], 3) == pytest.approx(half)
+    plot_corruptions(runs, axes[1])
+    assert half_of_bar(axes[1]) == pytest.approx(half)
+    plot_differences({"a": (np.array([1.0, 2.0]), (1.5, -1.0, 4.0))}, axes[2])
+    assert half_of_bar(axes[2]) == pytest.approx(2.5)
+    runs = pd.concat([runs, runs.assign(epochs=20)])
+    plot_varied(runs, "epochs", axes[3])
+    lines = [c.lines[2][0].get_segments() for c in axes[3].containers]
+    assert {round(float(np.ptp(part[:, 1])) / 2, 6) for line in lines for part in line} == {round(half, 6)}
+    plt.close()
+
+
+def test_a_row_with_a_teacher_stands_where_the_whole_bill_is():
+    _, (left, right) = plt.subplots(1, 2)
+    plot_costs(made_up(), left)
+    plot_cost_against_accuracy(made_up(), right)
+    own, teacher = 5.0 + list(ROWS).index("genscl_mix_kd"), 5.0 + list(ROWS).index("ce_mix")
+    assert max(bar.get_x() + bar.get_width() for bar in left.patches) == own + teacher
+    [name] = [text for text in right.texts if text.get_text() == "GenSCL + MixUp-CutMix + KD"]
+    assert name.xy[0] == own + teacher and name.get_position()[0] > name.xy[0]
+    plt.close()
+
+
+def test_every_row_is_in_one_panel_with_a_style_of_its_own():
+    groups = groups_of(METHODS)
+    assert sorted(sum(groups.values(), [])) == sorted(set(METHODS) - set(TEACHERS))
+    axes = plot_groups(made_up(), "seed", "accuracy_last", "x", "y", band=True)
+    for axis, names in zip(axes, groups_of(ROWS).values(), strict=True):
+        assert len({line.get_color() for line in axis.lines}) == len(names)
+    plt.close()
+
+
+def test_reliability_is_confidence_against_accuracy_bin_by_bin():
+    confidence, right = np.array([0.95, 0.91, 0.55, 0.1]), np.array([True, False, True, False])
+    bins = reliability(confidence, right)
+    assert bins.accuracy.tolist() == [0, 1, 0.5] and bins.images.tolist() == [1, 1, 2] and bins.bin.tolist() == [1, 6, 10]
+    said = pd.DataFrame([{"method": m, "seed": 0, "right": right, "confidence": confidence} for m in ("ce", "supcon")])
+    axes = plot_reliability(said, made_up())
+    assert [axis.get_title() for axis in axes.flat] == ["CE", "SupCon"]
+    assert [text.get_text() for text in axes[0, 0].texts] == ["error 3.0 ± 0.0"]
+    plt.close()
+
+
+def test_floors_and_ledgers_are_drawn_where_parts_are_missing():
+    gaps = pd.DataFrame({"method": ["supcon", "genscl_mix"], "floor": 2.2, "gap": [0.01, 0.8], "low": [0.0, np.nan],
+                         "high": [0.02, np.nan], "seeds": [3, 1], "verdict": "undecided"})  # fmt: skip
+    axis = plot_floors(gaps, plt.subplots()[1])
+    assert len(axis.texts) == 2
+    runs = made_up()
+    axes = plot_ledgers({"three": make_ledger(runs), "one": make_ledger(runs[runs.seed == 0]).assign(image_low=-0.01, image_high=0.01)})
+    legend = {text.get_text() for text in axes[0].figure.legends[0].get_texts()}
+    assert {"undecided, one seed", "over seeds and test images"} <= legend
+    plt.close("all")
 
 
 NAMES = ("$\\bad{$", "<script>alert(1)</script>\n", '" onmouseover="x')

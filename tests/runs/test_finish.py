@@ -10,6 +10,8 @@ from genscl_lite.datasets import files
 from genscl_lite.datasets.files import RunFolderError
 from genscl_lite.runs import finish
 from genscl_lite.runs.finish import finish_run, probe_run, summarize
+from genscl_lite.train.blends import blend_measures
+
 from genscl_lite.train.corruptions import add_noise, blur
 from genscl_lite.train.evaluate import Probe, extract
 from genscl_lite.train.loop import pretrain
@@ -46,6 +48,13 @@ def test_embeddings_are_of_the_same_images_and_mixtures_for_all_methods(quick, d
     assert stored[0]["mixed_latents"].shape == (256, 16) and np.allclose(
         stored[0]["mixed_labels"].sum(1), 1, atol=1e-6
     )
+
+
+def test_a_summary_says_what_becomes_of_blends(quick, digits, tmp_path):
+    for method, temperature in (("supcon", 0.1), ("ce", None)):
+        summary = finish_run(pretrain(quick(method), digits, tmp_path / method), digits, tmp_path / method)
+        stored = dict(np.load(tmp_path / method / "embeddings.npz"))
+        assert summary.items() >= blend_measures(stored, temperature).items() and summary["blend_kl"] > 0
 
 
 def test_predictions_are_those_of_the_accuracy(quick, digits, tmp_path):

@@ -80,19 +80,13 @@ def test_no_runs_are_said(tmp_path):
         read_summaries(tmp_path)
 
 
-def test_the_committed_digits_results_show_the_papers_ordering():
-    """Means above SupCon's and plain CE's by more than the standard error; the table is that of the runs."""
-    runs = read_summaries(RESULTS / "digits")
-    table = make_table(runs).set_index("method")
+def test_the_committed_digits_results_hold_the_papers_rows():
+    """Several seeds each, and the table is that of the runs. Which row is ahead, the ledger says."""
+    table = make_table(read_summaries(RESULTS / "digits")).set_index("method")
     assert (
         set(table.index) >= {"ce", "ce_mix", "simclr", "supcon", "genscl_kd", "genscl_mix", "genscl_mix_kd"}
         and (table.seeds >= 3).all()
     )
-    error = table.accuracy_sd / table.seeds**0.5
-    for method in ("genscl_mix", "genscl_mix_kd"):
-        for baseline in ("supcon", "ce"):
-            gain = table.accuracy_mean[method] - table.accuracy_mean[baseline]
-            assert gain > (error[method] ** 2 + error[baseline] ** 2) ** 0.5
     committed = pd.read_csv(RESULTS / "digits" / "table.csv").set_index("method")
     pd.testing.assert_frame_equal(committed, table, check_dtype=False)
 
@@ -110,11 +104,14 @@ def test_small_files_are_kept(quick, digits, tmp_path):
         "ce/seed0/log.csv",
         "ce/seed0/predictions.npz",
         "ce/seed0/summary.json",
+        "ce/seed1/log.csv",
         "ce/seed1/predictions.npz",
         "ce/seed1/summary.json",
         "cost.csv",
         "table.csv",
     ]
+    whole, thin = (pd.read_csv(path / "ce/seed1/log.csv") for path in (tmp_path / "runs", tmp_path / "kept"))
+    assert len(whole) == 3 and thin.epoch.tolist() == [2, 3] and thin.loss.tolist() == whole.loss[1:].tolist()
     assert torch.load(folder / "checkpoint.pt", weights_only=True)["progress"]["epoch"] == 3
     assert main([str(tmp_path / "runs"), str(tmp_path / "less"), "--no-embeddings"]) == 0
     assert {path.name for path in (tmp_path / "less/ce/seed0").iterdir()} == {

@@ -1,68 +1,211 @@
-"""Pictures of lesson 08: claims as intervals, accuracy against length of training."""
+"""Pictures of lesson 08: claims as intervals, rows and their costs, differences seed by seed.
+
+All intervals are 95 % intervals of the mean over seeds, by Student's t; no picture shows another spread.
+"""
+
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
+from matplotlib.patches import Patch
 
-from genscl_lite.lessons.plots import FAMILY_COLOURS, OTHER_COLOUR
-from genscl_lite.train.methods import METHODS
+from genscl_lite.lessons.plots import FAMILY_COLOURS, MEAN_STYLE, OTHER_COLOUR
+from genscl_lite.lessons.report import by_method, whole_cost
+from genscl_lite.runs.statistics import t_interval
+from genscl_lite.train.methods import METHODS, TEACHERS
 
 VERDICT_COLOURS = {
-    "supported": "tab:green", "contradicted": "crimson", "undecided": "0.45", "untested": "0.7",
+    "supported": "tab:green", "contradicted": "crimson", "as good": "tab:blue", "undecided": "0.45",
+    "untested": "0.7",
 }
+HOLLOW = {"color": "black", "fillstyle": "none"}
+
+
+def colour_of(method: str):
+    return FAMILY_COLOURS.get(METHODS[method].family, OTHER_COLOUR)
 
 
 def plot_ledger(ledger: pd.DataFrame, axis: Axes) -> Axes:
-    """Draw each claim's difference with its 95 % interval, coloured by verdict; the paper's as a diamond."""
+    """Draw each claim's difference with its 95 % interval, coloured by verdict; the paper's as a diamond.
+
+    Where the ledger has ``image_low`` and ``image_high``, that interval is a thin black line below the other.
+    """
+    drawn = "image_low" in ledger
     for y, row in enumerate(ledger.itertuples()):
         colour = VERDICT_COLOURS[row.verdict]
         if pd.isna(row.difference):
-            axis.text(0, y, row.verdict, color=colour, ha="center", va="center", fontsize=10, style="italic",
-                      bbox={"color": "white", "pad": 1})
+            axis.text(0.02, y, row.verdict, color=colour, va="center", fontsize=10, style="italic",
+                      transform=axis.get_yaxis_transform())
         elif pd.isna(row.low):
             axis.plot(100 * row.difference, y, "o", color=colour, fillstyle="none", markersize=8)
         else:
             half = 100 * (row.high - row.low) / 2
             axis.errorbar(100 * row.difference, y, xerr=half, fmt="o", color=colour, markersize=8, capsize=4,
                           linewidth=2)
+        if drawn and not pd.isna(row.image_low):
+            axis.plot([100 * row.image_low, 100 * row.image_high], [y + 0.27] * 2, color="black", linewidth=1)
         if not pd.isna(row.published):
-            axis.plot(100 * row.published, y, "D", color="black", fillstyle="none", markersize=7)
+            axis.plot(100 * row.published, y - 0.22, "D", markersize=6, **HOLLOW)
     axis.axvline(0, color="black", linewidth=1)
+    axis.axvspan(-0.5, 0.5, color="0.93", zorder=0)
     axis.set_yticks(range(len(ledger)), ledger.claim)
     axis.set_ylim(len(ledger) - 0.5, -0.5)
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="x", alpha=0.4)
-    axis.set_xlabel("difference in accuracy, percentage points")
-    for verdict in ("supported", "contradicted", "undecided"):
-        if verdict in set(ledger.verdict):
+    axis.set_xlabel("difference, percentage points")
+    for verdict in VERDICT_COLOURS:
+        own = ledger[ledger.verdict == verdict]
+        if len(own) and own.low.notna().any():
             axis.errorbar([], [], xerr=[], fmt="o", color=VERDICT_COLOURS[verdict], capsize=4, label=verdict)
+        if own.difference.notna().any() and own[own.difference.notna()].low.isna().any():
+            axis.plot([], [], "o", color=VERDICT_COLOURS[verdict], fillstyle="none", markersize=8,
+                      label=f"{verdict}, one seed")
     if ledger.published.notna().any():
-        axis.plot([], [], "D", color="black", fillstyle="none", markersize=7, label="paper, ResNet-50")
-    axis.legend(frameon=False, fontsize=10, loc="upper left", bbox_to_anchor=(-0.02, -0.12), ncols=4)
+        axis.plot([], [], "D", markersize=6, label="paper, ResNet-50", **HOLLOW)
+    if drawn and ledger.image_low.notna().any():
+        axis.plot([], [], color="black", linewidth=1, label="over seeds and test images")
     return axis
 
 
-def plot_lengths(runs: pd.DataFrame, axes: tuple[Axes, Axes]) -> None:
-    """Draw accuracy against epochs, and against seconds of training: a line a row, dots for seeds.
+def plot_ledgers(ledgers: dict[str, pd.DataFrame]) -> np.ndarray:
+    """Draw a ledger for each title, side by side, with one legend; return the axes."""
+    rows = max(map(len, ledgers.values()))
+    figure, axes = plt.subplots(1, len(ledgers), figsize=(4.6 + 3.7 * len(ledgers), 0.48 * rows + 1.5),
+                                sharey=True, squeeze=False)
+    handles = {}
+    for axis, (name, ledger) in zip(axes[0], ledgers.items(), strict=True):
+        plot_ledger(ledger, axis).set_title(name, loc="left")
+        handles |= dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
+    figure.legend(handles.values(), handles, frameon=False, fontsize=10, loc="outside lower center", ncols=4)
+    return axes[0]
 
-    Rows without mixing are dashed, those with it solid; the colour is that of the row's family.
+
+def plot_table(runs: pd.DataFrame, table: pd.DataFrame, axis: Axes) -> Axes:
+    """Draw each method's runs as dots, their mean with its interval, the published number as a diamond.
+
+    On the axis halving the error is always the same step, so that rows near 100 % are told apart.
     """
-    for method, own in runs.groupby("method", sort=False):
-        kind, means = METHODS[method], own.groupby("epochs")[["accuracy_last", "seconds"]].mean()
-        style = {"color": FAMILY_COLOURS.get(kind.family, OTHER_COLOUR), "linewidth": 2,
-                 "linestyle": "-" if kind.mixes else (0, (4, 2))}
-        for axis, x, seeds in ((axes[0], means.index, own.epochs), (axes[1], means.seconds, own.seconds)):
-            axis.plot(x, 100 * means.accuracy_last, marker="o", label=kind.title, **style)
-            axis.plot(seeds, 100 * own.accuracy_last, "o", color=style["color"], alpha=0.35, markersize=5,
-                      markeredgewidth=0)
-    for axis, unit in zip(axes, ("epochs", "seconds of training on a core"), strict=True):
-        axis.set_xscale("log")
-        axis.set_xlabel(unit)
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_minor_locator(NullLocator())
-        axis.xaxis.set_major_formatter(ScalarFormatter())
-        axis.grid(alpha=0.4)
-    axes[0].set_xticks(np.sort(runs.epochs.unique()))
-    axes[0].set_ylabel("test accuracy, %")
-    axes[0].legend(frameon=False, fontsize=10, handlelength=4)
+    for y, row in enumerate(table.itertuples()):
+        own = runs.accuracy_last[runs.method == row.method]
+        dots = {"alpha": 0.35, "markersize": 6, "markeredgewidth": 0}
+        axis.plot(_percent_wrong(own), np.full(len(own), y), "o", color=colour_of(row.method), **dots)
+        interval = t_interval(own)
+        half = 0 if np.isnan(interval.low) else 100 * (interval.high - interval.mean)
+        mean = _percent_wrong(interval.mean)
+        axis.errorbar(mean, y, xerr=min(half, 0.9 * mean), color=colour_of(row.method), **MEAN_STYLE)
+        if not pd.isna(row.published):
+            axis.plot(_percent_wrong(row.published), y, "D", markersize=8, **HOLLOW)
+    axis.set_xscale("log")
+    axis.invert_xaxis()
+    left, right = axis.get_xlim()
+    _accuracy_ticks(left, right, axis.set_xticks)
+    axis.minorticks_off()
+    _rows_of_methods(table, axis)
+    axis.set_xlabel("test accuracy, %")
+    axis.plot([], [], "o", color="black", markersize=9, label="mean, 95 % interval")
+    axis.plot([], [], "o", color="black", alpha=0.35, markersize=6, markeredgewidth=0, label="one seed")
+    if table.published.notna().any():
+        axis.plot([], [], "D", markersize=8, label="published", **HOLLOW)
+    axis.legend(frameon=False, fontsize=10, loc="upper left", bbox_to_anchor=(0, -0.14), ncols=3)
+    return axis
+
+
+def plot_costs(runs: pd.DataFrame, axis: Axes) -> Axes:
+    """Draw the seconds (or hours) of a run of each method as bars, those of its teacher's run behind them."""
+    costs = whole_cost(runs)
+    unit, name = (3600, "hours") if costs.whole.max() > 7200 else (1, "seconds")
+    for y, row in enumerate(costs.itertuples()):
+        axis.barh(y, row.own / unit, color=colour_of(row.Index), height=0.5)
+        if row.teacher > 0:
+            axis.barh(y, row.teacher / unit, left=row.own / unit, color=colour_of(row.Index), alpha=0.4,
+                      height=0.5)
+    _rows_of_methods(costs.reset_index(), axis)
+    axis.set(xlabel=f"{name} a run", xlim=(0, None))
+    patches = [Patch(color="black", label="its own"), Patch(color="black", alpha=0.4, label="its teacher's")]
+    axis.legend(handles=patches, frameon=False, fontsize=10, loc="upper left", ncols=2,
+                bbox_to_anchor=(-0.05, -0.14))
+    return axis
+
+
+def plot_cost_against_accuracy(runs: pd.DataFrame, axis: Axes) -> Axes:
+    """Draw each row's accuracy, with its interval, against its seconds, its teacher's run included.
+
+    A pale line leads back to where the row would stand if its teacher cost nothing. Rows with a teacher have
+    their names at the right, others at the left, in order of accuracy, a thin line from each to its point.
+    """
+    rows = runs[~runs.method.isin(TEACHERS)]
+    means = by_method(rows, "accuracy_last").join(whole_cost(runs)).dropna(subset="whole")
+    unit, name = (3600, "hours") if means.whole.max() > 7200 else (1, "seconds")
+    wrong = _percent_wrong(means["mean"])
+    most, least = np.log(wrong.max()), np.log(wrong.min())
+    step, right = max(most - least, 0.5) / 11, means.whole.max() / unit
+    alone = means.teacher == 0
+    for taught, side in ((~alone, 1.08 * right), (alone, 0.88 * means.whole[alone].min() / unit)):
+        height = -np.inf
+        for method in wrong[taught].sort_values().index:
+            row, y = means.loc[method], wrong[method]
+            height, x = max(np.log(y), height + step), row.whole / unit
+            half = 0 if np.isnan(row.low) else min(100 * (row.high - row["mean"]), 0.9 * y)
+            colour = colour_of(method)
+            axis.plot([row.own / unit, x], [y, y], color=colour, alpha=0.3, linewidth=4,
+                      solid_capstyle="butt")
+            axis.errorbar(x, y, yerr=half, color=colour, **MEAN_STYLE)
+            axis.annotate(METHODS[method].title, (x, y), (side, np.exp(height)), fontsize=9, va="center",
+                          ha="left" if row.teacher else "right", annotation_clip=False,
+                          arrowprops={"arrowstyle": "-", "color": "0.75", "linewidth": 0.8, "shrinkB": 6})
+    axis.set(xlim=(0, 1.05 * right), xlabel=f"{name} of training, the teacher's included", yscale="log")
+    axis.invert_yaxis()
+    _accuracy_ticks(*axis.get_ylim(), axis.set_yticks)
+    axis.minorticks_off()
+    axis.set_ylabel("test accuracy, %")
+    axis.grid(axis="x", alpha=0.4)
+    return axis
+
+
+def plot_differences(
+    differences: dict[str, tuple[np.ndarray, tuple[float, float, float]]], axis: Axes
+) -> Axes:
+    """Draw differences in percentage points: a dot a seed, and their mean with its 95 % interval.
+
+    Args:
+        differences: what is compared -> (seeds,) differences; and their mean, low and high.
+        axis: to draw on.
+    """
+    for y, (values, (mean, low, high)) in enumerate(differences.values()):
+        axis.plot(values, np.full(len(values), y), "o", color="0.7", markersize=7, markeredgewidth=0)
+        axis.errorbar(mean, y, xerr=[[mean - low], [high - mean]], color="black", **MEAN_STYLE)
+        axis.text(1.02, y, f"{mean:+.1f} ± {high - mean:.1f}", va="center", fontsize=11,
+                  transform=axis.get_yaxis_transform())
+    axis.axvline(0, color="black", linewidth=1)
+    axis.set_yticks(range(len(differences)), differences, fontsize=10)
+    axis.set_ylim(len(differences) - 0.5, -0.5)
+    axis.set_xlabel("difference in accuracy, percentage points: gray a seed, black the mean, 95 % interval")
+    axis.tick_params(axis="y", length=0)
+    axis.grid(axis="x", alpha=0.4)
+    sns.despine(ax=axis, left=True)
+    return axis
+
+
+def _rows_of_methods(table: pd.DataFrame, axis: Axes) -> None:
+    axis.set_yticks(range(len(table)), [METHODS[method].title for method in table.method])
+    axis.set_ylim(len(table) - 0.5, -0.5)
+    axis.tick_params(axis="y", length=0)
+    axis.grid(axis="x", alpha=0.4)
+    axis.set_axisbelow(True)
+
+
+def _percent_wrong(accuracy):
+    return np.maximum(100 * (1 - accuracy), 0.05)
+
+
+def _accuracy_ticks(most: float, least: float, set_ticks: Callable) -> None:
+    """Put ticks on an axis of percent wrong that say percent right, none too near another."""
+    ticks, chosen = [90, 70, 50, 30, 20, 15, 10, 7, 5, 4, 3, 2, 1.5, 1, 0.5, 0.2, 0.1], []
+    for tick in ticks:
+        near = any(abs(np.log(tick / other)) < 0.05 * np.log(most / least) for other in chosen)
+        if least <= tick <= most and not near:
+            chosen.append(tick)
+    set_ticks(chosen, [f"{100 - tick:g}" for tick in chosen])

@@ -2,9 +2,78 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
-from genscl_lite.lessons.plots import LABEL_COLOUR, LATENT_COLOUR, WRONG_COLOUR, class_colours
+from genscl_lite.lessons.plots import (
+    LABEL_COLOUR,
+    LATENT_COLOUR,
+    MEAN_STYLE,
+    SIMILARITY_MAP,
+    WRONG_COLOUR,
+    class_colours,
+    class_ticks,
+)
+from genscl_lite.lessons.report import by_method, title
+from genscl_lite.lessons.space import MEASURES
+
+
+def two_lines(method: str) -> str:
+    """Return a row's title on two lines, broken at its first +."""
+    name, plus, rest = title(method).partition(" + ")
+    return f"{name}\n+ {rest}" if plus else f"{name}\n"
+
+
+def plot_blends(matrices: dict[str, np.ndarray], classes: np.ndarray, rows: int, top: float) -> np.ndarray:
+    """Show (M, M) similarities of the same blends side by side, sorted, ``rows`` of them; return the axes.
+
+    Args:
+        matrices: title -> similarities, the labels' first.
+        classes: (M,) sorted first classes of the blends.
+        rows: how many rows, spread evenly, are shown.
+        top: the similarity that has the brightest colour.
+    """
+    chosen = np.linspace(0, len(classes) - 1, min(rows, len(classes))).astype(int)
+    figure, axes = plt.subplots(1, len(matrices), figsize=(2.35 * len(matrices) + 0.6, 2.85), squeeze=False)
+    for axis, (name, matrix) in zip(axes[0], matrices.items(), strict=True):
+        picture = axis.imshow(matrix[np.ix_(chosen, chosen)], cmap=SIMILARITY_MAP, vmin=0, vmax=top,
+                              interpolation="nearest")
+        axis.set_title(name, fontsize=9.5)
+        class_ticks(axis, classes[chosen])
+        axis.tick_params(labelsize=8)
+        sns.despine(ax=axis, left=True, bottom=True)
+    figure.colorbar(picture, ax=axes[0, -1], shrink=0.8).set_label("share of the row", fontsize=9)
+    return axes[0]
+
+
+def plot_measures(blends: pd.DataFrame, marked: list[str]) -> np.ndarray:
+    """Draw ``MEASURES`` of all rows: a pale dot a seed, and the mean with its 95 % interval.
+
+    Args:
+        blends: of ``read_blends``.
+        marked: rows that the lesson compares, drawn in colour.
+    """
+    rows = list(dict.fromkeys(blends.method))
+    _, axes = plt.subplots(1, len(MEASURES), figsize=(11.5, 0.36 * len(rows) + 1.2), sharey=True)
+    for axis, (measure, (name, *_)) in zip(axes, MEASURES.items(), strict=True):
+        means = by_method(blends, measure)
+        for y, method in enumerate(rows):
+            colour = LATENT_COLOUR if method in marked else "0.6"
+            own = blends[measure][blends.method == method]
+            axis.plot(own, np.full(len(own), y), "o", color=colour, alpha=0.3, markersize=5, markeredgewidth=0)
+            if method in means.index:
+                row = means.loc[method]
+                half = 0 if np.isnan(row.low) else row.high - row["mean"]
+                axis.errorbar(row["mean"], y, xerr=half, color=colour, **MEAN_STYLE | {"markersize": 7})
+        axis.set_xlabel(name, fontsize=11)
+        axis.xaxis.set_major_locator(MaxNLocator(5))
+        axis.grid(axis="x", alpha=0.4)
+        axis.tick_params(axis="y", length=0)
+    axes[0].set_yticks(range(len(rows)), [title(method) for method in rows], fontsize=10)
+    axes[0].set_ylim(len(rows) - 0.5, -0.5)
+    return axes
 
 
 def plot_shares(label_shares: np.ndarray, latent_shares: dict[str, np.ndarray]) -> np.ndarray:
@@ -18,20 +87,23 @@ def plot_shares(label_shares: np.ndarray, latent_shares: dict[str, np.ndarray]) 
         The axes, one for each title.
     """
     columns = len(latent_shares)
-    _, axes = plt.subplots(1, columns, figsize=(4.6 * columns, 4.3), sharey=True, squeeze=False)
+    _, axes = plt.subplots(1, columns, figsize=(2.9 * columns + 0.3, 3.6), sharey=True, squeeze=False)
     bins = np.clip((label_shares * 10).astype(int), 0, 9)
     known = np.unique(bins)
     label_means = [label_shares[bins == b].mean() for b in known]
     for axis, (title, shares) in zip(axes[0], latent_shares.items(), strict=True):
         axis.plot([0, 1], [0, 1], color=LABEL_COLOUR, linewidth=3, label="what the label says")
-        axis.scatter(label_shares, shares, s=22, color=LATENT_COLOUR, alpha=0.45, linewidths=0,
-                     label="the latent of one blend")
+        axis.scatter(label_shares, shares, s=14, color=LATENT_COLOUR, alpha=0.4, linewidths=0,
+                     label="one blend")
         latent_means = [shares[bins == b].mean() for b in known]
         axis.plot(label_means, latent_means, color=LATENT_COLOUR, linewidth=3, label="their mean")
         axis.set(title=title, xlabel="share of class $a$ in the label", xlim=(0, 1), ylim=(-0.02, 1.02))
         axis.set_aspect("equal")
-    axes[0, 0].set_ylabel("share of class $a$ in the latent similarity")
-    axes[0, -1].legend(frameon=False, fontsize=10, loc="upper left", bbox_to_anchor=(1, 1))
+        axis.title.set_fontsize(10)
+        axis.xaxis.label.set_fontsize(10)
+    axes[0, 0].set_ylabel("share of class $a$\nas the run has it", fontsize=11)
+    axes[0, 0].figure.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, fontsize=10, ncols=3,
+                             loc="outside lower center")
     return axes[0]
 
 

@@ -1,0 +1,218 @@
+"""Pictures of lesson 08 with a line a row: on the way, with more labels or wrong ones, longer; and trust.
+
+All bars and bands are 95 % intervals of the mean over seeds, by Student's t.
+"""
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
+
+from genscl_lite.lessons.plots import CLASS_COLOURS, FAMILY_COLOURS, LABEL_COLOUR, OTHER_COLOUR
+from genscl_lite.lessons.report import NATS_AT_FLOOR, by_method
+from genscl_lite.runs.statistics import t_interval
+from genscl_lite.train.methods import METHODS, TEACHERS
+
+GROUPS = {
+    "classifiers": lambda kind: kind.head == "classifier",
+    "contrastive, no mixing": lambda kind: kind.head == "projection" and not kind.mixes,
+    "contrastive, with mixing": lambda kind: kind.head == "projection" and kind.mixes,
+}
+MARKERS = "osD^vP*X"
+BINS = 10
+"""Of a reliability diagram."""
+FEW = 30
+"""Images in a bin, of all seeds together, below which its accuracy is mostly luck."""
+
+
+def groups_of(methods) -> dict[str, list[str]]:
+    """Sort rows into panels; teachers alone, which learn from other data, are left out."""
+    rows = [method for method in METHODS if method in set(methods) and method not in TEACHERS]
+    found = {name: [m for m in rows if belongs(METHODS[m])] for name, belongs in GROUPS.items()}
+    return {name: members for name, members in found.items() if members}
+
+
+def style_of(method: str) -> dict:
+    """Return colour and marker of a row, the same in all pictures: its place among the rows of its panel."""
+    [members] = [rows for rows in groups_of(METHODS).values() if method in rows]
+    place = members.index(method)
+    return {"color": CLASS_COLOURS[(0, 1, 2, 3, 4, 7, 9)[place % 7]], "marker": MARKERS[place % len(MARKERS)]}
+
+
+def plot_lines(
+    runs: pd.DataFrame, x: str, value: str, axis: Axes, methods: list[str], band: bool = False
+) -> Axes:
+    """Draw a row's means of a column over x, in percent, with bars (or a band) for the 95 % interval."""
+    for method in methods:
+        own = runs[(runs.method == method) & runs[value].notna()]
+        found = {place: t_interval(values) for place, values in own.groupby(x)[value]}
+        if not found:
+            continue
+        places, style = np.array(list(found), dtype=float), style_of(method)
+        mean, low, high, _ = 100 * np.array(list(found.values())).T
+        axis.plot(places, mean, linewidth=2, markersize=0 if band else 6, label=METHODS[method].title,
+                  **style)
+        if band:
+            axis.fill_between(places, low, high, color=style["color"], alpha=0.15, linewidth=0)
+        else:
+            axis.errorbar(places, mean, yerr=np.nan_to_num(high - mean), color=style["color"], capsize=3,
+                          linestyle="none", elinewidth=1.5)
+    axis.grid(alpha=0.4)
+    axis.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(-0.05, -0.2))
+    return axis
+
+
+def plot_groups(
+    runs: pd.DataFrame, x: str, value: str, xlabel: str, ylabel: str, band: bool = False
+) -> np.ndarray:
+    """Draw ``plot_lines`` in a panel for each group of rows, all of one height."""
+    groups = groups_of(runs.method)
+    _, axes = plt.subplots(1, len(groups), figsize=(3.9 * len(groups), 4.6), sharey=True, squeeze=False)
+    for axis, (name, methods) in zip(axes[0], groups.items(), strict=True):
+        plot_lines(runs, x, value, axis, methods, band)
+        axis.set_title(name, loc="left")
+        axis.set_xlabel(xlabel)
+    axes[0, 0].set_ylabel(ylabel)
+    return axes[0]
+
+
+def plot_varied(runs: pd.DataFrame, name: str, axis: Axes, log: bool = False) -> Axes:
+    """Draw accuracy against a setting that was varied, in percent with 95 % intervals: a line a row.
+
+    Rows without mixing are dashed, those with it solid; the colour is that of the row's family.
+    """
+    values = np.sort(runs[name].unique()).astype(float)
+    for place, (method, own) in enumerate(runs.groupby("method", sort=False)):
+        kind, found = METHODS[method], {x: t_interval(part) for x, part in own.groupby(name).accuracy_last}
+        mean, low, high, _ = 100 * np.array(list(found.values())).T
+        x, aside = np.array(list(found), dtype=float), place - (runs.method.nunique() - 1) / 2
+        x = x * 1.025**aside if log else x + 0.015 * aside * np.ptp(values)  # bars do not hide each other
+        axis.errorbar(x, mean, yerr=np.nan_to_num(high - mean), capsize=3, linewidth=2, label=kind.title,
+                      color=FAMILY_COLOURS.get(kind.family, OTHER_COLOUR), marker=MARKERS[place],
+                      linestyle="-" if kind.mixes else (0, (4, 2)))
+    if log:
+        axis.set_xscale("log")
+    axis.set_xticks(values)
+    axis.xaxis.set_major_formatter(ScalarFormatter())
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_ylabel("test accuracy, %")
+    axis.grid(alpha=0.4)
+    axis.legend(frameon=False, fontsize=10, handlelength=4, loc="upper left", bbox_to_anchor=(1, 1))
+    return axis
+
+
+def plot_lengths(runs: pd.DataFrame, axes: tuple[Axes, Axes]) -> None:
+    """Draw accuracy against epochs, and against seconds of training: a line a row, dots for seeds.
+
+    Rows without mixing are dashed, those with it solid; the colour is that of the row's family. Bars are 95 %
+    intervals where there are several seeds.
+    """
+    for method, own in runs.groupby("method", sort=False):
+        kind, means = METHODS[method], own.groupby("epochs")[["accuracy_last", "seconds"]].mean()
+        halves = [np.nan_to_num(interval.high - interval.mean) for interval in
+                  (t_interval(values) for _, values in own.groupby("epochs").accuracy_last)]
+        style = {"color": FAMILY_COLOURS.get(kind.family, OTHER_COLOUR), "linewidth": 2,
+                 "linestyle": "-" if kind.mixes else (0, (4, 2))}
+        for axis, x, seeds in ((axes[0], means.index, own.epochs), (axes[1], means.seconds, own.seconds)):
+            axis.plot(x, 100 * means.accuracy_last, marker="o", label=kind.title, **style)
+            axis.errorbar(x, 100 * means.accuracy_last, yerr=100 * np.array(halves), color=style["color"],
+                          linestyle="none", capsize=3)
+            axis.plot(seeds, 100 * own.accuracy_last, "o", color=style["color"], alpha=0.35, markersize=5,
+                      markeredgewidth=0)
+    for axis, unit in zip(axes, ("epochs", "seconds of training on a core"), strict=True):
+        axis.set_xscale("log")
+        axis.set_xlabel(unit)
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.xaxis.set_major_formatter(ScalarFormatter())
+        axis.grid(alpha=0.4)
+    axes[0].set_xticks(np.sort(runs.epochs.unique()))
+    axes[0].set_ylabel("test accuracy, %")
+    axes[0].legend(frameon=False, fontsize=10, handlelength=4)
+
+
+def plot_floors(gaps: pd.DataFrame, axis: Axes) -> Axes:
+    """Draw how far each row's loss ends above its floor, with its interval; dashed is "at the floor"."""
+    for y, row in enumerate(gaps.itertuples()):
+        half = 0 if np.isnan(row.low) else row.high - row.gap
+        axis.barh(y, row.gap, color=FAMILY_COLOURS[METHODS[row.method].family], height=0.55,
+                  xerr=half or None, capsize=4)
+        axis.text(max(row.gap + half, NATS_AT_FLOOR), y, f"  floor {row.floor:.2f}", va="center", fontsize=10, color="0.35")
+    axis.axvline(NATS_AT_FLOOR, color=LABEL_COLOUR, linestyle="--")
+    axis.set_yticks(range(len(gaps)), [METHODS[method].title for method in gaps.method])
+    axis.set_ylim(len(gaps) - 0.5, -0.5)
+    axis.set(xlabel="final loss above its floor, nats", xlim=(0, 1.25 * gaps[["gap", "high"]].max().max()))
+    axis.tick_params(axis="y", length=0)
+    axis.grid(axis="x", alpha=0.4)
+    axis.set_axisbelow(True)
+    return axis
+
+
+def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> pd.DataFrame:
+    """Return of each bin of confidence that holds images: its mean confidence, its accuracy, how many.
+
+    >>> reliability(np.array([0.95, 0.95, 0.51]), np.array([True, False, True])).accuracy.tolist()
+    [1.0, 0.5]
+    """
+    bin_of = np.clip(np.ceil(confidence * bins).astype(int), 1, bins)
+    found = pd.DataFrame({"bin": bin_of, "confidence": confidence, "accuracy": right.astype(float)})
+    return found.groupby("bin").agg(confidence=("confidence", "mean"), accuracy=("accuracy", "mean"),
+                                    images=("accuracy", "size")).reset_index()
+
+
+def plot_reliability(predictions: pd.DataFrame, runs: pd.DataFrame) -> np.ndarray:
+    """Draw a reliability diagram of each row, all its seeds together; above it, its calibration error.
+
+    A dot is a bin of confidence, as large as the bin is full, pale where it holds less than ``FEW`` images.
+    Below the diagonal the row is too sure.
+    """
+    methods = [m for names in groups_of(predictions.method).values() for m in names]
+    errors = by_method(runs, "calibration_error")
+    columns = min(4, len(methods))
+    lines = -(-len(methods) // columns)
+    _, axes = plt.subplots(lines, columns, figsize=(2.7 * columns, 2.9 * lines), sharex=True, sharey=True,
+                           squeeze=False)
+    for axis, method in zip(axes.flat, methods, strict=False):
+        own = predictions[predictions.method == method]
+        bins = reliability(np.concatenate(own.confidence.tolist()), np.concatenate(own.right.tolist()))
+        colour = FAMILY_COLOURS.get(METHODS[method].family, OTHER_COLOUR)
+        axis.plot([0, 100], [0, 100], color=LABEL_COLOUR, linewidth=1.5)
+        axis.vlines(100 * bins.confidence, 100 * bins.confidence, 100 * bins.accuracy, color=colour,
+                    alpha=0.5)
+        axis.scatter(100 * bins.confidence, 100 * bins.accuracy, s=15 + 250 * bins.images / bins.images.sum(),
+                     color=colour, alpha=np.where(bins.images < FEW, 0.35, 1), linewidths=0, clip_on=False)
+        name, mixed, rest = METHODS[method].title.partition(" + ")
+        axis.set_title(f"{name}\n{mixed.strip()} {rest}".strip() if mixed else name, fontsize=9)
+        if method in errors.index:
+            row = errors.loc[method]
+            half = "" if np.isnan(row.low) else f" ± {100 * (row.high - row['mean']):.1f}"
+            axis.text(101, 6, f"error {100 * row['mean']:.1f}{half}", fontsize=10, ha="right")
+        axis.set(xlim=(0, 103), ylim=(0, 103), xticks=(0, 50, 100), yticks=(0, 50, 100))
+        axis.set_aspect("equal")
+    for axis in axes.flat[len(methods):]:
+        axis.set_visible(False)
+    axes[0, 0].figure.supxlabel("how sure the row is, %", fontsize=12)
+    axes[0, 0].figure.supylabel("how often it is right, %", fontsize=12)
+    return axes
+
+
+CORRUPTIONS = {"accuracy_last": ("as they are", "o"), "accuracy_blur": ("blurred", "s"),
+               "accuracy_noise": ("with noise", "^")}
+
+
+def plot_corruptions(runs: pd.DataFrame, axis: Axes) -> Axes:
+    """Draw each row's accuracy on the test images as they are, blurred and with noise, with intervals."""
+    rows = [m for names in groups_of(runs.method).values() for m in names]
+    for place, (column, (label, marker)) in enumerate(CORRUPTIONS.items()):
+        means = by_method(runs, column).reindex(rows)
+        half = np.nan_to_num(100 * (means.high - means["mean"]))
+        axis.errorbar(100 * means["mean"], np.arange(len(rows)) + 0.2 * (place - 1), xerr=half, fmt=marker,
+                      color=CLASS_COLOURS[(7, 0, 3)[place]], capsize=3, markersize=7, label=label)
+    axis.set_yticks(range(len(rows)), [METHODS[method].title for method in rows])
+    axis.set_ylim(len(rows) - 0.5, -0.5)
+    axis.tick_params(axis="y", length=0)
+    axis.grid(axis="x", alpha=0.4)
+    axis.set_xlabel("accuracy, %, on test images")
+    axis.legend(frameon=False, fontsize=10, loc="upper left", bbox_to_anchor=(0, -0.12), ncols=3)
+    return axis
