@@ -9,8 +9,9 @@ for threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[threads] = "1"  # processes run side by side; and results do not depend on cores
 
 SLOWEST = (
-    "test_launch", "test_own_images", "09_see_the_space", "05_distillation", "06_momentum_contrast",
-    "07_train", "test_processes",
+    "09_see_the_space", "05_distillation", "test_launch", "test_own_images", "06_momentum_contrast", "07_train",
+    "04_mixup_cutmix", "03_generalized_loss", "test_streaming", "test_loop", "test_train_notebook",
+    "test_processes", "test_cifar", "test_trained",
 )
 """Begun first, so that no process waits at the end for one of them."""
 
@@ -26,3 +27,10 @@ def pytest_xdist_auto_num_workers(config):
 def pytest_collection_modifyitems(items):
     place = {stem: number for number, stem in enumerate(SLOWEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(SLOWEST)))
+
+
+def pytest_collection_finish():
+    """In each process that tests, before it does."""
+    from tests.kernels import fork_all
+
+    fork_all()

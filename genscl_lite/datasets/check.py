@@ -31,12 +31,20 @@ def check_data(data) -> None:
             raise ValueError(f"{name}: expected a number for each of {channels} channels, got {values}")
         if name == "std" and min(values) <= 0:
             raise ValueError(f"std: expected numbers above 0 (for a constant channel 1), got {values}")
-    soft = data.train_distributions
-    if soft is not None:
-        if soft.ndim != 2 or soft.shape[1] != classes:
-            raise ValueError(f"train_distributions: expected shape ({len(data.train_labels)}, {classes}), "
-                             f"got {tuple(soft.shape)}")
-        check_labels("train_distributions", soft, len(data.train_labels))
+    if data.train_distributions is not None:
+        _check_distributions("train_distributions", data.train_distributions, len(data.train_labels), classes)
+    held_out, people = data.held_out_images, data.held_out_distributions
+    if (held_out is None) != (people is None):
+        raise ValueError("held_out_images and held_out_distributions: give both or neither")
+    if held_out is not None:
+        _check_images("held_out_images", held_out, data.train_images)
+        _check_distributions("held_out_distributions", people, len(held_out), classes)
+
+
+def _check_distributions(name: str, soft: Tensor, rows: int, classes: int) -> None:
+    if soft.ndim != 2 or soft.shape[1] != classes:
+        raise ValueError(f"{name}: expected shape ({rows}, {classes}), got {tuple(soft.shape)}")
+    check_labels(name, soft, rows)
 
 
 def _check_images(name: str, images, train_images) -> None:

@@ -34,6 +34,8 @@ class Dataset:
     train_files: tuple[str, ...] = ()  # of a folder: the training images' paths
     skipped: tuple[str, ...] = ()  # of a folder: files that could not be read and were left out
     test_files: tuple[str, ...] = ()  # of a folder: the test images' paths
+    held_out_images: Tensor | None = None  # of neither split, to be compared with what people see in them:
+    held_out_distributions: Tensor | None = None  # (their number, C)
 
     def __post_init__(self):
         for name in ("train_labels", "test_labels"):  # class numbers of any size, but true and false are none
@@ -56,7 +58,8 @@ class Dataset:
 
     def to(self, device: torch.device | str) -> "Dataset":
         """Put all images and labels on a device, where they stay."""
-        names = ("train_images", "train_labels", "test_images", "test_labels", "train_distributions")
+        names = ("train_images", "train_labels", "test_images", "test_labels", "train_distributions",
+                 "held_out_images", "held_out_distributions")
         there = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return replace(self, **{name: tensor.to(device) for name, tensor in there.items()})
 
@@ -115,7 +118,7 @@ def load_dataset(
     """Load a data set that needs no more than its name.
 
     Args:
-        name: "digits", "cifar10", "cifar100", or one of your own (``dataset``).
+        name: "digits", "cifar10", "cifar100", "cifar10h", or one of your own (``dataset``).
         root: folder of CIFAR's files; default: $GENSCL_DATA, or ``data`` in the current folder.
         labels_per_class: keep so many training images of each class, drawn by ``seed``; 0 keeps all.
         seed: which training images are kept. The test images are always the same.

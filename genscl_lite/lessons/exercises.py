@@ -12,6 +12,7 @@ __all__ = ["UNSOLVED", "ParameterError", "check", "checked_parameters", "solved_
            "require_choice", "require_positive", "require_whole"]
 
 UNSOLVED = "not solved yet"
+NAN = " (not a number comes from 0 / 0, 0 * inf or inf - inf)"
 
 
 class ParameterError(ValueError):
@@ -124,15 +125,22 @@ def _equal(answer: object, expected: object, tolerance: float) -> bool:
 def _difference(answer: object, expected: object, tolerance: float) -> str:
     """Say what came out and what must; of arrays of one shape, the first entry that differs."""
     if isinstance(expected, tuple):
-        return f"{_short(answer)}, expected {_short(expected)}"
+        if not isinstance(answer, tuple) or len(answer) != len(expected):
+            return f"{_short(answer)}, expected {_short(expected)}"
+        pairs = list(zip(answer, expected, strict=True))
+        part = next(k for k, pair in enumerate(pairs) if not _equal(*pair, tolerance))
+        return f"in part {part + 1} of {len(pairs)} {_difference(*pairs[part], tolerance)}"
     try:
         given, right = _array(answer), _array(expected)
     except (TypeError, ValueError):
         given, right = np.empty(0), np.empty(1)
-    if given.shape != right.shape or given.ndim == 0:
+    if given.shape != right.shape:
         return f"{_short(answer)}, expected {_short(expected)}"
+    if given.ndim == 0:
+        return f"{_short(answer)}, expected {_short(expected)}" + NAN * bool(np.isnan(given))
     place = tuple(np.argwhere(~np.isclose(given, right, rtol=0, atol=tolerance))[0].tolist())
-    return f"{given[place]:.4g} at {list(place)}, expected {right[place]:.4g}"
+    cause = NAN * bool(np.isnan(given[place]))
+    return f"{given[place]:.4g} at {list(place)}, expected {right[place]:.4g}{cause}"
 
 
 def _array(value: object) -> np.ndarray:

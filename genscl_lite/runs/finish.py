@@ -12,6 +12,7 @@ from torch.nn.functional import one_hot
 from genscl_lite.datasets import Dataset, files
 from genscl_lite.mixing import mixup
 from genscl_lite.runs.machine import machine
+from genscl_lite.runs.people import compare_with_people
 from genscl_lite.train.augment import as_unit_float, build_augment
 from genscl_lite.train.blends import blend_measures
 from genscl_lite.train.corruptions import CORRUPTIONS
@@ -37,6 +38,8 @@ def finish_run(run: Run, dataset: Dataset, folder: str | Path) -> dict:
         said = probe.probabilities if probe else class_probabilities(run, dataset)
         summary = summarize(run, probe, said, dataset, time.perf_counter() - started)
         summary |= corrupted_accuracies(run, probe, dataset)
+        if dataset.held_out_images is not None:
+            summary["people"] = compare_with_people(run, probe, dataset)
         files.write_arrays(folder / "predictions.npz", **predictions(said, dataset))
         arrays = embeddings(run, dataset)
         files.write_arrays(folder / "embeddings.npz", **arrays)
@@ -69,8 +72,9 @@ def describe(dataset: Dataset) -> dict:
 
 
 def class_probabilities(run: Run, dataset: Dataset) -> Tensor:
-    """Return the (T, C) probabilities that a classifier gives of the test images."""
-    return extract(run.result, dataset, dataset.test_images, dtype=run.dtype).softmax(dim=1)
+    """Return the (T, C) probabilities that a classifier gives of the test images, as for the log's accuracy."""
+    features = extract(run.result.encoder, dataset, dataset.test_images, dtype=run.dtype)
+    return run.result.head(features).softmax(dim=1).detach()
 
 
 def corrupted_accuracies(run: Run, probe: Probe | None, dataset: Dataset) -> dict[str, float]:
@@ -80,8 +84,8 @@ def corrupted_accuracies(run: Run, probe: Probe | None, dataset: Dataset) -> dic
     for images, labels in pieces:
         for name, corrupt in CORRUPTIONS.items():
             worse = corrupt(as_unit_float(images))
-            part = extract(run.result.encoder if probe else run.result, dataset, worse, dtype=run.dtype)
-            logits = probe.classifier(part) if probe else part
+            features = extract(run.result.encoder, dataset, worse, dtype=run.dtype)
+            logits = (probe.classifier if probe else run.result.head)(features)
             right[name] += int((logits.argmax(dim=1) == labels).sum())
     return {f"accuracy_{name}": count / len(dataset.test_labels) for name, count in right.items()}
 

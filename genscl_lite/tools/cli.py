@@ -19,6 +19,7 @@ COMMANDS = {
     "features": ("write the features of images to a file", "runs.trained:features"),
     "export": ("write the encoder of a finished run for other programs", "runs.trained:export"),
     "keep": ("copy the small files of finished runs, as data/results holds them", "runs.tables:main"),
+    "pages": ("write the tables of README and of the guides anew from data/results", "tools.pages:main"),
 }
 """Command -> what it does, and the function that takes its words and returns the exit status."""
 

@@ -1,21 +1,17 @@
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 
 from genscl_lite.losses import gen_supcon_loss
-from genscl_lite.runs.paths import PROJECT
+from tests import forked
+from tests.core.two_processes import compare
 
 
-def test_two_processes_equal_one():
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-               "tests/core/processes.py"]
-    run = subprocess.run(command, cwd=PROJECT, env=os.environ | {"PYTHONPATH": str(PROJECT)}, timeout=300,
-                         capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    assert "process 0 agrees" in run.stdout and "process 1 agrees" in run.stdout
+def test_two_processes_equal_one(tmp_path):
+    agent = forked.start_two(compare, printed=tmp_path / "printed")
+    agent.join(300)
+    printed = (tmp_path / "printed").read_text()
+    assert agent.exitcode == 0, printed
+    assert "process 0 agrees" in printed and "process 1 agrees" in printed
 
 
 def test_gathering_needs_a_process_group():

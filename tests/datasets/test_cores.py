@@ -1,17 +1,14 @@
 """Cores that may be used: of affinity and quotas, shared out among processes, with what was inherited."""
 
 import os
-import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
 
 from genscl_lite.datasets import cores
 from genscl_lite.datasets.images import ImageFiles
-from genscl_lite.runs.paths import PROJECT
 from genscl_lite.train import processes
+from tests import forked
 
 NAMES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LOCAL_WORLD_SIZE", "WORLD_SIZE", cores.SIDE_BY_SIDE)
 
@@ -117,13 +114,19 @@ def test_processes_and_what_decodes_for_them_share_the_cores(count, environment,
     assert workers == [decoders, at_most, 1, 0]
 
 
-@pytest.mark.skipif(not shutil.which("taskset"), reason="there is no taskset")
+def count_on_one_core(inherited, pipe):
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    os.environ["OMP_NUM_THREADS"] = inherited
+    torch.set_num_threads(64)
+    processes.start_processes()
+    with cores.limited_threads(2):
+        pipe.send((cores.usable_cores(), torch.get_num_threads(), os.environ["OMP_NUM_THREADS"]))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no process can be bound to a core")
 @pytest.mark.parametrize("inherited", ["64", "abc"])
 def test_a_process_on_one_core_and_its_children_have_one_thread(inherited):
-    core = min(os.sched_getaffinity(0))
-    code = ("import os, torch\nfrom genscl_lite.datasets import cores\nfrom genscl_lite.train import processes\nprocesses.start_processes()\n"
-            "print(cores.usable_cores(), torch.get_num_threads())\nwith cores.limited_threads(2): print(os.environ['OMP_NUM_THREADS'])")
-    run = subprocess.run(["taskset", "-c", str(core), sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT,
-                         env=os.environ | {"OMP_NUM_THREADS": inherited, "PYTHONPATH": str(PROJECT)})  # fmt: skip
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.split() == ["1", "1", "1"]
+    ours, theirs = forked.FORK.Pipe(duplex=False)
+    process = forked.start(count_on_one_core, inherited, theirs)
+    process.join(60)
+    assert process.exitcode == 0 and ours.recv() == (1, 1, "1")

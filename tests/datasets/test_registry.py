@@ -49,7 +49,7 @@ def test_it_is_loaded_and_trained_on(name, quick):
 
 
 @pytest.mark.parametrize("wrong, message", [
-    ("digit", "dataset: 'digit' is unknown .did you mean 'digits'..; expected one of digits, cifar10, cifar100, folder, custom, module:function"),
+    ("digit", "dataset: 'digit' is unknown .did you mean 'digits'..; expected one of digits, cifar10, cifar100, folder, cifar10h, cifar10h_labels, custom, module:function"),
     ("no such module:load", "dataset: 'no such module:load' is unknown"),
     ("no_such_module:load", "dataset: 'no_such_module:load': module 'no_such_module' cannot be imported: No module named"),
     ("json:load_images", "dataset: 'json:load_images': module 'json' has no function 'load_images'"),

@@ -17,7 +17,7 @@ from genscl_lite.lessons.exercises import UNSOLVED, ParameterError, check, check
     (None, "gives None"),
     ("x", "gives 'x'"),
     (np.array([1, 1, 2]), r"gives 2 at \[2\], expected 1"),
-    (np.array([1, np.nan, 1]), r"gives nan at \[1\], expected 1"),
+    (np.array([1, np.nan, 1]), r"gives nan at \[1\], expected 1 \(not a number comes from 0 / 0"),
 ])
 def test_answers_of_any_kind_get_a_verdict(answer, verdict, capsys):
     must = np.ones(3)
@@ -61,4 +61,5 @@ def test_a_pair_of_answers_is_compared_part_by_part(capsys):
         check(lambda x, answer=answer: answer, [(0,)], expected, why="it is so")
     verdicts = capsys.readouterr().out.splitlines()
     assert ["correct" in verdict for verdict in verdicts] == [True, False, False, False]
-    assert "first 1; values of shape (3,), first 1), expected (" in verdicts[1]
+    assert "Case 1 of 1 gives in part 2 of 2 1 at [0], expected 0." in verdicts[1]
+    assert "gives (values of shape (2,), first 1), expected (values of shape (2,)" in verdicts[2]

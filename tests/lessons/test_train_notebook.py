@@ -1,5 +1,7 @@
 """Notebook 07: any row by one word, and what a run of the table leaves out."""
 
+import re
+
 import pytest
 
 from genscl_lite.train.methods import METHODS, TEACHERS
@@ -37,6 +39,19 @@ def test_any_row_is_one_word(row, monkeypatch, tmp_path):
     assert folders == {row, teacher} - {None} and (tmp_path / row / "seed1" / "summary.json").exists()
     assert ("it learns from a teacher" in printed) == bool(teacher)
     assert not teacher or f"teacher: {METHODS[teacher].title}, seed 0: accuracy" in printed
+
+
+@pytest.mark.parametrize("changes, error", [
+    ({"min_accuracy": 0.99}, "AssertionError: mean accuracy 0.*expected at least 0.99"),
+    ({"epochs": 100_000, "eval_every": 100_000, "max_seconds": 0.2}, "OutOfTime: saved .* of 100000 epochs"),
+    ({"learning_rate": 1.0e30, "warmup_epochs": 0}, "ValueError: loss: not finite in epoch"),
+])
+def test_what_ends_a_run_is_raised(changes, error, monkeypatch, tmp_path):
+    """So papermill sees it, and `genscl reproduce`."""
+    texts = cells_with("ce", out=str(tmp_path / "ce"), **changes)
+    with pytest.raises(Exception, match=".") as raised:
+        run(needed_cells(texts, [index_of(texts, "watch = live_curve()"), index_of(texts, "floor_of_row(")]), monkeypatch)
+    assert re.match(error, raised.exconly().rpartition("genscl_lite.train.loop.")[2]), raised.exconly()
 
 
 def test_simclr_has_a_lower_floor():

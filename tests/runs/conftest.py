@@ -59,11 +59,6 @@ def without_kernel(notebook, output, parameters, **options):
 with_kernel = papermill.execute_notebook
 
 
-def only_table_without_kernel(notebook, *words, **options):
-    execute = without_kernel if Path(notebook).name == "08_reproduce_table.ipynb" else with_kernel
-    execute(notebook, *words, **options)
-
-
 @pytest.fixture
 def no_kernels(monkeypatch):
     monkeypatch.setattr(papermill, "execute_notebook", without_kernel)

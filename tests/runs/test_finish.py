@@ -13,7 +13,7 @@ from genscl_lite.runs.finish import finish_run, probe_run, summarize
 from genscl_lite.train.blends import blend_measures
 
 from genscl_lite.train.corruptions import add_noise, blur
-from genscl_lite.train.evaluate import Probe
+from genscl_lite.train.evaluate import Probe, extract
 from genscl_lite.train.loop import pretrain
 
 
@@ -64,6 +64,12 @@ def test_predictions_are_those_of_the_accuracy(quick, digits, tmp_path):
         assert np.array_equal(said["labels"], digits.test_labels) and said["predicted"].dtype == np.uint8
         assert (said["predicted"] == said["labels"]).mean() == pytest.approx(summary["accuracy_last"], abs=1e-12)
         assert 10 <= said["confidence_percent"].min() <= said["confidence_percent"].max() <= 100
+
+
+def test_a_classifier_in_bfloat16_says_what_the_log_was_told(quick, digits):
+    run = pretrain(quick("ce", precision="bfloat16"), digits)
+    features = extract(run.result.encoder, digits, digits.test_images, dtype=torch.bfloat16)
+    assert torch.equal(finish.class_probabilities(run, digits), run.result.head(features).softmax(dim=1))
 
 
 def test_worse_images_are_tested_by_the_same_classifier(quick, digits, monkeypatch):

@@ -28,17 +28,23 @@ from genscl_lite.runs.tables import TABLE_COLUMNS
 from genscl_lite.train import run_folder
 from genscl_lite.train.methods import METHODS
 from tests.conftest import QUICK
-from tests.runs.conftest import only_table_without_kernel, with_kernel, without_kernel, write_preset
+from tests.runs.conftest import with_kernel, without_kernel, write_preset
 
 # Kernels: what their notebooks do, and how a kernel that ends badly is met
 
 
+def teacher_without_kernel(notebook, output, parameters, **options):
+    execute = without_kernel if parameters.get("method") == "ce_mix" else with_kernel
+    execute(notebook, output, parameters, **options)
+
+
 @pytest.fixture(scope="module")
 def reproduction(tmp_path_factory):
-    """A row and its teacher, two seeds each, by the notebooks themselves."""
+    """A row and its teacher, two seeds each; the row and the table by the notebooks themselves."""
     folder = tmp_path_factory.mktemp("reproduction")
     preset, printed = write_preset(folder), io.StringIO()
-    with contextlib.chdir(folder), contextlib.redirect_stdout(printed):
+    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder), contextlib.redirect_stdout(printed):
+        patch.setattr(papermill, "execute_notebook", teacher_without_kernel)
         assert main([preset, "--only", "genscl_kd"]) == 0
     return SimpleNamespace(folder=folder, out=folder / "runs" / "quick", printed=printed.getvalue())
 
@@ -92,7 +98,7 @@ def test_rows_and_their_table(reproduction):
 
 def test_exercises_that_wait_are_not_shown(reproduction, capsys):
     assert launch.UNSOLVED == exercises.UNSOLVED
-    assert exercises.UNSOLVED in (reproduction.out / "ce_mix" / "train.ipynb").read_text()
+    assert exercises.UNSOLVED in (reproduction.out / "genscl_kd" / "train.ipynb").read_text()
     assert exercises.UNSOLVED not in reproduction.printed
     launch.Prefixed("ce").write(f"rate: {exercises.UNSOLVED}\n\nseed 0\nseed 1\n")
     assert capsys.readouterr().out == "ce: seed 0\nce: seed 1\n"
@@ -122,95 +128,82 @@ def test_another_configuration_is_refused(reproduced, capsys):
     assert "holds a run with another configuration (temperature 0.1 there, 0.2 now)" in error
 
 
-def test_a_failing_run_is_reported_and_kept(preset, tmp_path, capsys):
-    words = [preset, "--only", "genscl_kd", "-p", "warmup_epochs=0", "-p"]
-    assert main([*words, "learning_rate=1.0e+30"]) == 1
-    errors = capsys.readouterr().err
-    assert "error: ce_mix: ValueError: loss: not finite in epoch" in errors
+def kernel_with(code, folder):
+    """Return a stand-in for papermill that executes this code, in a kernel, instead of notebook 07."""
+    spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    cells = [nbformat.v4.new_code_cell(code)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": spec}), folder / "instead.ipynb")
+
+    def execute(notebook, *words, **options):
+        assert Path(notebook).name == "07_train.ipynb"
+        with_kernel(str(folder / "instead.ipynb"), *words, **options)
+
+    return execute
+
+
+def test_a_failing_run_is_reported_and_kept(preset, tmp_path, monkeypatch, capsys):
+    code = 'raise ValueError("loss: not finite in epoch 1")'
+    monkeypatch.setattr(papermill, "execute_notebook", kernel_with(code, tmp_path))
+    assert main([preset, "--only", "genscl_kd"]) == 1
+    errors, failed = capsys.readouterr().err, Path("runs/quick/ce_mix/failed.ipynb")
+    assert f"error: ce_mix: ValueError: loss: not finite in epoch 1 (see {failed})" in errors
     assert "error: genscl_kd: its teacher failed" in errors
-    assert (tmp_path / "runs/quick/ce_mix/failed.ipynb").exists()
+    assert "not finite" in failed.read_text()
     assert not (tmp_path / "runs/quick/table.csv").exists()
 
 
-def test_an_accuracy_below_the_floor_fails_each_time(preset, monkeypatch, capsys):
-    """First the notebook's own assertion, then, when the run is finished, the command itself."""
-    monkeypatch.setattr(papermill, "execute_notebook", only_table_without_kernel)
-    for message in ("error: ce: AssertionError: mean accuracy 0.", "error: ce: mean accuracy 0."):
+def test_a_kernel_says_that_the_time_is_up_as_its_stand_in_does(preset, tmp_path, monkeypatch, capsys):
+    """Notebook 07 raises this exception: tests/lessons/test_train_notebook.py."""
+    code = 'class OutOfTime(Exception): pass\nraise OutOfTime("saved 1 of 3 epochs")'
+    monkeypatch.setattr(papermill, "execute_notebook", kernel_with(code, tmp_path))
+    assert main([preset, "--only", "ce"]) == 0
+    printed = capsys.readouterr()
+    assert "ce paused (saved 1 of 3 epochs) after" in printed.out and not printed.err
+    assert not list((tmp_path / "runs/quick/ce").glob("*.ipynb"))
+
+
+def test_an_accuracy_below_the_floor_fails_each_time(preset, no_kernels, capsys):
+    """A finished run too; in the notebook it is an assertion: tests/lessons/test_train_notebook.py."""
+    for finished in range(2):
         assert main([preset, "--only", "ce", "-p", "min_accuracy=0.99"]) == 1
         printed = capsys.readouterr()
-        assert message in printed.err and "| CE | 3 | 2 |" in printed.out
+        assert f": {finished} of 1 methods finished" in printed.out and "| CE | 3 | 2 |" in printed.out
+        assert "error: ce: mean accuracy 0." in printed.err
 
 
-def test_a_time_budget_cuts_the_work_into_pieces(preset, tmp_path, monkeypatch, capsys):
+def test_a_time_budget_cuts_the_work_into_pieces(preset, tmp_path, no_kernels, capsys):
     """Little time: the teacher is saved in its middle, and what learns from it is not begun."""
     words = [preset, "--only", "genscl_kd", "-p", "epochs=100000", "-p", "eval_every=100000", "--seeds", "1"]
-    assert main([*words, "--jobs", "2", "--max-seconds", "3"]) == 0
-    printed = capsys.readouterr()
-    assert re.search(
-        r"ce_mix paused \(saved \d+ of 100000 epochs( and \d steps)?; the same command goes", printed.out
-    )
-    assert "genscl_kd paused (its teacher is)" in printed.out and not printed.err
-    assert "time is up: ce_mix, genscl_kd to go on with; the same command continues" in printed.out
-    out = tmp_path / "runs" / "quick" / "ce_mix"
-    assert (
-        not (out / "train.ipynb").exists()
-        and not list(out.glob("*.tmp*"))
-        and not (out / "failed.ipynb").exists()
-    )
-    begun = run_folder.read_checkpoint(out / "seed0" / "checkpoint.pt")["progress"]["epoch"]
-    monkeypatch.setattr(papermill, "execute_notebook", without_kernel)
-    assert main([*words, "--jobs", "2", "--max-seconds", "3"]) == 0
-    assert "ce_mix paused (saved " in capsys.readouterr().out
-    assert run_folder.read_checkpoint(out / "seed0" / "checkpoint.pt")["progress"]["epoch"] > begun
+    out, begun = tmp_path / "runs" / "quick" / "ce_mix", [0, 0]
+    for _ in range(2):
+        assert main([*words, "--jobs", "2", "--max-seconds", "3"]) == 0
+        printed = capsys.readouterr()
+        paused = r"ce_mix paused \(saved (\d+) of 100000 epochs(?: and (\d+) steps)?; the same command goes"
+        saved = [int(number or 0) for number in re.search(paused, printed.out).groups()]
+        assert saved > begun and not printed.err
+        begun = saved
+        assert "genscl_kd paused (its teacher is)" in printed.out
+        assert "time is up: ce_mix, genscl_kd to go on with; the same command continues" in printed.out
+        assert not list(out.glob("*.ipynb")) and not list(out.glob("*.tmp*"))
 
 
-def start(preset, *words, **options):
-    command = [
-        sys.executable,
-        "-m",
-        "genscl_lite",
-        "reproduce",
-        preset,
-        "--only",
-        "supcon",
-        "--seeds",
-        "1",
-        *words,
-    ]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, **options)
-
-
-def wait_for(path, process, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not path.exists():
+def test_interrupted_it_leaves_no_kernel_and_the_same_command_goes_on(preset, tmp_path, no_kernels):
+    words = [preset, "--only", "supcon", "--seeds", "1", "-p", "epochs=300", "-p", "eval_every=300"]
+    command = [sys.executable, "-m", "genscl_lite", "reproduce", *words]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    checkpoint = tmp_path / "runs/quick/supcon/seed0/checkpoint.pt"
+    deadline = time.monotonic() + 300
+    while not checkpoint.exists():
         assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def test_killed_it_leaves_no_kernel_and_the_same_command_goes_on(preset, tmp_path, monkeypatch):
-    process = start(preset, "-p", "epochs=150", stderr=subprocess.DEVNULL)
-    checkpoint = tmp_path / "runs/quick/supcon/seed0/checkpoint.pt"
-    wait_for(checkpoint, process)
-    process.kill()
-    process.wait()
-    with files.locked(checkpoint.parent, wait=20):  # the kernel has ended too
-        begun = run_folder.read_checkpoint(checkpoint)["progress"]["epoch"]
-    monkeypatch.setattr(papermill, "execute_notebook", without_kernel)
-    assert main([preset, "--only", "supcon", "--seeds", "1", "-p", "epochs=150"]) == 0
-    assert begun < 150 and run_folder.read_checkpoint(checkpoint)["progress"]["epoch"] == 150
-    log = pd.read_csv(checkpoint.with_name("log.csv"))
-    assert list(log.epoch) == list(range(1, 151))
-
-
-def test_interrupted_by_hand_it_says_how_to_go_on(preset, tmp_path):
-    process = start(preset, "-p", "epochs=100000", stderr=subprocess.PIPE, text=True)
-    checkpoint = tmp_path / "runs/quick/supcon/seed0/checkpoint.pt"
-    wait_for(checkpoint, process)
+        time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130
     assert "interrupted; the same command continues" in process.stderr.read()
-    with files.locked(checkpoint.parent, wait=20):  # the kernel has ended too
-        assert run_folder.read_checkpoint(checkpoint)["progress"]["epoch"] < 100000
+    with files.locked(checkpoint.parent, wait=20):  # the kernel has ended too, as it also does when this one is killed
+        begun = run_folder.read_checkpoint(checkpoint)["progress"]["epoch"]
+    assert main(words) == 0
+    assert begun < 300 and run_folder.read_checkpoint(checkpoint)["progress"]["epoch"] == 300
+    assert list(pd.read_csv(checkpoint.with_name("log.csv")).epoch) == list(range(1, 301))
 
 
 # What is said and planned without a kernel
@@ -348,14 +341,8 @@ def test_kernels_share_the_cores_whatever_is_inherited(preset, monkeypatch):
 
 
 def test_a_kernel_killed_for_memory_is_one_line(preset, tmp_path, monkeypatch, capsys):
-    cell = nbformat.v4.new_code_cell("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
-    spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": spec}), tmp_path / "killed.ipynb")
-
-    def killed(notebook, *words, **options):
-        with_kernel(str(tmp_path / "killed.ipynb"), *words, **options)
-
-    monkeypatch.setattr(papermill, "execute_notebook", killed)
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    monkeypatch.setattr(papermill, "execute_notebook", kernel_with(code, tmp_path))
     assert main([preset, "--only", "ce", "--seeds", "1"]) == 1
     printed = capsys.readouterr()
     assert "error: ce: its kernel was killed, as systems do when memory is short; the same command goes on" in printed.err

@@ -2,8 +2,6 @@ import dataclasses
 import functools
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -29,6 +27,7 @@ from genscl_lite.train.run_folder import is_finished
 from genscl_lite.train.state import compiled, new_model, new_run
 from genscl_lite.train.teachers import load_teacher
 from genscl_lite.train.weights import load_weights
+from tests import forked
 
 
 @pytest.fixture(scope="module")
@@ -240,24 +239,22 @@ def test_training_does_not_depend_on_the_folder_and_seeds_differ(quick, digits, 
     assert not torch.equal(weights(runs[0]), weights(runs[2]))
 
 
+def train_and_tell(config, images, folder, pipe):
+    pretrain(config, images, folder, on_epoch=lambda run: pipe.send(run.epoch))
+
+
 def test_killed_at_any_moment_it_goes_on(quick, digits, tmp_path):
     """Kill a training process again and again; what it leaves can always be read, and the end is the same."""
     config = quick(epochs=40)
     whole = pretrain(config, digits)
-    script = (
-        "import sys, torch; torch.set_num_threads(1)\n"
-        "from genscl_lite.train.loop import pretrain; from genscl_lite.train.config import TrainConfig\n"
-        "from genscl_lite.datasets import load_dataset\n"
-        f"pretrain(TrainConfig(**{dataclasses.asdict(config)!r}), load_dataset('digits', labels_per_class=3), sys.argv[1],\n"
-        "         on_epoch=lambda run: print(run.epoch, flush=True))\n"
-    )
     for kill in range(3):
-        process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-        epoch = int(process.stdout.readline())  # the first epoch of this process
+        ours, theirs = forked.FORK.Pipe(duplex=False)
+        process = forked.start(train_and_tell, config, digits, tmp_path, theirs)
+        epoch = ours.recv()  # the first epoch of this process
         time.sleep(0.013 * kill)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
         assert run_folder.read_checkpoint(tmp_path / "checkpoint.pt")["progress"]["epoch"] >= epoch
         assert len((tmp_path / "log.csv").read_text().splitlines()) >= epoch
     resumed = pretrain(config, digits, tmp_path)

@@ -79,6 +79,16 @@ def test_a_run_of_before_goes_on_in_float32(processor, quick, digits):
     assert other.dtype == torch.float32
 
 
+def test_types_are_compared_by_the_processors_own_time(monkeypatch):
+    """Beside other work the clock on the wall says little."""
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+    ticks = iter(range(10**6))
+    monkeypatch.setattr(precision.time, "process_time", lambda: next(ticks))
+    monkeypatch.setattr(precision, "FEW_FLOPS", 0)
+    precision._is_quicker(model, (1, 8, 8))
+    assert next(ticks) == 4 * precision.ROUNDS  # two types, each begun and ended
+
+
 def test_timing_changes_neither_the_model_nor_what_is_drawn(quick, digits):
     model = new_run(quick(precision="float32"), digits, None, CPU).model
     before, drawn = copy.deepcopy(model.state_dict()), torch.get_rng_state()

@@ -10,24 +10,46 @@ import torch
 import yaml
 from torch import nn
 
+from genscl_lite.datasets import load_dataset
+from genscl_lite.distillation import Teacher
 from genscl_lite.runs.paths import PROJECT
+from genscl_lite.runs.seeds import main
 from genscl_lite.train import processes, run_folder
+from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.loop import pretrain
+from tests import forked
 from tests.conftest import QUICK
-from tests.train.parallel_training import CASES, train
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+CASES = {
+    "ce_mix": {"method": "ce_mix", "ema": 0.9, "seed": 1},
+    "simclr": {"method": "simclr", "seed": 4, "epochs": 2},
+    "genscl_mix_kd": {"method": "genscl_mix_kd", "ce_weight": 0.3, "balanced": True},
+    "genscl_mix_kd_queue": {"method": "genscl_mix_kd_queue", "views": 3, "queue_size": 50},
+}
+
+
+def teacher():
+    torch.manual_seed(5)
+    return Teacher(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
+
+
+def train_cases(out):
+    device, images = processes.start_processes(), load_dataset("digits", labels_per_class=3)
+    for name, changes in CASES.items():
+        config = TrainConfig(**QUICK | {"learning_rate": 0.05} | changes)
+        pretrain(config, images, out / name, device=device, teacher=teacher() if "kd" in name else None)
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
     """The same runs in one process and in two."""
     out = tmp_path_factory.mktemp("parallel")
-    command = [*TORCHRUN, "tests/train/parallel_training.py", str(out / "two")]
-    run = subprocess.run(command, cwd=PROJECT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
-    assert run.returncode == 0, run.stderr
-    train(out / "one", torch.device("cpu"))
+    agent = forked.start_two(train_cases, out / "two", printed=out / "printed")
+    agent.join(300)
+    assert agent.exitcode == 0, (out / "printed").read_text()
+    train_cases(out / "one")
     return out
 
 
@@ -89,27 +111,28 @@ def preset(tmp_path):
     return str(path)
 
 
-def train_rows(preset, out, *words, start=subprocess.run, **options):
-    command = [*TORCHRUN, *words, "-m", "genscl_lite", "train", preset, "--only", "supcon", "--out", str(out)]
-    return start(command, cwd=PROJECT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+def train_rows(preset, out):
+    assert main([preset, "--only", "supcon", "--out", str(out)]) == 0
 
 
 def test_one_of_two_processes_is_killed_and_the_run_goes_on(preset, tmp_path):
-    """torchrun starts both again, they go on from the checkpoint, and the end is that of an undisturbed run."""
-    undisturbed = train_rows(preset, tmp_path / "whole", timeout=200)
-    assert undisturbed.returncode == 0, undisturbed.stderr
-    assert "supcon, seed 0" in undisturbed.stdout and "| SupCon | 12 | 1 |" in undisturbed.stdout
-    process = train_rows(preset, tmp_path / "killed", "--max-restarts", "1", start=subprocess.Popen)
+    """torchrun's agent starts both again, they go on from the checkpoint, and the end is that of an undisturbed run."""
+    printed = tmp_path / "printed"
+    undisturbed = forked.start_two(train_rows, preset, tmp_path / "whole", printed=printed)
+    undisturbed.join(200)
+    assert undisturbed.exitcode == 0, printed.read_text()
+    agent = forked.start_two(train_rows, preset, tmp_path / "killed", printed=printed, max_restarts=1)
     checkpoint = tmp_path / "killed" / "supcon" / "seed0" / "checkpoint.pt"
     deadline = time.monotonic() + 120
     while not checkpoint.exists():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
+        assert agent.is_alive() and time.monotonic() < deadline, printed.read_text()
+        time.sleep(0.001)
     begun = run_folder.read_checkpoint(checkpoint)["progress"]["epoch"]
-    os.kill(workers(process.pid)[-1], signal.SIGKILL)
-    _, errors = process.communicate(timeout=200)
-    assert process.returncode == 0, errors
-    assert begun < 12
+    os.kill(workers(agent.pid)[-1], signal.SIGKILL)
+    agent.join(200)
+    assert agent.exitcode == 0, printed.read_text()
+    assert begun < 12 and printed.read_text().count(" epochs in float32, about ") == 2  # both starts say so
+    assert printed.read_text().count("| SupCon | 12 | 1 |") == 1
     one, two = (run_folder.read_checkpoint(tmp_path / out / "supcon" / "seed0" / "checkpoint.pt") for out in ("whole", "killed"))
     for name, value in one["parts"]["model"].items():
         assert torch.allclose(value.double(), two["parts"]["model"][name].double(), atol=1e-5), name

@@ -15,7 +15,7 @@ DIFFERENCE_MAP = LinearSegmentedColormap.from_list("difference", [LABEL_COLOUR, 
 
 def show_label_bars(
     images: np.ndarray, rows: dict[str, np.ndarray], titles: list[str], figure: Figure | None = None,
-    named: float = 0.15,
+    named: float = 0.15, names: list[str] | None = None,
 ) -> np.ndarray:
     """Show images and, under each, its label distributions as bars in the classes' colours.
 
@@ -25,6 +25,7 @@ def show_label_bars(
         titles: N, above the images.
         figure: figure or subfigure to draw on; default: a new one.
         named: bars from this height on have their class written above them.
+        names: of the classes; default: their numbers.
 
     Returns:
         The axes, (1 + len(rows), N).
@@ -42,7 +43,8 @@ def show_label_bars(
         for axis, label in zip(line, labels, strict=True):
             axis.bar(classes, label, color=class_colours(len(classes)), width=0.9, linewidth=0)
             for c in np.flatnonzero(label >= named):
-                axis.text(c, label[c] + 0.02 * top, c, ha="center", va="bottom", fontsize=10)
+                caption = names[c] if names else c
+                axis.text(c, label[c] + 0.02 * top, caption, ha="center", va="bottom", fontsize=10)
             axis.set(ylim=(0, 1.22 * top), xlim=(-0.7, len(classes) - 0.3), xticks=[], yticks=[])
             axis.spines["left"].set_visible(False)
         line[0].set_ylabel(name, fontsize=11)

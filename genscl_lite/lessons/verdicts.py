@@ -1,0 +1,47 @@
+"""What notebooks say of differences over seeds: sentences made from numbers, so that they follow the runs."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from genscl_lite.runs.claims import POINT
+from genscl_lite.runs.statistics import Interval, t_interval
+
+__all__ = ["difference", "of_ledger"]
+
+MINUS = "−"
+
+
+def difference(values: Sequence[float], unit: str = " points", digits: int = 1) -> str:
+    """Return the mean of paired differences, one for each seed, its 95 % interval, and what that decides.
+
+    >>> difference([1, 2, 3])
+    '+2.0 points (95 % interval −0.5 to +4.5, 3 seeds), not told apart from 0'
+    >>> difference([-0.31, -0.33], unit="", digits=2)
+    '−0.32 (95 % interval −0.45 to −0.19, 2 seeds), below 0'
+    """
+    interval = t_interval(values)
+    if interval.low > 0:
+        decided = "above 0"
+    elif interval.high < 0:
+        decided = "below 0"
+    else:
+        decided = "not told apart from 0"
+    return f"{_with_interval(interval, unit, digits)}, {decided}"
+
+
+def of_ledger(ledger: pd.DataFrame, better: str, worse: str) -> str:
+    """Return what the ledger (of ``make_ledger``) says of its claim about two rows, the verdict in bold."""
+    [row] = ledger[(ledger.better == better) & (ledger.worse == worse)].itertuples()
+    if not row.seeds:
+        return f'"{row.claim}": no seed has both rows, **{row.verdict}**'
+    points = Interval(row.difference / POINT, row.low / POINT, row.high / POINT, row.seeds)
+    corrected = ", corrected for all claims that were tested" * (row.seeds > 1)
+    return f'"{row.claim}": {_with_interval(points)}; the verdict{corrected}: **{row.verdict}**'
+
+
+def _with_interval(interval: Interval, unit: str = " points", digits: int = 1) -> str:
+    mean, low, high = (f"{x:+.{digits}f}".replace("-", MINUS) for x in interval[:3])
+    if interval.count < 2:
+        return f"{mean}{unit} (one seed, no interval)"
+    return f"{mean}{unit} (95 % interval {low} to {high}, {interval.count} seeds)"

@@ -1,0 +1,101 @@
+"""Write the tables of README and of the guides anew from the committed results: ``genscl pages``.
+
+A table stands between ``<!-- table: KIND WORDS -->`` and ``<!-- end -->``: a kind of ``TABLES``, and the
+arguments of its function, as names of folders in ``data/results``. All else on a page stays as it is.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from genscl_lite.datasets import files
+from genscl_lite.runs import claims, tables
+from genscl_lite.runs.paths import NOTEBOOKS, PROJECT, RESULTS
+from genscl_lite.tools.benchmark import loss, step
+from genscl_lite.train.methods import METHODS
+
+MARKED = re.compile(r"(<!-- table: (.+?) -->).*?(<!-- end -->)", re.DOTALL)
+
+
+def verdicts(*folders: str) -> str:
+    """Render ledgers side by side: verdict and difference in percentage points, a column a folder."""
+    columns = {}
+    for runs in map(read, folders):
+        ledger, run = claims.make_ledger(runs), runs[runs.method != "expert"].iloc[0]
+        labels = f"{run.labels_per_class} labels a class" if run.labels_per_class else "all labels"
+        seeds = " to ".join(map(str, sorted({ledger.seeds[ledger.seeds > 0].min(), ledger.seeds.max()})))
+        title = f"{run.dataset}, {labels}, seeds: {seeds}"
+        columns |= {"claim": ledger.claim, title: map(_verdict, ledger.itertuples())}
+    return markdown(columns, zip(*columns.values(), strict=True))
+
+
+def _verdict(row) -> str:
+    low, difference, high = (f"{value / claims.POINT:+.1f}" for value in (row.low, row.difference, row.high))
+    interval = f" ({low} to {high})" if row.seeds > 1 else ""
+    return f"{row.verdict}: {difference}{interval}" if row.seeds else row.verdict
+
+
+def varied(folder: str, name: str) -> str:
+    """Render accuracy against a parameter, of rows trained with several values of it; seeds in brackets."""
+    runs = tables.read_varied(RESULTS / folder, name)
+    groups = runs.groupby(["method", name], sort=False).accuracy_last
+    cells = groups.agg(lambda accuracy: f"{100 * accuracy.mean():.1f} ({len(accuracy)})").unstack()
+    wide = cells[cells.notna().sum(axis=1) > 1].dropna(axis=1, how="all").fillna("")
+    rows = [[METHODS[method].title, *wide.loc[method]] for method in METHODS if method in wide.index]
+    return markdown(["method", *(f"{name} {value}" for value in wide)], rows)
+
+
+def markdown(head, rows) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
+
+
+def benchmark(name: str) -> str:
+    """Render what ``genscl benchmark`` measured, and what follows from it."""
+    written = files.read_json(RESULTS / name / f"{name}.json")
+    records = pd.DataFrame(written["records"])
+    kind, options = {"loss": (loss, [10]), "step": (step, [])}[name]
+    lines = [f"- {line}" for line in kind.claims(records)]
+    return "\n".join([kind.render(records, *options), "", *lines, "", f"On {written['device']}."])
+
+
+def read(folder: str) -> pd.DataFrame:
+    return tables.read_summaries(RESULTS / folder)
+
+
+TABLES = {
+    "verdicts": verdicts,
+    "results": lambda folder: tables.render_table(tables.make_table(read(folder))),
+    "ledger": lambda folder: claims.render_ledger(claims.make_ledger(read(folder))),
+    "costs": lambda folder: tables.render_cost_table(tables.make_cost_table(read(folder))),
+    "varied": varied,
+    "benchmark": benchmark,
+}
+
+
+def rewritten(page: str) -> str:
+    """Return a page with all its tables made anew."""
+    def table(marked: re.Match) -> str:
+        kind, *words = marked[2].split()
+        return f"{marked[1]}\n\n{TABLES[kind](*words)}\n\n{marked[3]}"
+
+    return MARKED.sub(table, page)
+
+
+def pages() -> list[Path]:
+    return [PROJECT / "README.md", *sorted(NOTEBOOKS.rglob("*.md"))]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Be ``genscl pages``; return 0, or 2 where there are no pages: outside a clone."""
+    argparse.ArgumentParser(prog="genscl pages", description=__doc__.splitlines()[0]).parse_args(arguments)
+    try:
+        for path in pages():
+            with files.written_whole(path) as temporary:
+                temporary.write_text(rewritten(path.read_text("utf-8")), encoding="utf-8")
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0

@@ -1,0 +1,172 @@
+"""What README and the guides show is what the code does."""
+
+import re
+import shlex
+
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from genscl_lite.datasets.registry import LOADERS
+from genscl_lite.runs import launch
+from genscl_lite.runs.paths import NOTEBOOKS, PROJECT, RESULTS
+from genscl_lite.runs.plan import make_parser, presets, read_requests
+from genscl_lite.runs.seeds import run_seeds
+from genscl_lite.runs.tables import make_cost_table, make_table, read_summaries
+from genscl_lite.tools import cli, pages
+from genscl_lite.train.config import TrainConfig
+
+PAGES = {path.relative_to(PROJECT).as_posix(): path for path in [*pages.pages(), PROJECT / "data" / "README.md"]}
+TEXTS = {name: path.read_text("utf-8") for name, path in PAGES.items()}
+README = TEXTS["README.md"]
+
+
+def fenced(text, language):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def commands_of(page):
+    lines = "".join(fenced(TEXTS[page], "bash")).replace("\\\n", "").splitlines()
+    return [line for line in lines if line and not line.startswith("pip ")]
+
+
+COMMANDS = sorted({line for page in PAGES for line in commands_of(page)})
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_tables_are_those_of_the_committed_results(page):
+    assert pages.rewritten(TEXTS[page]) == TEXTS[page], "`genscl pages` writes them anew"
+    assert len(re.findall(r"^<!-- table: ", TEXTS[page], re.M)) == TEXTS[page].count("<!-- end -->")
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent.name for path in RESULTS.glob("*/table.csv")))
+def test_committed_tables_are_those_of_the_committed_runs(folder):
+    runs = read_summaries(RESULTS / folder)
+    for name, table in (("table.csv", make_table(runs)), ("cost.csv", make_cost_table(runs))):
+        pd.testing.assert_frame_equal(pd.read_csv(RESULTS / folder / name), table, check_dtype=False)
+
+
+def test_tables_are_written_between_their_marks_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pages, "PROJECT", tmp_path)
+    monkeypatch.setattr(pages, "NOTEBOOKS", tmp_path / "notebooks")
+    assert pages.main([]) == 2 and capsys.readouterr().err.startswith("error: ")  # no clone, no README
+    (tmp_path / "README.md").write_text("a\n<!-- table: ledger digits -->\nold\n<!-- end -->\nb\n")
+    assert pages.main([]) == 0
+    before, *table, after = (tmp_path / "README.md").read_text().split("\n\n")
+    assert before == "a\n<!-- table: ledger digits -->" and after == "<!-- end -->\nb\n"
+    assert "SupCon beats cross-entropy" in table[0] and "old" not in table[0]
+
+
+def test_a_column_of_verdicts_says_what_the_ledger_says():
+    lines = [line.split(" | ") for line in pages.verdicts("digits", "digits").splitlines()]
+    assert all(len(line) == len(lines[0]) for line in lines)
+    ledger = pages.claims.make_ledger(read_summaries(RESULTS / "digits"))
+    assert [line[1].partition(":")[0].strip(" |") for line in lines[2:]] == list(ledger.verdict)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if fenced(TEXTS[page], "python")])
+def test_python_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "b.png"):
+        Image.new("L", (8, 8), 128).save(name)
+    before, names = dict(LOADERS), {}
+    if "runs/digits/supcon" in TEXTS[page]:
+        train_a_little("runs/digits/supcon")
+    try:
+        for code in fenced(TEXTS[page], "python"):
+            exec(code, names)
+    finally:
+        LOADERS.clear()
+        LOADERS.update(before)
+    if page.endswith(("README.md", "loss.md")):
+        assert (names["encoder"][1].weight.grad != 0).any()
+
+
+def train_a_little(folder):
+    list(run_seeds([TrainConfig("supcon", epochs=1, warmup_epochs=0, probe_epochs=1)], folder))
+
+
+def test_a_trained_model_is_used_as_its_guide_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "b.png"):
+        Image.new("L", (8, 8), 128).save(name)
+    train_a_little("runs/digits/supcon")
+    commands = commands_of("notebooks/guides/trained_model.md")
+    assert len(commands) == 3
+    for line in commands:
+        assert cli.main(shlex.split(line, comments=True)[1:]) == 0
+    assert capsys.readouterr().out.count("a.png\t") == 1
+    assert {"features.npz", "encoder.safetensors", "encoder.json"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def slugs(text):
+    """Anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)]+)\)", TEXTS[page]):
+        if target.startswith("https://"):
+            continue
+        file, _, anchor = target.partition("#")
+        path = PAGES[page].parent / file if file else PAGES[page]
+        assert path.exists(), target
+        assert not anchor or anchor in slugs(path.read_text("utf-8")), target
+
+
+def test_every_guide_is_in_the_table_of_readme():
+    for path in (NOTEBOOKS / "guides").glob("*.md"):
+        assert f"](notebooks/guides/{path.name})" in README
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("genscl reproduce")])
+def test_commands_that_train_are_understood(line, capsys):
+    words = shlex.split(line.split(">")[0], comments=True)[2:]
+    assert words[0] in presets()
+    assert launch.main([*words, *([] if "--dry-run" in words else ["--dry-run"])]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) >= (1 if "--only" in words else 7) and all("papermill" in line for line in printed)
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("torchrun")])
+def test_commands_of_several_processes_are_understood(line):
+    words = shlex.split(line.partition("-m genscl_lite train ")[2], comments=True)
+    [request] = read_requests(make_parser("genscl train", "").parse_args(words))
+    assert words[words.index("--only") + 1] in {job.method for job in request.jobs}
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if not line.startswith(("genscl reproduce", "torchrun"))])
+def test_other_commands_and_their_options_exist(line, capsys):
+    first, *words = shlex.split(line.split(">")[0], comments=True)
+    if first != "genscl":
+        assert first in ("head", "tail", "jupyter")
+        return
+    command = words[: 2 if words[0] == "benchmark" else 1]
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([*command, "--help"])
+    text = capsys.readouterr().out
+    assert stopped.value.code == 0 and all(word in text for word in words if word.startswith("--"))
+
+
+def test_commands_in_sentences_exist():
+    named = {word for text in TEXTS.values() for word in re.findall(r"`genscl ([a-z]+)", text)}
+    assert named <= cli.COMMANDS.keys() and len(named) > 5
+
+
+def test_both_commands_are_those_of_ci():
+    commands = re.findall(r"^pip install -r .*?(?=  )", README, re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        assert command.strip().replace("pip install", "pip install -q") in (PROJECT / ".ci" / "run").read_text()
+
+
+def test_the_citation_is_that_of_this_version():
+    citation = yaml.safe_load((PROJECT / "CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0" and citation["title"] and citation["message"] and citation["authors"]
+    assert f'version = "{citation["version"]}"' in (PROJECT / "pyproject.toml").read_text()
+    [paper] = citation["references"]
+    assert f"*{paper['title']}*" in README and paper["url"].removeprefix("https://arxiv.org/abs/") in README
+    assert all(author["family-names"] in README for author in paper["authors"])
