@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from genscl_lite.datasets import load_dataset
 from genscl_lite.lessons import people
 from genscl_lite.lessons.people import ask_people, teacher_says
 
@@ -14,29 +15,23 @@ class Photographs:
 
 @pytest.fixture
 def photographs(monkeypatch):
+    counts = np.array([[1, 1, 2], [0, 0, 5], [3, 0, 1], [4, 4, 0]])
     monkeypatch.setattr(people, "load_dataset", lambda name, root: Photographs())
+    monkeypatch.setattr(people, "read_counts", lambda path: counts)
 
 
 def test_without_the_file_or_without_the_photographs_there_is_nothing(tmp_path, photographs, monkeypatch):
     assert ask_people([0], tmp_path) is None
-    np.save(tmp_path / "cifar10h-counts.npy", np.ones((4, 3)))
-    monkeypatch.undo()
+    (tmp_path / "cifar10h-counts.npy").touch()
+    monkeypatch.setattr(people, "load_dataset", load_dataset)
     assert ask_people([0], tmp_path) is None
 
 
-@pytest.mark.parametrize("name", people.COUNTS)
-def test_answers_are_shares_of_the_photographs_asked_for(name, tmp_path, photographs):
-    counts = np.array([[1, 1, 2], [0, 0, 5], [3, 0, 1], [4, 4, 0]])
-    np.save(tmp_path / name, counts) if name.endswith("npy") else np.savez(tmp_path / name, counts=counts)
+def test_answers_are_shares_of_the_photographs_asked_for(tmp_path, photographs):
+    (tmp_path / "cifar10h-counts.npy").touch()
     answer = ask_people([2, 0], tmp_path)
     assert answer.said.tolist() == [[0.75, 0, 0.25], [0.25, 0.25, 0.5]]
     assert answer.photographs.shape == (2, 3, 2, 2) and answer.class_names == ("cat", "dog", "frog")
-
-
-def test_counts_of_another_shape_are_named(tmp_path, photographs):
-    np.save(tmp_path / "cifar10h-counts.npy", np.ones((3, 3)))
-    with pytest.raises(ValueError, match=r"expected counts of shape \(4, 3\), got \(3, 3\)"):
-        ask_people([0], tmp_path)
 
 
 def test_the_committed_answers_are_distributions():

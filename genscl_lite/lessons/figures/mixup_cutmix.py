@@ -88,7 +88,7 @@ def plot_sweep(
     for c, (soft, hard) in curves.items():
         axis.plot(shares, hard, color=CLASS_COLOURS[c], linewidth=2, linestyle=(0, (4, 2)),
                   drawstyle="steps-mid")
-        axis.plot(shares, soft, color=CLASS_COLOURS[c], linewidth=3.5, label=f"similarity to a {c}")
+        axis.plot(shares, soft, color=CLASS_COLOURS[c], linewidth=3.5, label=f"similarity to class {c}")
     axis.plot([], [], color="0.4", linewidth=3.5, label="by distributions")
     axis.plot([], [], color="0.4", linewidth=2, linestyle=(0, (4, 2)), label="by argmax")
     first, second = (np.array(CLASS_COLOURS[c]) for c in curves)
