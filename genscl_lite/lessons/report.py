@@ -71,7 +71,8 @@ def read_logs(folder: str | Path) -> pd.DataFrame:
             log["measured"] = log.accuracy.astype(float).fillna(log.knn_accuracy.astype(float))
             logs.append(log.assign(method=path.parts[-3], seed=int(path.parts[-2].removeprefix("seed"))))
     logs.sort(key=lambda log: list(METHODS).index(log.method[0]))
-    return pd.concat(logs, ignore_index=True) if logs else pd.DataFrame(columns=["method", "seed", "measured"])
+    none = pd.DataFrame(columns=["method", "seed", "measured"])
+    return pd.concat(logs, ignore_index=True) if logs else none
 
 
 def read_predictions(folder: str | Path) -> pd.DataFrame:
@@ -302,14 +303,15 @@ def pace_lines(logs: pd.DataFrame) -> list[str]:
         means = own.groupby("epoch").measured.mean()
         near = means.index[means < means.iloc[-1] - POINT]
         after = means.index[means.index > near.max()] if len(near) else means.index
-        lines.append(f"- {title(method)} is within a point of its end, {100 * means.iloc[-1]:.1f} %, from epoch "
-                     f"{after[0]} on.")
+        lines.append(f"- {title(method)} is within a point of its end, {100 * means.iloc[-1]:.1f} %, from "
+                     f"epoch {after[0]} on.")
     return lines
 
 
 def confidence_lines(predictions: pd.DataFrame) -> list[str]:
     """Say of each row whether it is too sure or not sure enough: mean confidence against accuracy."""
-    own = predictions.assign(over=[row.confidence.mean() - row.right.mean() for row in predictions.itertuples()])
+    over = [row.confidence.mean() - row.right.mean() for row in predictions.itertuples()]
+    own = predictions.assign(over=over)
     lines = []
     for method, row in by_method(own, "over").iterrows():
         if pd.isna(row.low):
@@ -317,7 +319,8 @@ def confidence_lines(predictions: pd.DataFrame) -> list[str]:
         else:
             side = "too sure" if row.low > 0 else "not sure enough" if row.high < 0 else "neither is shown"
             side += f", {points(row.low, row.high)}"
-        lines.append(f"- {title(method)}: confidence minus accuracy is {row['mean'] / POINT:+.1f} points ({side}).")
+        gap = f"{row['mean'] / POINT:+.1f} points"
+        lines.append(f"- {title(method)}: confidence minus accuracy is {gap} ({side}).")
     return lines
 
 

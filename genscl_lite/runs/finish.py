@@ -72,7 +72,7 @@ def describe(dataset: Dataset) -> dict:
 
 
 def class_probabilities(run: Run, dataset: Dataset) -> Tensor:
-    """Return the (T, C) probabilities that a classifier gives of the test images, as for the log's accuracy."""
+    """Return the (T, C) probabilities a classifier gives of the test images, as for the log's accuracy."""
     features = extract(run.result.encoder, dataset, dataset.test_images, dtype=run.dtype)
     return run.result.head(features).softmax(dim=1).detach()
 

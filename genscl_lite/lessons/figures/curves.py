@@ -138,7 +138,8 @@ def plot_floors(gaps: pd.DataFrame, axis: Axes) -> Axes:
         half = 0 if np.isnan(row.low) else row.high - row.gap
         axis.barh(y, row.gap, color=FAMILY_COLOURS[METHODS[row.method].family], height=0.55,
                   xerr=half or None, capsize=4)
-        axis.text(max(row.gap + half, NATS_AT_FLOOR), y, f"  floor {row.floor:.2f}", va="center", fontsize=10, color="0.35")
+        axis.text(max(row.gap + half, NATS_AT_FLOOR), y, f"  floor {row.floor:.2f}", va="center",
+                  fontsize=10, color="0.35")
     axis.axvline(NATS_AT_FLOOR, color=LABEL_COLOUR, linestyle="--")
     axis.set_yticks(range(len(gaps)), [METHODS[method].title for method in gaps.method])
     axis.set_ylim(len(gaps) - 0.5, -0.5)

@@ -62,7 +62,8 @@ def plot_measures(blends: pd.DataFrame, marked: list[str]) -> np.ndarray:
         for y, method in enumerate(rows):
             colour = LATENT_COLOUR if method in marked else "0.6"
             own = blends[measure][blends.method == method]
-            axis.plot(own, np.full(len(own), y), "o", color=colour, alpha=0.3, markersize=5, markeredgewidth=0)
+            axis.plot(own, np.full(len(own), y), "o", color=colour, alpha=0.3, markersize=5,
+                      markeredgewidth=0)
             if method in means.index:
                 row = means.loc[method]
                 half = 0 if np.isnan(row.low) else row.high - row["mean"]
