@@ -107,7 +107,7 @@ def execute(notebook: str, output: Path, parameters: dict, **options) -> None:
 def reproduce(jobs: list[Job], out: Path, workers: int, deadline: float = math.inf) -> int:
     """Run what is unfinished, then print the table; return 1 if a row failed or is below its floor."""
     waiting = [job for job in jobs if job.unfinished()]
-    look_at_data(jobs[0])
+    look_at_data(jobs[-1])  # teachers, which may know more labels, stand first
     with files.locked(out), limited_threads(workers):
         finished = len(jobs) - len(waiting)
         print(f"{out}: {finished} of {len(jobs)} methods finished, {workers} at a time", flush=True)
