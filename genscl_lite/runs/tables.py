@@ -56,7 +56,7 @@ def make_table(runs: pd.DataFrame, published: pd.DataFrame | None = None) -> pd.
         seconds=("seconds", "mean"),
     )
     table = table.reset_index().merge(published, how="left", on=["method", "dataset", "arch"])
-    return table[list(TABLE_COLUMNS)].round({"accuracy_mean": 4, "accuracy_sd": 4, "seconds": 1})
+    return table[list(TABLE_COLUMNS)].round({"accuracy_mean": 6, "accuracy_sd": 6, "seconds": 1})
 
 
 def make_cost_table(runs: pd.DataFrame) -> pd.DataFrame:
