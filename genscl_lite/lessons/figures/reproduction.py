@@ -156,7 +156,10 @@ def plot_cost_against_accuracy(runs: pd.DataFrame, axis: Axes) -> Axes:
             axis.annotate(METHODS[method].title, (x, y), (side, np.exp(height)), fontsize=9, va="center",
                           ha="left" if row.teacher else "right", annotation_clip=False,
                           arrowprops={"arrowstyle": "-", "color": "0.75", "linewidth": 0.8, "shrinkB": 6})
-    axis.set(xlim=(0, 1.05 * right), xlabel=f"{name} of training, the teacher's included", yscale="log")
+    axis.set(xlabel=f"{name} of training, the teacher's included", yscale="log")
+    axis.set_xlim(0, right)
+    axis.set_xticks([tick for tick in axis.get_xticks() if tick <= right])
+    axis.set_xlim(-0.3 * right, 1.05 * right)  # room for the names at the left
     axis.invert_yaxis()
     _accuracy_ticks(*axis.get_ylim(), axis.set_yticks)
     axis.minorticks_off()
