@@ -188,7 +188,7 @@ def test_a_time_budget_cuts_the_work_into_pieces(preset, tmp_path, no_kernels, c
 
 
 def test_interrupted_it_leaves_no_kernel_and_the_same_command_goes_on(preset, tmp_path, no_kernels):
-    words = [preset, "--only", "supcon", "--seeds", "1", "-p", "epochs=300", "-p", "eval_every=300"]
+    words = [preset, "--only", "supcon", "--seeds", "1", "-p", "epochs=100", "-p", "eval_every=100"]
     command = [sys.executable, "-m", "genscl_lite", "reproduce", *words]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     checkpoint = tmp_path / "runs/quick/supcon/seed0/checkpoint.pt"
@@ -202,8 +202,8 @@ def test_interrupted_it_leaves_no_kernel_and_the_same_command_goes_on(preset, tm
     with files.locked(checkpoint.parent, wait=20):  # the kernel has ended too, as it also does when this one is killed
         begun = run_folder.read_checkpoint(checkpoint)["progress"]["epoch"]
     assert main(words) == 0
-    assert begun < 300 and run_folder.read_checkpoint(checkpoint)["progress"]["epoch"] == 300
-    assert list(pd.read_csv(checkpoint.with_name("log.csv")).epoch) == list(range(1, 301))
+    assert begun < 100 and run_folder.read_checkpoint(checkpoint)["progress"]["epoch"] == 100
+    assert list(pd.read_csv(checkpoint.with_name("log.csv")).epoch) == list(range(1, 101))
 
 
 # What is said and planned without a kernel

@@ -1,7 +1,6 @@
 """A user's own folder of images through every stage: training, table and pictures of the space."""
 
 import json
-import subprocess
 import sys
 import types
 from pathlib import Path
@@ -18,9 +17,9 @@ from genscl_lite.runs import launch
 from genscl_lite.runs.paths import NOTEBOOKS
 from genscl_lite.runs.plan import preset_files, read_presets
 from genscl_lite.runs.seeds import main as train
+from tests import forked
 from tests.conftest import QUICK
 from tests.folders import CORRUPT, make_digit_folder
-from tests.train.test_processes import ENVIRONMENT, TORCHRUN
 
 CLASSES = 4
 SHORTER = ["-p", "epochs=2", "-p", "eval_every=2"]
@@ -119,9 +118,9 @@ def without_kernel(notebook, output, parameters, **options):
 def test_two_processes_share_the_files(preset, tmp_path):
     """Each decodes its rows of a batch; the weights are those of one process."""
     words = [preset, "--only", "supcon", *SHORTER, "-p", "resident=never", "--out"]
-    command = [*TORCHRUN, "-m", "genscl_lite", "train", *words, "two"]
-    two = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=200)
-    assert two.returncode == 0, two.stderr
+    two = forked.start_two(train, [*words, "two"], printed=tmp_path / "printed")
+    two.join(200)
+    assert two.exitcode == 0, (tmp_path / "printed").read_text()
     with pytest.warns(UserWarning, match="left out: 3 of 163 images"):
         assert train([*words, "one"]) == 0
     logs = (pd.read_csv(tmp_path / out / "supcon" / "seed0" / "log.csv") for out in ("one", "two"))
