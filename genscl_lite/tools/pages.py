@@ -48,6 +48,18 @@ def varied(folder: str, name: str) -> str:
     return markdown(["method", *(f"{name} {value}" for value in wide)], rows)
 
 
+def people(*folders: str) -> str:
+    """Render how near each run's held-out images lie to what people see in them: a run a line."""
+    head = ["labels", "row", "seed", "accuracy, %", "calibration error", "`all`", "`between`", "Pearson"]
+    rows = []
+    for run in (run for folder in folders for run in read(folder).itertuples()):
+        near = run.people["outputs"]
+        numbers = run.calibration_error, near["all"], near["between"], near["between_pearson"]
+        rows.append([run.dataset, METHODS[run.method].title, str(run.seed), f"{100 * run.accuracy_last:.1f}",
+                     *(f"{number:.3f}" for number in numbers)])
+    return markdown(head, rows)
+
+
 def markdown(head, rows) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
 
@@ -71,6 +83,7 @@ TABLES = {
     "ledger": lambda folder: claims.render_ledger(claims.make_ledger(read(folder))),
     "costs": lambda folder: tables.render_cost_table(tables.make_cost_table(read(folder))),
     "varied": varied,
+    "people": people,
     "benchmark": benchmark,
 }
 
