@@ -207,16 +207,32 @@ def plot_gains(gains: dict[str, np.ndarray], axis: Axes) -> Axes:
         gains: what is compared -> (seeds,) differences.
         axis: to draw on.
     """
-    for y, gain in enumerate(gains.values()):
-        error = np.std(gain, ddof=1) / len(gain) ** 0.5 if len(gain) > 1 else 0
-        axis.plot(gain, np.full(len(gain), y), "o", color="0.7", markersize=7, markeredgewidth=0)
-        axis.errorbar(np.mean(gain), y, xerr=error, color="black", **MEAN_STYLE)
-        axis.text(1.02, y, f"{np.mean(gain):+.1f} ± {error:.1f}", va="center", fontsize=11,
+    differences = {}
+    for name, gain in gains.items():
+        mean, error = np.mean(gain), np.std(gain, ddof=1) / len(gain) ** 0.5 if len(gain) > 1 else 0
+        differences[name] = gain, (mean, mean - error, mean + error)
+    return draw_differences(differences, axis, "a gray dot is a seed")
+
+
+def draw_differences(
+    differences: dict[str, tuple[np.ndarray, tuple[float, float, float]]], axis: Axes, legend: str, **names
+) -> Axes:
+    """Draw a dot for each seed and their mean with its bounds, in percentage points; ``names``: their style.
+
+    Args:
+        differences: what is compared -> (seeds,) differences; and their mean, low and high.
+        axis: to draw on.
+        legend: what dots and bars are.
+    """
+    for y, (values, (mean, low, high)) in enumerate(differences.values()):
+        axis.plot(values, np.full(len(values), y), "o", color="0.7", markersize=7, markeredgewidth=0)
+        axis.errorbar(mean, y, xerr=[[mean - low], [high - mean]], color="black", **MEAN_STYLE)
+        axis.text(1.02, y, f"{mean:+.1f} ± {high - mean:.1f}", va="center", fontsize=11,
                   transform=axis.get_yaxis_transform())
     axis.axvline(0, color="black", linewidth=1)
-    axis.set_yticks(range(len(gains)), gains)
-    axis.set_ylim(len(gains) - 0.5, -0.5)
-    axis.set_xlabel("difference in accuracy, percentage points: a gray dot is a seed")
+    axis.set_yticks(range(len(differences)), differences, **names)
+    axis.set_ylim(len(differences) - 0.5, -0.5)
+    axis.set_xlabel(f"difference in accuracy, percentage points: {legend}")
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="x", alpha=0.4)
     sns.despine(ax=axis, left=True)

@@ -18,7 +18,7 @@ from genscl_lite.datasets import files
 from genscl_lite.lessons.plots import small_png
 from genscl_lite.runs.claims import CONFIGURATION, POINT
 from genscl_lite.runs.statistics import Interval, bootstrap_interval, is_equivalent, t_interval
-from genscl_lite.runs.tables import SUMMARIES, read_summaries
+from genscl_lite.runs.tables import read_varied
 from genscl_lite.train.methods import METHODS, TEACHERS, teacher_of
 
 NATS_AT_FLOOR = 0.1
@@ -89,11 +89,9 @@ def read_predictions(folder: str | Path) -> pd.DataFrame:
 
 def varied(folder: str | Path, name: str) -> pd.DataFrame:
     """Return the runs of a folder and of FOLDER_nameVALUE beside it, of rows that have several values."""
-    folder = files.as_path(folder)
-    paths = [folder, *sorted(folder.parent.glob(f"{folder.name}_{name}[0-9]*"))]
-    found = [read_summaries(path) for path in paths if any(path.glob(SUMMARIES))]
-    runs = pd.concat(found or [pd.DataFrame()])
-    if len(found) < 2 or name not in runs:
+    try:
+        runs = read_varied(files.as_path(folder), name)
+    except (FileNotFoundError, KeyError):  # no runs, or none that know the parameter
         return pd.DataFrame()
     runs = runs.assign(**{name: runs[name].fillna(0)}).sort_values(name, kind="stable", ignore_index=True)
     several = runs.groupby("method")[name].nunique() > 1

@@ -7,12 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from genscl_lite.lessons.plots import FAMILY_COLOURS, MEAN_STYLE, OTHER_COLOUR
+from genscl_lite.lessons.plots import FAMILY_COLOURS, MEAN_STYLE, OTHER_COLOUR, draw_differences
 from genscl_lite.lessons.report import by_method, whole_cost
 from genscl_lite.runs.statistics import t_interval
 from genscl_lite.train.methods import METHODS, TEACHERS
@@ -177,19 +176,7 @@ def plot_differences(
         differences: what is compared -> (seeds,) differences; and their mean, low and high.
         axis: to draw on.
     """
-    for y, (values, (mean, low, high)) in enumerate(differences.values()):
-        axis.plot(values, np.full(len(values), y), "o", color="0.7", markersize=7, markeredgewidth=0)
-        axis.errorbar(mean, y, xerr=[[mean - low], [high - mean]], color="black", **MEAN_STYLE)
-        axis.text(1.02, y, f"{mean:+.1f} ± {high - mean:.1f}", va="center", fontsize=11,
-                  transform=axis.get_yaxis_transform())
-    axis.axvline(0, color="black", linewidth=1)
-    axis.set_yticks(range(len(differences)), differences, fontsize=10)
-    axis.set_ylim(len(differences) - 0.5, -0.5)
-    axis.set_xlabel("difference in accuracy, percentage points: gray a seed, black the mean, 95 % interval")
-    axis.tick_params(axis="y", length=0)
-    axis.grid(axis="x", alpha=0.4)
-    sns.despine(ax=axis, left=True)
-    return axis
+    return draw_differences(differences, axis, "gray a seed, black the mean, 95 % interval", fontsize=10)
 
 
 def _rows_of_methods(table: pd.DataFrame, axis: Axes) -> None:
