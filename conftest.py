@@ -1,5 +1,6 @@
 """For all tests, doctests and notebooks: CPUs alone, one thread a process, slow files first."""
 
+import gc
 import os
 
 import pytest
@@ -34,3 +35,6 @@ def pytest_collection_finish():
     from tests.kernels import fork_all
 
     fork_all()
+    gc.collect()
+    gc.freeze()  # torch and thousands of tests stay; the collector need not look at them again and again
+    gc.set_threshold(100_000, 20, 100)

@@ -225,7 +225,7 @@ def test_compiles_in_one_graph(kind, contrasts, backend):
     inputs["temperature"] = 0.1 if kind == "numbers" else torch.tensor(0.1, dtype=torch.float64)
     expected = gen_supcon_loss(**inputs)
     torch.compiler.reset()
-    compiled = torch.compile(gen_supcon_loss, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(gen_supcon_loss, fullgraph=True, backend="eager")
     z = inputs["latents"]
     ours = compiled(**inputs)
     assert torch.isclose(ours, expected, rtol=1e-12)
