@@ -17,13 +17,10 @@ from matplotlib.figure import Figure
 from genscl_lite.datasets import files
 from genscl_lite.lessons.plots import small_png
 from genscl_lite.runs.claims import CONFIGURATION, POINT
+from genscl_lite.runs.floor import FLOOR_CLAIM, floor_verdict
 from genscl_lite.runs.statistics import Interval, bootstrap_interval, is_equivalent, t_interval
 from genscl_lite.runs.tables import read_varied
 from genscl_lite.train.methods import METHODS, TEACHERS, teacher_of
-
-NATS_AT_FLOOR = 0.1
-"""A loss this close to its floor has come down to it: shares asked for and given differ by about a tenth."""
-
 
 def say(*sentences: str) -> None:
     """Show sentences as text of the notebook, items (of "- ") as a list; empty ones are left out."""
@@ -58,22 +55,6 @@ def listed(names: list[str], last: str = "and") -> str:
 
 
 # What the files hold
-
-def read_logs(folder: str | Path) -> pd.DataFrame:
-    """Read METHOD/seedN/log.csv below a folder into one frame, with ``method``, ``seed`` and ``measured``.
-
-    ``measured`` is the accuracy on the test images on the way: a classifier's own, else that of neighbours.
-    """
-    logs = []
-    for path in sorted(files.as_path(folder).glob("*/seed*/log.csv")):
-        if path.parts[-3] in METHODS:
-            log = pd.read_csv(path)
-            log["measured"] = log.accuracy.astype(float).fillna(log.knn_accuracy.astype(float))
-            logs.append(log.assign(method=path.parts[-3], seed=int(path.parts[-2].removeprefix("seed"))))
-    logs.sort(key=lambda log: list(METHODS).index(log.method[0]))
-    none = pd.DataFrame(columns=["method", "seed", "measured"])
-    return pd.concat(logs, ignore_index=True) if logs else none
-
 
 def read_predictions(folder: str | Path) -> pd.DataFrame:
     """Read all predictions.npz below a folder: a row a run, with arrays ``right`` and ``confidence``."""
@@ -127,27 +108,6 @@ def add_bootstrap(ledger: pd.DataFrame, predictions: pd.DataFrame, resamples: in
         bounds.append(bootstrap_interval(*pair, resamples=resamples)[1:3] if seeds else (np.nan, np.nan))
     lows, highs = zip(*bounds, strict=True)
     return ledger.assign(image_low=lows, image_high=highs)
-
-
-def floor_gaps(logs: pd.DataFrame) -> pd.DataFrame:
-    """Say for each row with a similarity loss whether the loss comes down to its floor, the label entropy.
-
-    A row a method: ``floor`` and ``gap`` (nats, in the last epoch) with the gap's 95 % interval over seeds,
-    ``first_gap`` (at the first measured epoch), ``seeds`` and a verdict: supported where the gap is below
-    ``NATS_AT_FLOOR``, contradicted where it is above.
-    """
-    rows = []
-    for method, own in logs.groupby("method", sort=False):
-        if METHODS[method].head != "projection":
-            continue
-        last = own.loc[own.groupby("seed").epoch.idxmax()]
-        gap = t_interval(last.kl)
-        verdict = ("undecided" if np.isnan(gap.low) or gap.low <= NATS_AT_FLOOR <= gap.high
-                   else "supported" if gap.high < NATS_AT_FLOOR else "contradicted")
-        rows.append({"method": method, "floor": last.label_entropy.mean(), "gap": gap.mean, "low": gap.low,
-                     "high": gap.high, "seeds": gap.count, "verdict": verdict})
-    columns = ["method", "floor", "gap", "low", "high", "seeds", "verdict"]
-    return pd.DataFrame(rows, columns=columns)
 
 
 # Sentences
@@ -206,7 +166,7 @@ def tally(ledger: pd.DataFrame) -> str:
     """Say how many claims have which verdict."""
     counts = ledger.verdict.value_counts(sort=False)
     words = [f"{count} {verdict}" for verdict, count in counts.items()]
-    return f"Of {len(ledger)} claims, on {ledger.dataset.iloc[0]}: {listed(words)}."
+    return f"Of {len(ledger)} claims about accuracy, on {ledger.dataset.iloc[0]}: {listed(words)}."
 
 
 def difference_of(
@@ -320,6 +280,15 @@ def confidence_lines(predictions: pd.DataFrame) -> list[str]:
         gap = f"{row['mean'] / POINT:+.1f} points"
         lines.append(f"- {title(method)}: confidence minus accuracy is {gap} ({side}).")
     return lines
+
+
+def floor_line(gaps: pd.DataFrame) -> str:
+    """Say as an item what the runs say of ``FLOOR_CLAIM``."""
+    verdict, gap = floor_verdict(gaps)
+    if not gap:
+        return f"- **{FLOOR_CLAIM}**: {verdict}, there are no runs."
+    seeds = gaps.set_index("method").seeds["genscl_mix_kd"]
+    return f"- **{FLOOR_CLAIM}**: {verdict}. It ends {gap}, {'one seed' if seeds == 1 else f'{seeds} seeds'}."
 
 
 def floor_lines(gaps: pd.DataFrame) -> list[str]:

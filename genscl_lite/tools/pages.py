@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from genscl_lite.datasets import files
-from genscl_lite.runs import claims, tables
+from genscl_lite.runs import claims, floor, tables
 from genscl_lite.runs.paths import NOTEBOOKS, PROJECT, RESULTS
 from genscl_lite.tools.benchmark import loss, step
 from genscl_lite.train.methods import METHODS
@@ -21,14 +21,20 @@ MARKED = re.compile(r"(<!-- table: (.+?) -->).*?(<!-- end -->)", re.DOTALL)
 
 
 def verdicts(*folders: str) -> str:
-    """Render ledgers side by side: verdict and difference in percentage points, a column a folder."""
+    """Render ledgers side by side: verdict and difference in percentage points, a column a folder.
+
+    The last line is the claim about the loss.
+    """
     columns = {}
-    for runs in map(read, folders):
+    for folder, runs in zip(folders, map(read, folders), strict=True):
         ledger, run = claims.make_ledger(runs), runs[runs.method != "expert"].iloc[0]
         labels = f"{run.labels_per_class} labels a class" if run.labels_per_class else "all labels"
         seeds = " to ".join(map(str, sorted({ledger.seeds[ledger.seeds > 0].min(), ledger.seeds.max()})))
         title = f"{run.dataset}, {labels}, seeds: {seeds}"
-        columns |= {"claim": ledger.claim, title: map(_verdict, ledger.itertuples())}
+        gaps = floor.floor_gaps(floor.read_logs(RESULTS / folder))
+        found = ": ".join(filter(None, floor.floor_verdict(gaps)))
+        columns |= {"claim": [*ledger.claim, floor.FLOOR_CLAIM],
+                    title: [*map(_verdict, ledger.itertuples()), found]}
     return markdown(columns, zip(*columns.values(), strict=True))
 
 

@@ -12,6 +12,7 @@ from genscl_lite.datasets import files
 from genscl_lite.lessons import report, space
 from genscl_lite.lessons.exercises import ParameterError
 from genscl_lite.runs.claims import make_ledger
+from genscl_lite.runs.floor import floor_gaps, floor_verdict, read_logs
 from genscl_lite.runs.paths import RESULTS
 from genscl_lite.runs.statistics import bootstrap_interval, t_interval
 from genscl_lite.runs.tables import read_summaries
@@ -111,7 +112,7 @@ def test_as_good_is_said_only_after_its_test():
     assert ["as good" in line for line in lines[:2]] == [True, False]
     assert report.compare(runs, "supcon", "ce").endswith("around zero, and as good within half a point.")
     assert report.compare(runs, "genscl_mix", "ce").endswith("around zero.")
-    assert report.tally(make_ledger(runs)) == "Of 11 claims, on digits: 1 as good, 1 undecided and 9 untested."
+    assert report.tally(make_ledger(runs)) == "Of 11 claims about accuracy, on digits: 1 as good, 1 undecided and 9 untested."
 
 
 def test_sides_are_those_of_the_interval():
@@ -172,16 +173,20 @@ def test_the_bootstrap_is_that_of_the_stored_predictions(digits_copy):
 def test_the_floor_is_reached_or_not():
     logs = pd.DataFrame([{"method": method, "seed": seed, "epoch": epoch, "kl": kl * (3 - epoch) + 0.001 * seed, "label_entropy": 2.0}
                          for method, kl in (("ce", 9), ("supcon", 0.01), ("genscl_mix", 0.5)) for seed in range(3) for epoch in (1, 2)])  # fmt: skip
-    gaps = report.floor_gaps(logs).set_index("method")
+    gaps = floor_gaps(logs).set_index("method")
     assert gaps.verdict.to_dict() == {"supcon": "supported", "genscl_mix": "contradicted"}
     assert gaps.gap["genscl_mix"] == pytest.approx(0.501) and gaps.low["genscl_mix"] == pytest.approx(t_interval([0.5, 0.501, 0.502]).low)
     lines = report.floor_lines(gaps.reset_index())
     assert "comes down to its floor" in lines[0] and "stays above its floor" in lines[1]
-    assert report.floor_gaps(logs[logs.seed == 0]).verdict.tolist() == ["undecided"] * 2
+    assert floor_gaps(logs[logs.seed == 0]).verdict.tolist() == ["undecided"] * 2
+    assert floor_verdict(gaps.reset_index()) == ("untested", "") and report.floor_line(gaps.reset_index()).endswith("untested, there are no runs.")
+    both = floor_gaps(logs.replace({"method": {"genscl_mix": "genscl_mix_kd"}}))
+    assert floor_verdict(both) == ("contradicted", "0.50 nats above it (0.50 to 0.50)")
+    assert report.floor_line(both).endswith(": contradicted. It ends 0.50 nats above it (0.50 to 0.50), 3 seeds.")
 
 
 def test_logs_of_all_seeds_are_read_in_the_order_of_rows(digits_copy):
-    logs = report.read_logs(digits_copy)
+    logs = read_logs(digits_copy)
     rows = list(logs.method.unique())
     assert rows == [method for method in METHODS if method in rows] and len(rows) > 5
     assert logs.groupby("method").measured.last().notna().all()
@@ -217,7 +222,7 @@ def test_too_sure_and_not_sure_enough():
 def test_the_teacher_is_judged_by_the_verdict():
     for shift, words in ((0.03, "**above**"), (-0.03, "**below**"), (0.0, "**as good as**")):
         runs = frame(supcon=0.9 + NOISE, genscl_kd=0.9 + shift + NOISE[::-1])
-        assert words in report.teacher_lines(runs, make_ledger(runs), report.floor_gaps(pd.DataFrame(columns=["method"])))[0]
+        assert words in report.teacher_lines(runs, make_ledger(runs), floor_gaps(pd.DataFrame(columns=["method"])))[0]
 
 
 def test_text_is_sentences_and_lists(shown):

@@ -1,0 +1,60 @@
+"""The claim that is no difference of accuracies: does the loss come down to its floor, the label entropy?"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from genscl_lite.datasets import files
+from genscl_lite.runs.statistics import t_interval
+from genscl_lite.train.methods import METHODS
+
+NATS_AT_FLOOR = 0.1
+"""A loss this close to its floor has come down to it: shares asked for and given differ by about a tenth."""
+FLOOR_CLAIM = "The loss of GenSCL with both comes down to its floor"
+GAP_COLUMNS = ("method", "floor", "gap", "low", "high", "seeds", "verdict")
+
+
+def read_logs(folder: str | Path) -> pd.DataFrame:
+    """Read METHOD/seedN/log.csv below a folder into one frame, with ``method``, ``seed`` and ``measured``.
+
+    ``measured`` is the accuracy on the test images on the way: a classifier's own, else that of neighbours.
+    """
+    logs = []
+    for path in sorted(files.as_path(folder).glob("*/seed*/log.csv")):
+        if path.parts[-3] in METHODS:
+            log = pd.read_csv(path)
+            log["measured"] = log.accuracy.astype(float).fillna(log.knn_accuracy.astype(float))
+            logs.append(log.assign(method=path.parts[-3], seed=int(path.parts[-2].removeprefix("seed"))))
+    logs.sort(key=lambda log: list(METHODS).index(log.method[0]))
+    none = pd.DataFrame(columns=["method", "seed", "measured"])
+    return pd.concat(logs, ignore_index=True) if logs else none
+
+
+def floor_gaps(logs: pd.DataFrame) -> pd.DataFrame:
+    """Say for each row with a similarity loss how far above its floor the loss ends, in nats.
+
+    A row a method, with ``GAP_COLUMNS``: ``floor`` and ``gap`` in the last epoch, the gap's 95 % interval of
+    t over seeds, and a verdict: supported where the interval is below ``NATS_AT_FLOOR``, contradicted where
+    it is above, undecided elsewhere and with one seed.
+    """
+    rows = []
+    for method, own in logs.groupby("method", sort=False):
+        if METHODS[method].head != "projection":
+            continue
+        last = own.loc[own.groupby("seed").epoch.idxmax()]
+        gap = t_interval(last.kl)
+        verdict = ("undecided" if np.isnan(gap.low) or gap.low <= NATS_AT_FLOOR <= gap.high
+                   else "supported" if gap.high < NATS_AT_FLOOR else "contradicted")
+        rows.append((method, last.label_entropy.mean(), gap.mean, gap.low, gap.high, gap.count, verdict))
+    return pd.DataFrame(rows, columns=list(GAP_COLUMNS))
+
+
+def floor_verdict(gaps: pd.DataFrame, method: str = "genscl_mix_kd") -> tuple[str, str]:
+    """Return the verdict on ``FLOOR_CLAIM``, of the row it is about, and the gap with its interval."""
+    found = gaps[gaps.method == method]
+    if found.empty:
+        return "untested", ""
+    [row] = found.itertuples()
+    bounds = f" ({row.low:.2f} to {row.high:.2f})" if row.seeds > 1 else ""
+    return row.verdict, f"{row.gap:.2f} nats above it{bounds}"
