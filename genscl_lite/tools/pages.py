@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from genscl_lite.datasets import files
-from genscl_lite.runs import claims, floor, tables
+from genscl_lite.runs import claims, floor, statistics, tables
 from genscl_lite.runs.paths import NOTEBOOKS, PROJECT, RESULTS
 from genscl_lite.tools.benchmark import loss, step
 from genscl_lite.train.methods import METHODS
@@ -66,6 +66,36 @@ def people(*folders: str) -> str:
     return markdown(head, rows)
 
 
+MEASURES = {
+    "`between`, Spearman": lambda run: run.people["outputs"]["between"],
+    "`between`, Pearson": lambda run: run.people["outputs"]["between_pearson"],
+    "cross-entropy with people, nats": lambda run: run.people["cross_entropy"],
+    "accuracy": lambda run: run.accuracy_last,
+    "calibration error": lambda run: run.calibration_error,
+}
+
+
+def people_differences(first: str, second: str) -> str:
+    """Render what the labels of the first folder change: differences of runs of one row and seed, by t.
+
+    A verdict is given where the 95 % interval and a p corrected for all lines (Holm) agree.
+    """
+    one, other = (read(folder).set_index(["method", "seed"]) for folder in (first, second))
+    both, lines = one.index.intersection(other.index), []
+    for method in (method for method in METHODS if method in both.get_level_values("method")):
+        for name, measure in MEASURES.items():
+            pairs = [(measure(one.loc[key]), measure(other.loc[key])) for key in both if key[0] == method]
+            lines.append((method, name, [ours - theirs for ours, theirs in pairs]))
+    rows = []
+    corrected = statistics.holm([statistics.p_value(values) for *_, values in lines])
+    for (method, name, values), p in zip(lines, corrected, strict=True):
+        mean, low, high, count = statistics.t_interval(values)
+        bounds = f" ({low:+.3f} to {high:+.3f})" if count > 1 else ""
+        verdict = "undecided" if not p < 0.05 or low <= 0 <= high else "higher" if low > 0 else "lower"
+        rows.append([METHODS[method].title, name, f"{mean:+.3f}{bounds}", str(count), verdict])
+    return markdown(["row", "measure", "difference, 95 % interval", "seeds", "verdict"], rows)
+
+
 def markdown(head, rows) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
 
@@ -90,6 +120,7 @@ TABLES = {
     "costs": lambda folder: tables.render_cost_table(tables.make_cost_table(read(folder))),
     "varied": varied,
     "people": people,
+    "people_differences": people_differences,
     "benchmark": benchmark,
 }
 

@@ -14,6 +14,7 @@ from genscl_lite.runs.floor import floor_gaps, read_logs
 from genscl_lite.runs.paths import NOTEBOOKS, PROJECT, RESULTS
 from genscl_lite.runs.plan import make_parser, presets, read_requests
 from genscl_lite.runs.seeds import run_seeds
+from genscl_lite.runs.statistics import t_interval
 from genscl_lite.runs.tables import make_cost_table, make_table, read_summaries
 from genscl_lite.tools import cli, pages
 from genscl_lite.train.config import TrainConfig
@@ -66,6 +67,23 @@ def test_a_column_of_verdicts_says_what_the_ledger_says():
     assert [line[1].partition(":")[0].strip(" |") for line in lines[2:-1]] == list(ledger.verdict)
     [gap] = floor_gaps(read_logs(RESULTS / "digits")).query("method == 'genscl_mix_kd'").itertuples()
     assert lines[-1][1].startswith(f"{gap.verdict}: {gap.gap:.2f} nats above it ({gap.low:.2f} to")
+
+
+def test_what_peoples_labels_change_has_an_interval_and_a_verdict(monkeypatch):
+    """Three seeds: nearer to people for sure; less accurate in the mean alone."""
+    def runs(shift, accuracies):
+        return pd.DataFrame([{"method": "supcon", "seed": seed, "accuracy_last": accuracy, "calibration_error": 0.1,
+                              "people": {"outputs": {"between": 0.3 + shift + 0.001 * seed, "between_pearson": 0.2}, "cross_entropy": 0.5}}
+                             for seed, accuracy in enumerate(accuracies)])  # fmt: skip
+
+    frames = {"people": runs(0.1, [0.70, 0.72, 0.71, 0.5]), "classes": runs(0, [0.71, 0.70, 0.74])}
+    monkeypatch.setattr(pages, "read", frames.get)
+    lines = [line.strip("| ").split(" | ") for line in pages.people_differences("people", "classes").splitlines()[2:]]
+    assert [line[-1] for line in lines] == ["higher", "undecided", "undecided", "undecided", "undecided"]
+    mean, low, high, _ = t_interval([-0.01, 0.02, -0.03])
+    assert lines[3] == ["SupCon", "accuracy", f"{mean:+.3f} ({low:+.3f} to {high:+.3f})", "3", "undecided"]
+    monkeypatch.setattr(pages, "read", lambda name: frames[name].iloc[:1])
+    assert pages.people_differences("people", "classes").splitlines()[2] == "| SupCon | `between`, Spearman | +0.100 | 1 | undecided |"
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if fenced(TEXTS[page], "python")])
