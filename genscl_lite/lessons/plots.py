@@ -264,7 +264,7 @@ def plot_alignment_uniformity(measures: pd.DataFrame, axis: Axes) -> Axes:
                           fontsize=9, annotation_clip=False,
                           arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.8,
                                       "relpos": (int(align == "right"), 0.5), "shrinkB": 4})
-    axis.set(yscale="log", xlim=(high + 1.2 * wide, low - 0.05 * wide),
+    axis.set(yscale="log", xlim=(high + 1.5 * wide, low - 0.05 * wide),
              xlabel="uniformity: evenly spread →", ylabel="alignment: classes close together →")
     axis.set_xticks([tick for tick in axis.get_xticks() if low - 0.1 * wide <= tick <= high + 0.1 * wide])
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
