@@ -89,7 +89,7 @@ const buttons = Object.keys(data.films).sort((a, b) => a - b).map(value => {
 const place = (angle, radius) =>
   [200 + radius * Math.cos(angle / 1000), 185 - radius * Math.sin(angle / 1000)];
 const views = data.films[tau].map(film => {
-  const svg = add(box, "svg", {width: 385, height: 385, viewBox: "0 0 400 400"});
+  const svg = add(box, "svg", {width: 385, height: 358, viewBox: "0 0 400 372", style: "vertical-align:top"});
   add(svg, "circle", {cx: 200, cy: 185, r: 110, fill: "none", stroke: "#ccc"});
   const middle = {x: 200, "text-anchor": "middle", style: "font-family:sans-serif"};
   add(svg, "text", {...middle, y: 178, "font-weight": "bold", "font-size": 17}, film.name);

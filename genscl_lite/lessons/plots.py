@@ -242,25 +242,31 @@ def draw_differences(
 def plot_alignment_uniformity(measures: pd.DataFrame, axis: Axes) -> Axes:
     """Scatter alignment against uniformity, better up and to the right, each method named with its accuracy.
 
+    Names stand in two columns, those of crowded spaces at the left, a thin line from each to its point.
+
     Args:
         measures: columns ``method``, ``alignment`` (above 0), ``uniformity`` and ``accuracy`` (a fraction).
         axis: to draw on.
     """
     measures = measures.sort_values("alignment", ignore_index=True)
-    heights = np.log(measures.alignment.to_numpy())
-    heights = 300 * (heights - heights[0]) / max(np.ptp(heights), 1e-9)  # in points, about, from the top
-    names_at = [heights[0]]
-    for height in heights[1:]:
-        names_at.append(max(height, names_at[-1] + 14))  # names do not overlap
-    for row, down in zip(measures.itertuples(), np.subtract(names_at, heights), strict=True):
-        colour = FAMILY_COLOURS.get(METHODS[row.method].family, OTHER_COLOUR)
-        axis.plot(row.uniformity, row.alignment, "o", color=colour, markersize=11)
-        name = f"{METHODS[row.method].title}: {100 * row.accuracy:.1f} %"
-        axis.annotate(name, (row.uniformity, row.alignment), (10, -down), textcoords="offset points",
-                      va="center", fontsize=10)
     low, high = measures.uniformity.min(), measures.uniformity.max()
-    axis.set(yscale="log", xlim=(high + 0.08 * (high - low), low - 0.35 * (high - low)),
+    wide, heights = max(high - low, 1e-3), np.log(measures.alignment)
+    step = max(np.ptp(heights), 0.1) / 18  # names do not overlap
+    crowded = measures.uniformity > (low + high) / 2
+    for side, x, align in ((crowded, high + 0.07 * wide, "right"), (~crowded, low - 0.07 * wide, "left")):
+        down = -np.inf
+        for row in measures[side].itertuples():
+            down = max(heights[row.Index], down + step)
+            colour = FAMILY_COLOURS.get(METHODS[row.method].family, OTHER_COLOUR)
+            axis.plot(row.uniformity, row.alignment, "o", color=colour, markersize=9, alpha=0.8)
+            axis.annotate(f"{METHODS[row.method].title}: {100 * row.accuracy:.1f} %",
+                          (row.uniformity, row.alignment), (x, np.exp(down)), ha=align, va="center",
+                          fontsize=9, annotation_clip=False,
+                          arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.8,
+                                      "relpos": (int(align == "right"), 0.5), "shrinkB": 4})
+    axis.set(yscale="log", xlim=(high + 1.5 * wide, low - 0.05 * wide),
              xlabel="uniformity: evenly spread →", ylabel="alignment: classes close together →")
+    axis.set_xticks([tick for tick in axis.get_xticks() if low - 0.1 * wide <= tick <= high + 0.1 * wide])
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_major_formatter("{x:g}")
     axis.minorticks_off()

@@ -142,6 +142,34 @@ def test_exercises_have_an_answer_that_its_check_accepts(name, monkeypatch):
     assert printed.count(": correct on ") == len(exercises) and "not yet" not in printed, printed
 
 
+WRONG_ANSWERS = {  # exercise of notebook 05 -> what is wrong -> the body, and the case that shows it
+    "retemper": {
+        "multiplies by the factor": ("F.softmax(probabilities.log() * factor, dim=1)", 2),
+        "does not bring the sum back to 1": ("probabilities ** (1 / factor)", 2),
+        "divides the probabilities": ("probabilities / factor", 2),
+        "forgets the power": ("probabilities / probabilities.sum(dim=1, keepdim=True)", 2),
+        "takes probabilities for logits": ("F.softmax(probabilities / factor, dim=1)", 1),
+        "takes the softmax over images": ("F.softmax(probabilities.log() / factor, dim=0)", 1),
+    },
+}
+
+
+def test_a_wrong_answer_is_told_with_the_case_and_the_numbers(monkeypatch):
+    cells = code_of("05_distillation")
+    texts = [source(cell) for cell in cells]
+    for exercise, answers in WRONG_ANSWERS.items():
+        [at] = [k for k, text in enumerate(texts) if f"def {exercise}(" in text]
+        definition = texts[at].split("\n")[0]
+        needed = needed_cells(texts, last=[at, at + 1])[:-2]
+        tried = [text for body, _ in answers.values()
+                 for text in (f"{definition}\n    return {body}", texts[at + 1])]
+        told = [line for line in run(needed + tried, monkeypatch).splitlines() if line.startswith(exercise)]
+        for line, (wrong, (_, case)) in zip(told, answers.items(), strict=True):
+            hint = rf"not yet. Case {case} of 3 gives (\S+) at \[\d+, \d\], expected (\S+?)\. Why: "
+            found = re.search(hint, line)
+            assert found and abs(float(found[1]) - float(found[2])) > 1e-5, f"{wrong}: {line}"
+
+
 def parameters_of(name):
     [cell] = [cell for cell in code_of(name) if "parameters" in tags(cell)]
     return {line.target.id: line.annotation.id for line in ast.parse(source(cell)).body}

@@ -185,7 +185,7 @@ def plot_reliability(predictions: pd.DataFrame, runs: pd.DataFrame) -> np.ndarra
         axis.scatter(100 * bins.confidence, 100 * bins.accuracy, s=15 + 250 * bins.images / bins.images.sum(),
                      color=colour, alpha=np.where(bins.images < FEW, 0.35, 1), linewidths=0, clip_on=False)
         name, mixed, rest = METHODS[method].title.partition(" + ")
-        axis.set_title(f"{name}\n{mixed.strip()} {rest}".strip() if mixed else name, fontsize=9)
+        axis.set_title(f"{name}\n{mixed.strip()} {rest}".strip() if mixed else name, fontsize=8.5)
         if method in errors.index:
             row = errors.loc[method]
             half = "" if np.isnan(row.low) else f" ± {100 * (row.high - row['mean']):.1f}"

@@ -82,7 +82,7 @@ def plot_choice(
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter("{x:g}")
     axis.set(xlabel="teacher temperature T", ylabel="said about other digits, nats", ylim=(0, top))
-    axis.legend(frameon=False, fontsize=10, loc="upper left")
+    axis.legend(frameon=True, framealpha=1, edgecolor="none", fontsize=10, loc="upper left")
     return axis
 
 

@@ -67,7 +67,7 @@ def plot_contrast_count(
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_major_formatter(PercentFormatter(1))
-    axis.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 0.08), fontsize=11)
+    axis.legend(framealpha=1, edgecolor="none", loc="lower right", bbox_to_anchor=(1, 0.08), fontsize=11)
     return axis
 
 

@@ -154,7 +154,8 @@ def plot_cost_against_accuracy(runs: pd.DataFrame, axis: Axes) -> Axes:
             axis.errorbar(x, y, yerr=half, color=colour, **MEAN_STYLE)
             axis.annotate(METHODS[method].title, (x, y), (side, np.exp(height)), fontsize=9, va="center",
                           ha="left" if row.teacher else "right", annotation_clip=False,
-                          arrowprops={"arrowstyle": "-", "color": "0.75", "linewidth": 0.8, "shrinkB": 6})
+                          arrowprops={"arrowstyle": "-", "color": "0.75", "linewidth": 0.8, "shrinkB": 6,
+                                      "relpos": (0 if row.teacher else 1, 0.5)})
     axis.set(xlabel=f"{name} of training, the teacher's included", yscale="log")
     axis.set_xlim(0, right)
     axis.set_xticks([tick for tick in axis.get_xticks() if tick <= right])

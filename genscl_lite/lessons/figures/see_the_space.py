@@ -104,7 +104,7 @@ def plot_shares(label_shares: np.ndarray, latent_shares: dict[str, np.ndarray]) 
         axis.xaxis.label.set_fontsize(10)
     axes[0, 0].set_ylabel("share of class $a$\nas the run has it", fontsize=11)
     axes[0, 0].figure.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, fontsize=10, ncols=3,
-                             loc="outside lower center")
+                             loc="outside lower center", borderpad=1)
     return axes[0]
 
 

@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from genscl_lite.lessons.plots import CLASS_COLOURS, LABEL_COLOUR, LATENT_COLOUR, SIMILARITY_MAP
 
@@ -81,6 +82,7 @@ def plot_two_losses(logs: dict[str, list[dict]], axis: Axes) -> Axes:
         rows = pd.DataFrame(log)
         axis.plot(rows.epoch, rows.loss, label=name, **look)
     axis.set(xlabel="epoch", ylabel="loss, nats", title="The same training with two programs")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend(frameon=False)
     return axis
 
@@ -98,7 +100,7 @@ def plot_calibration(confidence: np.ndarray, right: np.ndarray, axis: Axes, bins
         axis.plot([middle, middle], [accuracy, sure], solid_capstyle="butt", **gap)
         axis.text(middle, 1.03, str(inside.sum()), ha="center", va="bottom", fontsize=9)
     axis.plot([0, 1], [0, 1], color="black", linewidth=1, linestyle="--", label="perfectly calibrated")
-    axis.text(0, 1.03, "images:", va="bottom", fontsize=9)
+    axis.text(0.02, 1.03, "images:", va="bottom", fontsize=9)
     axis.set(xlim=(0, 1), ylim=(0, 1.1), xlabel="confidence: the largest probability")
     axis.set(ylabel="share that is right")
     axis.set_yticks(np.linspace(0, 1, 6))
