@@ -62,7 +62,7 @@ def small_png(figure: Figure) -> bytes | None:
     file, full = io.BytesIO(), Image.open(io.BytesIO(png)).convert("RGB")
     small = full.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     changed = np.asarray(small.convert("RGB"), dtype=int) - np.asarray(full, dtype=int)
-    (small if np.abs(changed).max() <= 8 else full).save(file, "PNG", optimize=True)
+    (small if np.abs(changed).max() <= 16 else full).save(file, "PNG", optimize=True)
     return file.getvalue()
 
 
