@@ -20,11 +20,14 @@ SUMMARIES = "*/seed*/summary.json"
 
 
 def read_summaries(folder: str | Path) -> pd.DataFrame:
-    """Read METHOD/seedN/summary.json below ``folder``, in order of METHODS; or FileNotFoundError."""
+    """Read METHOD/seedN/summary.json below ``folder``, in order of METHODS; or FileNotFoundError.
+
+    Where an older run beside newer ones does not say its ``label_noise``, there was none.
+    """
     paths = sorted(files.as_path(folder).glob(SUMMARIES))
     if not paths:
         raise FileNotFoundError(f"{folder}: no finished run (METHOD/seedN/summary.json) in this folder")
-    runs = pd.DataFrame([files.read_json(path) for path in paths])
+    runs = pd.DataFrame([files.read_json(path) for path in paths]).fillna({"label_noise": 0.0})
     order = {method: place for place, method in enumerate(METHODS)}
     return runs.sort_values(["method", "seed"], key=lambda column: column.replace(order), ignore_index=True)
 

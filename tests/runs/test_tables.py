@@ -11,8 +11,8 @@ from genscl_lite.runs.tables import (
     main,
     make_cost_table,
     make_table,
-    read_varied,
     read_summaries,
+    read_varied,
     render_cost_table,
     render_table,
     write_table,
@@ -73,6 +73,13 @@ def test_variations_are_the_folder_and_those_beside_it(tmp_path):
     assert read_varied(tmp_path / "small", "epochs").epochs.tolist() == [20, 20, 80, 80, 160, 160]
     with pytest.raises(FileNotFoundError, match="no finished run there, and none beside it of another epochs"):
         read_varied(tmp_path / "none", "epochs")
+
+
+def test_older_runs_beside_newer_ones_have_no_wrong_labels(tmp_path):
+    for seed, more in enumerate(({}, {"label_noise": 0.0}, {"label_noise": 0.4})):
+        about = {"method": "ce", "seed": seed, "accuracy_last": 0.5} | more
+        files.write_json(tmp_path / "ce" / f"seed{seed}" / "summary.json", about)
+    assert read_summaries(tmp_path).label_noise.tolist() == [0.0, 0.0, 0.4]
 
 
 def test_no_runs_are_said(tmp_path):
