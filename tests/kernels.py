@@ -14,7 +14,6 @@ from jupyter_client.provisioning import local_provisioner
 LARGE = ("torch", "torch._dynamo", "torchvision", "scipy.stats", "sklearn.datasets", "sklearn.model_selection", "pandas",
          "IPython", "ipykernel.kernelapp")
 SERVER = multiprocessing.get_context("forkserver")
-LAUNCH_ANEW = local_provisioner.launch_kernel
 
 
 class Kernel:
@@ -47,10 +46,10 @@ def _be_kernel(words, env, cwd, pipe):
     runpy.run_module("ipykernel_launcher", run_name="__main__", alter_sys=True)
 
 
-def launch(words, *, env=None, cwd=None, **options) -> Kernel | Popen:
+def launch(words, *, env=None, cwd=None, launch_anew=local_provisioner.launch_kernel, **options) -> Kernel | Popen:
     """Stand in for jupyter_client's ``launch_kernel``."""
     if words[1:3] != ["-m", "ipykernel_launcher"]:
-        return LAUNCH_ANEW(words, env=env, cwd=cwd, **options)
+        return launch_anew(words, env=env, cwd=cwd, **options)
     return Kernel(words[2:], env, cwd)
 
 

@@ -19,16 +19,14 @@ import papermill
 import papermill.cli
 import pytest
 from click.testing import CliRunner
-from jupyter_client.provisioning import local_provisioner
 
 from genscl_lite.datasets import cores, files
 from genscl_lite.lessons import exercises
 from genscl_lite.runs import launch
-from genscl_lite.runs.launch import command, main
+from genscl_lite.runs.launch import main
 from genscl_lite.runs.tables import TABLE_COLUMNS
 from genscl_lite.train import run_folder
 from genscl_lite.train.methods import METHODS
-from tests import forked, kernels
 from tests.conftest import QUICK
 from tests.runs.conftest import with_kernel, without_kernel, write_preset
 
@@ -189,37 +187,20 @@ def test_a_time_budget_cuts_the_work_into_pieces(preset, tmp_path, no_kernels, c
         assert not list(out.glob("*.ipynb")) and not list(out.glob("*.tmp*"))
 
 
-TRAIN = """
-parameters = {name: value for name, value in globals().items() if name not in get_ipython().user_ns_hidden}
-from genscl_lite.runs.seeds import run_seeds
-from genscl_lite.train.config import make_configs
-list(run_seeds(make_configs(parameters), out))
-"""
-
-
-def reproduce(words, printed):
-    local_provisioner.launch_kernel = kernels.LAUNCH_ANEW  # a kernel ends with the process that has started it
-    sys.stdout = sys.stderr = open(printed, "w", buffering=1)
-    sys.exit(command(words))
-
-
-def test_interrupted_it_leaves_no_kernel_and_the_same_command_goes_on(preset, tmp_path, monkeypatch):
+def test_interrupted_it_leaves_no_kernel_and_the_same_command_goes_on(preset, tmp_path, no_kernels):
     words = [preset, "--only", "supcon", "--seeds", "1", "-p", "epochs=100", "-p", "eval_every=100"]
-    with monkeypatch.context() as patch:
-        patch.setattr(papermill, "execute_notebook", kernel_with(TRAIN, tmp_path))
-        process = forked.start(reproduce, words, tmp_path / "printed")
+    command = [sys.executable, "-m", "genscl_lite", "reproduce", *words]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     checkpoint = tmp_path / "runs/quick/supcon/seed0/checkpoint.pt"
     deadline = time.monotonic() + 300
     while not checkpoint.exists():
-        assert process.is_alive() and time.monotonic() < deadline, (tmp_path / "printed").read_text()
+        assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
-    os.kill(process.pid, signal.SIGINT)
-    process.join(60)
-    assert process.exitcode == 130
-    assert "interrupted; the same command continues" in (tmp_path / "printed").read_text()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert "interrupted; the same command continues" in process.stderr.read()
     with files.locked(checkpoint.parent, wait=20):  # the kernel has ended too, as it also does when this one is killed
         begun = run_folder.read_checkpoint(checkpoint)["progress"]["epoch"]
-    monkeypatch.setattr(papermill, "execute_notebook", without_kernel)
     assert main(words) == 0
     assert begun < 100 and run_folder.read_checkpoint(checkpoint)["progress"]["epoch"] == 100
     assert list(pd.read_csv(checkpoint.with_name("log.csv")).epoch) == list(range(1, 101))

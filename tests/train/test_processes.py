@@ -1,6 +1,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 
 import pandas as pd
@@ -11,6 +12,7 @@ from torch import nn
 
 from genscl_lite.datasets import load_dataset
 from genscl_lite.distillation import Teacher
+from genscl_lite.runs.paths import PROJECT
 from genscl_lite.runs.seeds import main
 from genscl_lite.train import processes, run_folder
 from genscl_lite.train.config import TrainConfig
@@ -18,6 +20,8 @@ from genscl_lite.train.loop import pretrain
 from tests import forked
 from tests.conftest import QUICK
 
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
 CASES = {
     "ce_mix": {"method": "ce_mix", "ema": 0.9, "seed": 1},
     "simclr": {"method": "simclr", "seed": 4, "epochs": 2},
@@ -139,3 +143,10 @@ def workers(parent):
     """Return the processes a process has started, by their numbers."""
     found = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True, check=True)
     return sorted(int(line) for line in found.stdout.split())
+
+
+def test_wrong_requests_are_one_line(preset, tmp_path):
+    command = [sys.executable, "-m", "genscl_lite", "train", preset, "--only", "supcom"]
+    run = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+    assert run.returncode == 2 and run.stderr.startswith("error: only: 'supcom' is unknown (did you mean 'supcon'?)")
+    assert run.stderr.count("\n") == 1 and not run.stdout
