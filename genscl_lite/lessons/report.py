@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from genscl_lite.datasets import files
 from genscl_lite.lessons.plots import small_png
 from genscl_lite.runs.claims import CONFIGURATION, POINT
-from genscl_lite.runs.floor import FLOOR_CLAIM, floor_verdict
+from genscl_lite.runs.floor import FLOOR_CLAIM, FLOOR_ROW, floor_verdict
 from genscl_lite.runs.statistics import Interval, bootstrap_interval, is_equivalent, t_interval
 from genscl_lite.runs.tables import read_varied
 from genscl_lite.train.methods import METHODS, TEACHERS, teacher_of
@@ -287,7 +287,7 @@ def floor_line(gaps: pd.DataFrame) -> str:
     verdict, gap = floor_verdict(gaps)
     if not gap:
         return f"- **{FLOOR_CLAIM}**: {verdict}, there are no runs."
-    seeds = gaps.set_index("method").seeds["genscl_mix_kd"]
+    seeds = gaps.set_index("method").seeds[FLOOR_ROW]
     return f"- **{FLOOR_CLAIM}**: {verdict}. It ends {gap}, {'one seed' if seeds == 1 else f'{seeds} seeds'}."
 
 

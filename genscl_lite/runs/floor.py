@@ -12,6 +12,7 @@ from genscl_lite.train.methods import METHODS
 NATS_AT_FLOOR = 0.1
 """A loss this close to its floor has come down to it: shares asked for and given differ by about a tenth."""
 FLOOR_CLAIM = "The loss of GenSCL with both comes down to its floor"
+FLOOR_ROW = "genscl_mix_kd"
 GAP_COLUMNS = ("method", "floor", "gap", "low", "high", "seeds", "verdict")
 
 
@@ -50,9 +51,9 @@ def floor_gaps(logs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(GAP_COLUMNS))
 
 
-def floor_verdict(gaps: pd.DataFrame, method: str = "genscl_mix_kd") -> tuple[str, str]:
-    """Return the verdict on ``FLOOR_CLAIM``, of the row it is about, and the gap with its interval."""
-    found = gaps[gaps.method == method]
+def floor_verdict(gaps: pd.DataFrame) -> tuple[str, str]:
+    """Return the verdict on ``FLOOR_CLAIM``, of ``FLOOR_ROW``, and the gap with its interval."""
+    found = gaps[gaps.method == FLOOR_ROW]
     if found.empty:
         return "untested", ""
     [row] = found.itertuples()
