@@ -2,12 +2,14 @@
 
 import gc
 import os
+import runpy
+from pathlib import Path
 
 import pytest
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # tests compare bit for bit, on CPUs; notebooks' kernels inherit this
 for threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ[threads] = "1"  # processes run side by side; and results do not depend on cores
+    os.environ[threads] = "1"  # networks are small, processes run side by side; and results do not depend on cores
 
 SLOWEST = (
     "09_see_the_space", "05_distillation", "test_launch", "test_own_images", "06_momentum_contrast", "07_train",
@@ -20,9 +22,8 @@ SLOWEST = (
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
     """No more processes than cores that may be used, which in a container are fewer than the machine's."""
-    from genscl_lite.datasets.cores import usable_cores
-
-    return usable_cores()
+    cores = Path(__file__).parent / "genscl_lite" / "datasets" / "cores.py"  # without the package, which takes seconds
+    return runpy.run_path(str(cores))["usable_cores"]()
 
 
 def pytest_collection_modifyitems(items):

@@ -1,25 +1,26 @@
+"""Runs of a fraction of a second and their images. The kit is imported where it is used: pytest's first process only
+waits for those that test, and should start them at once."""
+
 import dataclasses
 
 import pytest
-import torch
-
-from genscl_lite.datasets import load_dataset
-from genscl_lite.train.config import TrainConfig
-
-torch.set_num_threads(1)  # small networks; and results do not depend on the number of cores
 
 QUICK = {"labels_per_class": 3, "epochs": 3, "warmup_epochs": 1, "batch_size": 12, "queue_size": 20, "probe_epochs": 2,
-         "eval_every": 2, "checkpoint_every": 1, "latent_dim": 16}  # fmt: skip
-"""A run of a fraction of a second: 30 images, batches of 12, 12 and 6."""
+         "eval_every": 2, "checkpoint_every": 1, "latent_dim": 16, "precision": "float32"}  # fmt: skip
+"""A run of a fraction of a second: 30 images, batches of 12, 12 and 6, and no types to be compared before them."""
 
 
 @pytest.fixture(scope="session")
 def digits():
+    from genscl_lite.datasets import load_dataset
+
     return load_dataset("digits", labels_per_class=3)
 
 
 @pytest.fixture
 def quick():
+    from genscl_lite.train.config import TrainConfig
+
     def make(method="genscl_mix", **changes):
         return TrainConfig(**QUICK | {"method": method} | changes)
 

@@ -1,6 +1,6 @@
-"""Notebooks' kernels, forked from a process that has imported the large packages: once for many kernels.
+"""Notebooks' kernels, and commands, forked from a process that has imported the large packages: once for all of them.
 
-What a kernel imports of the kit it imports itself, and matplotlib, which asks for the kernel's backend.
+What they import of the kit they import themselves, and matplotlib, which asks for the kernel's backend.
 """
 
 import multiprocessing
@@ -44,6 +44,28 @@ def _be_kernel(words, env, cwd, pipe):
     os.chdir(cwd)
     sys.argv = words
     runpy.run_module("ipykernel_launcher", run_name="__main__", alter_sys=True)
+
+
+def start_python(words, printed):
+    """Do in a process of its own what ``python WORDS`` does in the current folder; what it prints is a file."""
+    process = SERVER.Process(target=_be_python, args=([str(word) for word in words], dict(os.environ), os.getcwd(), printed))
+    process.start()
+    return process
+
+
+def _be_python(words, env, cwd, printed):
+    sys.stdout = sys.stderr = open(printed, "w", buffering=1)
+    os.dup2(sys.stdout.fileno(), 1)
+    os.dup2(sys.stdout.fileno(), 2)
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(cwd)
+    if words[0] == "-m":
+        sys.argv = words[1:]
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = words
+        runpy.run_path(words[0], run_name="__main__")
 
 
 def launch(words, *, env=None, cwd=None, launch_anew=local_provisioner.launch_kernel, **options) -> Kernel | Popen:

@@ -107,16 +107,17 @@ def check_arch(arch: str) -> None:
     ValueError: arch: 'convnext_tiny' is unknown (did you mean 'torchvision/convnext_tiny'?); expected ...
     """
     source, name = source_of(arch)
+    known = _names_of(source, arch) if source else [*ENCODERS, "custom"]
+    if name in known:
+        return
     if source:
-        known, expected = _names_of(source, arch), f"a classification model of {source}, as {source}/NAME"
-        hint = nearest(arch, [f"{source}/{name}" for name in known])
+        near = [f"{source}/{name}" for name in known]
+        expected = f"a classification model of {source}, as {source}/NAME"
     else:
-        known = [*ENCODERS, "custom"]
-        expected = f"one of {', '.join(ENCODERS)}, torchvision/NAME, timm/NAME, custom"
         theirs = [f"torchvision/{name}" for name in _names_of("torchvision", arch)]
-        hint = nearest(arch, [name for name in theirs if name.endswith(f"/{arch}")] or [*known, *theirs])
-    if name not in known:
-        raise ValueError(f"arch: {arch!r} is unknown{hint}; expected {expected}")
+        near = [name for name in theirs if name.endswith(f"/{arch}")] or [*known, *theirs]
+        expected = f"one of {', '.join(ENCODERS)}, torchvision/NAME, timm/NAME, custom"
+    raise ValueError(f"arch: {arch!r} is unknown{nearest(arch, near)}; expected {expected}")
 
 
 def _names_of(source: str, arch: str) -> list[str]:

@@ -1,5 +1,4 @@
 import os
-import subprocess
 import sys
 
 import numpy as np
@@ -12,6 +11,7 @@ from torchvision.transforms import v2
 
 from genscl_lite.datasets import images as image_files
 from genscl_lite.datasets.images import ImageFiles, centre_crop, decode_all, read_rgb
+from tests import kernels
 from tests.folders import add_corrupt, make_digit_folder
 
 INDEX = torch.randperm(24, generator=torch.Generator().manual_seed(0)).reshape(6, 4)
@@ -201,8 +201,9 @@ def test_a_script_needs_no_guard_where_processes_are_forked(tmp_path):
     for k in range(1, 200):
         (tmp_path / f"{k}.png").hardlink_to(tmp_path / "0.png")
     (tmp_path / "script.py").write_text(SCRIPT)
-    done = subprocess.run([sys.executable, tmp_path / "script.py", tmp_path], capture_output=True, text=True, timeout=200)
-    assert (done.returncode, done.stdout) == (0, "200\n"), done.stderr
+    process = kernels.start_python([tmp_path / "script.py", tmp_path], tmp_path / "printed")
+    process.join(200)
+    assert (process.exitcode, (tmp_path / "printed").read_text()) == (0, "200\n")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only forked processes have what is changed here")

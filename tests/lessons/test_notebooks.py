@@ -53,7 +53,7 @@ def run(cells, monkeypatch):
         for text in cells:
             exec(compile(text, "cell", "exec"), names)
     plt.close("all")
-    torch.set_num_threads(1)  # as tests/conftest.py has it; UMAP sets another number
+    torch.set_num_threads(1)  # as conftest.py has it; UMAP sets another number
     return printed.getvalue()
 
 

@@ -27,6 +27,7 @@ from genscl_lite.runs.launch import main
 from genscl_lite.runs.tables import TABLE_COLUMNS
 from genscl_lite.train import run_folder
 from genscl_lite.train.methods import METHODS
+from tests import kernels
 from tests.conftest import QUICK
 from tests.runs.conftest import with_kernel, without_kernel, write_preset
 
@@ -188,22 +189,22 @@ def test_a_time_budget_cuts_the_work_into_pieces(preset, tmp_path, no_kernels, c
 
 
 def test_interrupted_it_leaves_no_kernel_and_the_same_command_goes_on(preset, tmp_path, no_kernels):
-    words = [preset, "--only", "supcon", "--seeds", "1", "-p", "epochs=100", "-p", "eval_every=100"]
-    command = [sys.executable, "-m", "genscl_lite", "reproduce", *words]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    words = [preset, "--only", "supcon", "--seeds", "1", "-p", "epochs=30", "-p", "eval_every=30"]
+    process = kernels.start_python(["-m", "genscl_lite", "reproduce", *words], tmp_path / "printed")
     checkpoint = tmp_path / "runs/quick/supcon/seed0/checkpoint.pt"
     deadline = time.monotonic() + 300
     while not checkpoint.exists():
-        assert process.poll() is None and time.monotonic() < deadline
+        assert process.is_alive() and time.monotonic() < deadline, (tmp_path / "printed").read_text()
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130
-    assert "interrupted; the same command continues" in process.stderr.read()
+    os.kill(process.pid, signal.SIGINT)
+    process.join(60)
+    assert process.exitcode == 130
+    assert "interrupted; the same command continues" in (tmp_path / "printed").read_text()
     with files.locked(checkpoint.parent, wait=20):  # the kernel has ended too, as it also does when this one is killed
         begun = run_folder.read_checkpoint(checkpoint)["progress"]["epoch"]
     assert main(words) == 0
-    assert begun < 100 and run_folder.read_checkpoint(checkpoint)["progress"]["epoch"] == 100
-    assert list(pd.read_csv(checkpoint.with_name("log.csv")).epoch) == list(range(1, 101))
+    assert begun < 30 and run_folder.read_checkpoint(checkpoint)["progress"]["epoch"] == 30
+    assert list(pd.read_csv(checkpoint.with_name("log.csv")).epoch) == list(range(1, 31))
 
 
 # What is said and planned without a kernel

@@ -1,3 +1,5 @@
+import functools
+
 import pandas as pd
 import pytest
 import torch
@@ -9,7 +11,8 @@ from genscl_lite.tools.benchmark import loss, main, step, timing
 CPU = torch.device("cpu")
 
 
-def test_the_loss_benchmark_runs_and_leaves_its_files(tmp_path, capsys):
+def test_the_loss_benchmark_runs_and_leaves_its_files(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(loss, "seconds_in_turns", functools.partial(timing.seconds_in_turns, seconds=0.1))
     assert main(["loss", "--device", "cpu", "--rows", "64", "128", "--classes", "3", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     written = files.read_json(tmp_path / "loss.json")

@@ -45,17 +45,17 @@ def test_small_networks_stay_in_float32_without_a_look_at_the_clock(processor, q
     monkeypatch.setattr(precision, "FEW_FLOPS", 10e6)
     small, large = build_encoder("resnet_small", 1), build_encoder("convnet_small", 3)
     assert flops_of_pass(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)), (1, 8, 8)) == 2 * 64 * 3
-    assert choose_precision(quick(), small, (1, 8, 8), CPU) == torch.float32
-    assert choose_precision(quick(), large, (3, 32, 32), CPU) == torch.bfloat16
+    assert choose_precision(quick(precision="auto"), small, (1, 8, 8), CPU) == torch.float32
+    assert choose_precision(quick(precision="auto"), large, (3, 32, 32), CPU) == torch.bfloat16
 
 
 def test_a_run_keeps_the_precision_it_was_begun_with(processor, quick, digits, tmp_path):
     processor([1.0, 0.5], amx_bf16=True)
-    whole = pretrain(quick(), digits, tmp_path / "whole")
+    whole = pretrain(quick(precision="auto"), digits, tmp_path / "whole")
     assert whole.dtype == torch.bfloat16
-    pretrain(quick(), digits, tmp_path / "cut", on_epoch=lambda run: copy_first(tmp_path, run))
+    pretrain(quick(precision="auto"), digits, tmp_path / "cut", on_epoch=lambda run: copy_first(tmp_path, run))
     processor(None, amx_bf16=True)  # a clock that is looked at fails
-    resumed = pretrain(quick(), digits, tmp_path / "first")
+    resumed = pretrain(quick(precision="auto"), digits, tmp_path / "first")
     assert resumed.dtype == torch.bfloat16 and resumed.epoch == 3
     assert [row["loss"] for row in resumed.log] == [row["loss"] for row in whole.log]
 
@@ -69,11 +69,11 @@ def copy_first(tmp_path, run):
 
 
 def test_a_run_of_before_goes_on_in_float32(processor, quick, digits):
-    run = new_run(quick(), digits, None, CPU)
+    run = new_run(quick(precision="auto"), digits, None, CPU)
     state = run.state_dict()
     del state["progress"]["dtype"]
     processor([1.0, 0.5], amx_bf16=True)
-    other = new_run(quick(), digits, None, CPU)
+    other = new_run(quick(precision="auto"), digits, None, CPU)
     assert other.dtype == torch.bfloat16
     other.load_state_dict(state)
     assert other.dtype == torch.float32
