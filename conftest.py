@@ -35,7 +35,7 @@ def pytest_collection_finish():
     """In each process that tests, before it does."""
     from tests.kernels import fork_all
 
-    fork_all()
     gc.collect()
     gc.freeze()  # torch and thousands of tests stay; the collector need not look at them again and again
     gc.set_threshold(100_000, 20, 100)
+    fork_all()

@@ -1,19 +1,40 @@
-"""Notebooks' kernels, and commands, forked from a process that has imported the large packages: once for all of them.
+"""Notebooks' kernels, and commands, forked from a copy of the process that tests, which has imported all and tested nothing."""
 
-What they import of the kit they import themselves, and matplotlib, which asks for the kernel's backend.
-"""
-
+import itertools
 import multiprocessing
 import os
 import runpy
 import sys
+from multiprocessing import forkserver, resource_tracker
 from subprocess import Popen
+from unittest import mock
 
+import matplotlib
 from jupyter_client.provisioning import local_provisioner
 
-LARGE = ("torch", "torch._dynamo", "torchvision", "scipy.stats", "sklearn.datasets", "sklearn.model_selection", "pandas",
-         "IPython", "ipykernel.kernelapp")
 SERVER = multiprocessing.get_context("forkserver")
+
+
+def fork_all() -> None:
+    """Begin the copy, which waits, and let notebooks' kernels be forked from it."""
+    resource_tracker.ensure_running()
+    with mock.patch.object(forkserver.util, "spawnv_passfds", _fork):
+        forkserver.ensure_running()
+    local_provisioner.launch_kernel = launch
+
+
+def _fork(executable, words, descriptors) -> int:
+    """Stand in for multiprocessing's own, which would begin a Python that has imported nothing."""
+    process = os.fork()
+    if process:
+        return process
+    try:
+        kept = [2, *sorted(descriptors), os.sysconf("SC_OPEN_MAX")]  # others would keep pipes of pytest's open
+        for one, next_one in itertools.pairwise(kept):
+            os.closerange(one + 1, next_one)
+        exec(words[-1])
+    finally:
+        os._exit(0)
 
 
 class Kernel:
@@ -39,11 +60,26 @@ class Kernel:
 def _be_kernel(words, env, cwd, pipe):
     os.setsid()
     pipe.send(True)
+    _be_elsewhere(env, cwd, os.devnull)
+    matplotlib.rcParams["backend"] = "module://matplotlib_inline.backend_inline"  # as a kernel's environment says
+    sys.argv = words
+    runpy.run_module("ipykernel_launcher", run_name="__main__", alter_sys=True)
+
+
+def _be_elsewhere(env, cwd, printed):
+    sys.stdout = sys.stderr = open(printed, "w", buffering=1)
+    for descriptor in 1, 2:
+        os.dup2(sys.stdout.fileno(), descriptor)
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
-    sys.argv = words
-    runpy.run_module("ipykernel_launcher", run_name="__main__", alter_sys=True)
+
+
+def launch(words, *, env=None, cwd=None, launch_anew=local_provisioner.launch_kernel, **options) -> Kernel | Popen:
+    """Stand in for jupyter_client's ``launch_kernel``."""
+    if words[1:3] != ["-m", "ipykernel_launcher"]:
+        return launch_anew(words, env=env, cwd=cwd, **options)
+    return Kernel(words[2:], env, cwd)
 
 
 def start_python(words, printed):
@@ -54,27 +90,10 @@ def start_python(words, printed):
 
 
 def _be_python(words, env, cwd, printed):
-    sys.stdout = sys.stderr = open(printed, "w", buffering=1)
-    os.dup2(sys.stdout.fileno(), 1)
-    os.dup2(sys.stdout.fileno(), 2)
-    os.environ.clear()
-    os.environ.update(env)
-    os.chdir(cwd)
+    _be_elsewhere(env, cwd, printed)
     if words[0] == "-m":
         sys.argv = words[1:]
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)
     else:
         sys.argv = words
         runpy.run_path(words[0], run_name="__main__")
-
-
-def launch(words, *, env=None, cwd=None, launch_anew=local_provisioner.launch_kernel, **options) -> Kernel | Popen:
-    """Stand in for jupyter_client's ``launch_kernel``."""
-    if words[1:3] != ["-m", "ipykernel_launcher"]:
-        return launch_anew(words, env=env, cwd=cwd, **options)
-    return Kernel(words[2:], env, cwd)
-
-
-def fork_all() -> None:
-    SERVER.set_forkserver_preload([*LARGE])
-    local_provisioner.launch_kernel = launch
