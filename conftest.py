@@ -9,12 +9,12 @@ import pytest
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # tests compare bit for bit, on CPUs; notebooks' kernels inherit this
 for threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ[threads] = "1"  # networks are small, processes run side by side; and results do not depend on cores
+    os.environ[threads] = "1"  # small networks, processes side by side; and results do not depend on cores
 
 SLOWEST = (
-    "09_see_the_space", "05_distillation", "test_launch", "test_own_images", "06_momentum_contrast", "07_train",
-    "04_mixup_cutmix", "03_generalized_loss", "test_streaming", "test_loop", "test_train_notebook",
-    "test_processes", "test_cifar", "test_trained",
+    "09_see_the_space", "05_distillation", "test_launch", "test_own_images", "06_momentum_contrast",
+    "07_train", "04_mixup_cutmix", "03_generalized_loss", "test_streaming", "test_loop",
+    "test_train_notebook", "test_processes", "test_cifar", "test_trained",
 )
 """Begun first, so that no process waits at the end for one of them."""
 
@@ -22,7 +22,7 @@ SLOWEST = (
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
     """No more processes than cores that may be used, which in a container are fewer than the machine's."""
-    cores = Path(__file__).parent / "genscl_lite" / "datasets" / "cores.py"  # without the package, which takes seconds
+    cores = Path(__file__).parent / "genscl_lite/datasets/cores.py"  # without the package: seconds
     return runpy.run_path(str(cores))["usable_cores"]()
 
 

@@ -22,6 +22,7 @@ from genscl_lite.runs.statistics import Interval, bootstrap_interval, is_equival
 from genscl_lite.runs.tables import read_varied
 from genscl_lite.train.methods import METHODS, TEACHERS, teacher_of
 
+
 def say(*sentences: str) -> None:
     """Show sentences as text of the notebook, items (of "- ") as a list; empty ones are left out."""
     text = ""

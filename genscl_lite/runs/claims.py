@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from genscl_lite.runs.paths import PUBLISHED
-from genscl_lite.runs.statistics import holm, is_equivalent, p_value, t_interval
+from genscl_lite.runs.statistics import decided, holm, is_equivalent, p_value, t_interval
 
 LEDGER_COLUMNS = ("claim", "better", "worse", "dataset", "arch", "epochs", "published", "seeds", "difference",
                   "low", "high", "p", "equivalent", "verdict")
@@ -90,14 +90,13 @@ def make_ledger(runs: pd.DataFrame, published: pd.DataFrame | None = None) -> pd
     return ledger[list(LEDGER_COLUMNS)]
 
 
-def verdict(row, margin: float = 0.0, alpha: float = 0.05) -> str:
+def verdict(row, margin: float = 0.0) -> str:
     """Return the word that a row's interval and corrected p allow."""
     if not row.seeds:
         return "untested"
-    if row.p < alpha and row.low > -margin:
-        return "supported"
-    if row.p < alpha and row.high < -margin:
-        return "contradicted"
+    side = decided(row, row.p, margin)
+    if side:
+        return "supported" if side > 0 else "contradicted"
     return "as good" if row.equivalent else "undecided"
 
 

@@ -55,6 +55,16 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     return corrected
 
 
+def decided(interval: Interval, p: float, margin: float = 0.0, alpha: float = 0.05) -> int:
+    """Return 1 if a mean lies above -margin, -1 if below, where its interval and its p agree on it; else 0.
+
+    >>> decided(Interval(2.0, 1.0, 3.0, 5), 0.01), decided(Interval(2.0, 1.0, 3.0, 5), 0.06)
+    (1, 0)
+    """
+    above, below = interval.low > -margin, interval.high < -margin
+    return int(above) - int(below) if p < alpha else 0
+
+
 def is_equivalent(differences: Sequence[float], margin: float = 0.005, alpha: float = 0.05) -> bool:
     """Tell whether two rows are as good: two one-sided t-tests place the mean within +- ``margin``."""
     interval = t_interval(differences, 1 - 2 * alpha)

@@ -89,9 +89,9 @@ def people_differences(first: str, second: str) -> str:
     rows = []
     corrected = statistics.holm([statistics.p_value(values) for *_, values in lines])
     for (method, name, values), p in zip(lines, corrected, strict=True):
-        mean, low, high, count = statistics.t_interval(values)
+        interval = mean, low, high, count = statistics.t_interval(values)
         bounds = f" ({low:+.3f} to {high:+.3f})" if count > 1 else ""
-        verdict = "undecided" if not p < 0.05 or low <= 0 <= high else "higher" if low > 0 else "lower"
+        verdict = ("undecided", "higher", "lower")[statistics.decided(interval, p)]
         rows.append([METHODS[method].title, name, f"{mean:+.3f}{bounds}", str(count), verdict])
     return markdown(["row", "measure", "difference, 95 % interval", "seeds", "verdict"], rows)
 

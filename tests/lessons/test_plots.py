@@ -8,7 +8,6 @@ import pytest
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from genscl_lite.lessons.figures.digits import show_label_bars
 from genscl_lite.lessons.figures.curves import (
     groups_of,
     plot_corruptions,
@@ -19,6 +18,7 @@ from genscl_lite.lessons.figures.curves import (
     plot_varied,
     reliability,
 )
+from genscl_lite.lessons.figures.digits import show_label_bars
 from genscl_lite.lessons.figures.reproduction import (
     plot_cost_against_accuracy,
     plot_costs,

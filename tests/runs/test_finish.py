@@ -11,7 +11,6 @@ from genscl_lite.datasets.files import RunFolderError
 from genscl_lite.runs import finish
 from genscl_lite.runs.finish import finish_run, probe_run, summarize
 from genscl_lite.train.blends import blend_measures
-
 from genscl_lite.train.corruptions import add_noise, blur
 from genscl_lite.train.evaluate import Probe, extract
 from genscl_lite.train.loop import pretrain

@@ -92,13 +92,13 @@ def plot_shares(label_shares: np.ndarray, latent_shares: dict[str, np.ndarray]) 
     bins = np.clip((label_shares * 10).astype(int), 0, 9)
     known = np.unique(bins)
     label_means = [label_shares[bins == b].mean() for b in known]
-    for axis, (title, shares) in zip(axes[0], latent_shares.items(), strict=True):
+    for axis, (name, shares) in zip(axes[0], latent_shares.items(), strict=True):
         axis.plot([0, 1], [0, 1], color=LABEL_COLOUR, linewidth=3, label="what the label says")
         axis.scatter(label_shares, shares, s=14, color=LATENT_COLOUR, alpha=0.4, linewidths=0,
                      label="one blend")
         latent_means = [shares[bins == b].mean() for b in known]
         axis.plot(label_means, latent_means, color=LATENT_COLOUR, linewidth=3, label="their mean")
-        axis.set(title=title, xlabel="share of class $a$ in the label", xlim=(0, 1), ylim=(-0.02, 1.02))
+        axis.set(title=name, xlabel="share of class $a$ in the label", xlim=(0, 1), ylim=(-0.02, 1.02))
         axis.set_aspect("equal")
         axis.title.set_fontsize(10)
         axis.xaxis.label.set_fontsize(10)
@@ -143,8 +143,8 @@ def show_neighbours(
         axis.text(1.1, (step * row + 0.5) * tall, names[c], color=class_colours(len(names))[c],
                   fontweight="bold", va="center", parse_math=False)
     axis.text(0, -0.25, "query", fontsize=11)
-    for title, found in neighbours.items():
-        axis.text(left, -0.25, title, fontsize=11, fontweight="bold")
+    for name, found in neighbours.items():
+        axis.text(left, -0.25, name, fontsize=11, fontweight="bold")
         for (row, k), image in np.ndenumerate(found):
             tile(image, left + step * k, row, classes[image] != classes[queries[row]])
         left += step * found.shape[1] + 0.5
