@@ -70,6 +70,7 @@ def _be_elsewhere(env, cwd, printed):
     sys.stdout = sys.stderr = open(printed, "w", buffering=1)
     for descriptor in 1, 2:
         os.dup2(sys.stdout.fileno(), descriptor)
+    multiprocessing.set_start_method(None, force=True)  # the system's own, as in any Python
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
