@@ -3,6 +3,7 @@
 import gc
 import os
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ import pytest
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # tests compare bit for bit, on CPUs; notebooks' kernels inherit this
 for threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[threads] = "1"  # small networks, processes side by side; and results do not depend on cores
+
+sys.modules["rfc3987_syntax"] = None  # jsonschema does without it; it takes seconds to load
+pytest_plugins = ["nbval.plugin"]  # so after this, and not of its own accord
 
 SLOWEST = (
     "09_see_the_space", "05_distillation", "test_launch", "test_own_images", "06_momentum_contrast",

@@ -4,12 +4,13 @@ import runpy
 import subprocess
 import sys
 from importlib import import_module
+from importlib.machinery import PathFinder
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 import genscl_lite
-from genscl_lite.runs.paths import PROJECT
 from genscl_lite.tools import cli
 from genscl_lite.tools.cli import COMMANDS, main
 
@@ -71,10 +72,17 @@ def test_nothing_is_loaded_before_a_command_needs_it():
     assert "torch" not in vars(genscl_lite)
 
 
-def test_a_module_of_the_current_folder_does_not_take_the_place_of_a_package(tmp_path):
-    for name in ("pandas", "safetensors", "csv"):
-        (tmp_path / f"{name}.py").write_text("open('executed', 'w').close()\n")
-    code = f"import sys; sys.path[0] = {str(PROJECT)!r}; from genscl_lite.tools.cli import main; sys.exit(main(['predict', 'a', 'b']))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.startswith("error: path: a does not exist")
-    assert not (tmp_path / "executed").exists()
+def test_a_module_of_the_current_folder_is_found_and_does_not_take_the_place_of_a_package(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("pandas", "safetensors", "csv", "my_data"):
+        (tmp_path / f"{name}.py").touch()
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder not in ("", str(tmp_path))])
+    found = []
+
+    def command(words):
+        found.extend(name for name in words if Path(PathFinder.find_spec(name).origin).parent == tmp_path)
+        return 0
+
+    monkeypatch.setattr(cli, "import_module", lambda name: SimpleNamespace(main=command))
+    assert main(["train", "pandas", "safetensors", "csv", "my_data"]) == 0
+    assert found == ["my_data"]
