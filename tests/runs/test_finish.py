@@ -43,8 +43,8 @@ def test_embeddings_are_of_the_same_images_and_mixtures_for_all_methods(quick, d
         stored.append(np.load(tmp_path / method / "embeddings.npz"))
     for name in ("labels", "mixed_labels"):
         assert np.array_equal(stored[0][name], stored[1][name])
-    assert stored[0]["latents"].shape == (797, 16) and stored[1]["latents"].shape == (797, 10)
-    assert stored[0]["mixed_latents"].shape == (256, 16) and np.allclose(
+    assert stored[0]["latents"].shape == (150, 16) and stored[1]["latents"].shape == (150, 10)
+    assert stored[0]["mixed_latents"].shape == (75, 16) and np.allclose(
         stored[0]["mixed_labels"].sum(1), 1, atol=1e-6
     )
 
@@ -80,7 +80,7 @@ def test_worse_images_are_tested_by_the_same_classifier(quick, digits, monkeypat
         said = probe.probabilities if probe else finish.class_probabilities(run, digits)
         worse = finish.corrupted_accuracies(run, probe, digits)
         assert worse["accuracy_none"] == summarize(run, probe, said, digits)["accuracy_last"]
-        assert round(797 * worse["accuracy_blank"]) in digits.test_labels.bincount().tolist()
+        assert round(150 * worse["accuracy_blank"]) in digits.test_labels.bincount().tolist()
 
 
 def test_blur_is_binomial_and_noise_has_its_deviation():
