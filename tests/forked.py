@@ -22,10 +22,15 @@ def start_two(function, *arguments, printed, max_restarts=0):
     return start(_watch_two, function, arguments, printed, max_restarts)
 
 
+def print_to(path):
+    """Let all that this process prints, and those that it starts, be a file."""
+    sys.stdout = sys.stderr = open(path, "w", buffering=1)
+    for descriptor in 1, 2:
+        os.dup2(sys.stdout.fileno(), descriptor)
+
+
 def _watch_two(function, arguments, printed, max_restarts):
-    sys.stdout = sys.stderr = open(printed, "w", buffering=1)
-    os.dup2(sys.stdout.fileno(), 1)
-    os.dup2(sys.stdout.fileno(), 2)
+    print_to(printed)
     config = LaunchConfig(1, 1, 2, run_id=uuid.uuid4().hex, rdzv_backend="c10d", rdzv_endpoint="localhost:0",
                           max_restarts=max_restarts, start_method="fork")  # as torchrun --standalone  # fmt: skip
     elastic_launch(config, function)(*arguments)

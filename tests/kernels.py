@@ -12,6 +12,8 @@ from unittest import mock
 import matplotlib
 from jupyter_client.provisioning import local_provisioner
 
+from tests.forked import print_to
+
 SERVER = multiprocessing.get_context("forkserver")
 
 
@@ -67,9 +69,7 @@ def _be_kernel(words, env, cwd, pipe):
 
 
 def _be_elsewhere(env, cwd, printed):
-    sys.stdout = sys.stderr = open(printed, "w", buffering=1)
-    for descriptor in 1, 2:
-        os.dup2(sys.stdout.fileno(), descriptor)
+    print_to(printed)
     multiprocessing.set_start_method(None, force=True)  # the system's own, as in any Python
     os.environ.clear()
     os.environ.update(env)
