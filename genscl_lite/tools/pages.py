@@ -100,9 +100,9 @@ def markdown(head, rows) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
 
 
-def benchmark(name: str) -> str:
+def benchmark(name: str, folder: str = "") -> str:
     """Render what ``genscl benchmark`` measured, and what follows from it."""
-    written = files.read_json(RESULTS / name / f"{name}.json")
+    written = files.read_json(RESULTS / (folder or name) / f"{name}.json")
     records = pd.DataFrame(written["records"])
     kind, options = {"loss": (loss, [10]), "step": (step, [])}[name]
     lines = [f"- {line}" for line in kind.claims(records)]

@@ -132,14 +132,13 @@ class Pieces:
     @classmethod
     def of(cls, run: Run, dataset: Dataset, teacher: Teacher | None, table: Tensor | None = None) -> "Pieces":
         """Take a teacher to ask, or a table of the (all, C) distributions that one gave beforehand."""
-        where = run.config, run.device
         if teacher:
-            teacher = Teacher(compiled(teacher.classifier, *where), teacher.temperature, validate=False)
+            teacher = Teacher(compiled(teacher.classifier, run.compiles), teacher.temperature, validate=False)
         return cls(
-            views=compiled(Views.of(run.config, dataset, table), *where),
-            model=compiled(processes.parallel(run.model, run.device), *where),
-            loss=compiled(batch_loss, *where) if processes.processes() == 1 else batch_loss,
-            keys=compiled(run.key_encoder, *where) if run.key_encoder else None,
+            views=compiled(Views.of(run.config, dataset, table), run.compiles),
+            model=compiled(processes.parallel(run.model, run.device), run.compiles),
+            loss=compiled(batch_loss, run.compiles and processes.processes() == 1),
+            keys=run.key_encoder and compiled(run.key_encoder, run.compiles),
             teacher=teacher,
         )
 

@@ -13,9 +13,10 @@ from genscl_lite.train import processes
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.methods import METHODS
 from genscl_lite.train.networks import Model, build_encoder
-from genscl_lite.train.precision import choose_precision
+from genscl_lite.train.precision import choose_precision, flops_of_pass
 
 PARTS = ("model", "optimizer", "key_encoder", "queue", "average")
+MANY_FLOPS = 500e6  # of an image; smaller networks take less time to train than to compile
 PROGRESS = ("dtype", "epoch", "step", "sums", "seconds", "epoch_seconds", "peak_bytes", "log")
 
 
@@ -28,6 +29,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     generator: Generator  # the run's randomness; on the CPU, so that draws are the same on every device
     dtype: torch.dtype  # in which models compute; parameters and losses are float32
+    compiles: bool = False  # what a step calls
     key_encoder: MomentumEncoder | None = None
     queue: LabelledQueue | None = None
     average: MomentumEncoder | None = None  # over the model's weights, where the configuration asks for one
@@ -107,7 +109,8 @@ def new_run(
     optimizer = torch.optim.SGD(model.parameters(), lr=config.learning_rate, momentum=config.sgd_momentum,
                                 weight_decay=config.weight_decay, fused=True)
     dtype = dtype or choose_precision(config, model, dataset.image_shape, device)
-    run = Run(config, model, optimizer, Generator().manual_seed(config.seed), dtype)
+    compiles = wants_compile(config, model, dataset.image_shape, device)
+    run = Run(config, model, optimizer, Generator().manual_seed(config.seed), dtype, compiles)
     if method.queues:
         run.key_encoder = MomentumEncoder(model, config.momentum if method.slow_keys else 0.0)
         label_shape = (2 if method.distils else 1, dataset.num_classes)  # (T, C)
@@ -131,9 +134,14 @@ def is_classifier(config: TrainConfig) -> bool:
     return METHODS[config.method].head == "classifier"
 
 
-def compiled(function: Callable, config: TrainConfig, device: torch.device) -> Callable:
-    """Compile, for tensors whose shapes stay the same, where ``config.compile`` wants it on this device."""
-    wanted = config.compile == "always" or (config.compile == "auto" and device.type == "cuda")
+def wants_compile(config: TrainConfig, model: nn.Module, image_shape: tuple, device: torch.device) -> bool:
+    """Tell whether ``config.compile`` wants it here; "auto" does on a GPU, for a network of many operations."""
+    large = config.compile == "auto" and device.type == "cuda"
+    return config.compile == "always" or (large and flops_of_pass(model, image_shape) >= MANY_FLOPS)
+
+
+def compiled(function: Callable, wanted: bool) -> Callable:
+    """Compile, where it is wanted, for tensors whose shapes stay the same."""
     return torch.compile(function, dynamic=False) if wanted else function
 
 

@@ -232,6 +232,20 @@ def test_compiles_in_one_graph(kind, contrasts, backend):
     assert torch.allclose(torch.autograd.grad(ours, z)[0], torch.autograd.grad(expected, z)[0], rtol=1e-10)
 
 
+@pytest.mark.parametrize("device, dtype, rows, expected", [
+    ("cpu", torch.float32, 512, "dense"), ("cpu", torch.float32, 513, "streamed"), ("cpu", torch.bfloat16, 5000, "streamed"),
+    ("cuda", torch.float32, 4096, "dense"), ("cuda", torch.float32, 4097, "streamed"),
+    ("cuda", torch.bfloat16, 4096, "dense"), ("cuda", torch.bfloat16, 4097, "fused"), ("cuda", torch.float64, 5000, "streamed"),
+])  # fmt: skip
+def test_auto_takes_what_is_quickest_on_the_device(device, dtype, rows, expected):
+    class Latents(list):
+        pass
+
+    latents = Latents(range(rows))
+    latents.device, latents.dtype = torch.device(device), dtype
+    assert streaming.choose_backend("auto", latents, rows) == expected
+
+
 def test_auto_is_dense_for_few_scores_and_streamed_for_many():
     few, many = torch.randn(8, 4), torch.randn(2000, 4)
     assert streaming.choose_backend("auto", few, 8) == "dense"

@@ -24,7 +24,7 @@ from genscl_lite.train.evaluate import extract
 from genscl_lite.train.loop import OutOfTime, batch_loss, learning_rate, pretrain
 from genscl_lite.train.methods import METHODS
 from genscl_lite.train.run_folder import is_finished
-from genscl_lite.train.state import compiled, new_model, new_run
+from genscl_lite.train.state import compiled, new_model, new_run, wants_compile
 from genscl_lite.train.teachers import load_teacher
 from genscl_lite.train.weights import load_weights
 from tests import forked
@@ -268,10 +268,15 @@ def test_kinds_of_precision(quick, digits):
     assert abs(losses[0] - losses[1]) < 0.1 * losses[0]
 
 
-def test_nothing_is_compiled_unless_it_is_wanted(quick):
-    cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    for compile, device, wanted in (("never", gpu, False), ("always", cpu, True), ("auto", cpu, False), ("auto", gpu, True)):
-        assert (compiled(torch.sin, quick(compile=compile), device) is not torch.sin) == wanted
+@pytest.mark.parametrize("compile, arch, device, wanted", [
+    ("never", "resnet18", "cuda", False), ("always", "convnet_small", "cpu", True), ("auto", "resnet18", "cpu", False),
+    ("auto", "resnet18", "cuda", True), ("auto", "convnet_medium", "cuda", False), ("auto", "resnet_small", "cuda", False),
+])  # fmt: skip
+def test_nothing_is_compiled_unless_it_is_wanted(compile, arch, device, wanted, quick, rgb):
+    """By itself only what trains for long: compiling a small network takes longer than its training."""
+    config = quick("ce", compile=compile, arch=arch)
+    assert wants_compile(config, new_model(config, rgb), rgb.image_shape, torch.device(device)) == wanted
+    assert (compiled(torch.sin, wanted) is torch.sin) == (not wanted)
 
 
 def test_compiled_model_learns_the_same(quick, digits, monkeypatch):

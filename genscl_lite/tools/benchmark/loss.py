@@ -4,6 +4,7 @@ import os
 import statistics
 from argparse import ArgumentParser
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -79,12 +80,9 @@ def three_products(z: Tensor, block: int) -> None:
         right.addmm_(s.T, z[rows])
 
 
-def step_of(loss: Callable, latents: Tensor, labels: Tensor) -> Callable[[], None]:
-    def step() -> None:
-        loss(latents, labels).backward()
-        latents.grad = None
-
-    return step
+def one_step(loss: Callable, latents: Tensor, labels: Tensor) -> None:
+    loss(latents, labels).backward()
+    latents.grad = None
 
 
 def check_agreement(losses: dict, device: torch.device, classes: int) -> None:
@@ -112,14 +110,13 @@ def measure(rows: int, classes: int, losses: dict, device: torch.device) -> list
     """Return a record for each contender that fits into memory: seconds (median), runs and peak bytes."""
     latents, labels = sample(rows, classes, device)
     block = 512 if device.type == "cpu" else 8192
-    fitting = {name: loss for name, loss in losses.items() if fits(name, rows, device)}
-    steps = {name: step_of(loss, latents, labels) for name, loss in fitting.items()}
+    steps = {name: partial(one_step, loss, latents, labels) for name, loss in losses.items()
+             if fits(name, rows, device)}
     steps[FLOOR] = lambda: three_products(latents.detach(), block)
     seconds = seconds_in_turns(steps, device)
-    about = {"rows": rows, "classes": classes}
     return [
-        {"contender": name, **about, "seconds": statistics.median(seconds[name]), "runs": len(seconds[name]),
-         "peak_bytes": peak_bytes(step, device)}
+        {"contender": name, "rows": rows, "classes": classes, "seconds": statistics.median(seconds[name]),
+         "runs": len(seconds[name]), "peak_bytes": peak_bytes(step, device)}
         for name, step in steps.items()
     ]
 
@@ -207,19 +204,18 @@ def main(out: Path, device: torch.device, rows: list[int], classes: list[int]) -
     """Check, measure, print, and write loss.json and loss.png into ``out``."""
     require_packages("notebooks", "matplotlib", "seaborn")  # for the picture, after all has been measured
     losses, records = contenders(device), []
+    about = {**machine(device), "latent_dim": LATENT_DIM, "temperature": TEMPERATURE}
     for c in classes:
         check_agreement(losses, device, c)
     for m in rows:
         for c in classes if m <= MANY_ROWS else classes[:1]:
             new = measure(m, c, losses, device)
             records += new
+            files.write_json(out / "loss.json", about | {"records": records})  # an end by force loses nothing
             times = "; ".join(f"{record['contender']} {_time(record['seconds'])}" for record in new)
             print(f"{times} (M = {m}, C = {c})", flush=True)
-    where = machine(device)
-    about = {**where, "latent_dim": LATENT_DIM, "temperature": TEMPERATURE}
-    files.write_json(out / "loss.json", about | {"records": records})
     table = pd.DataFrame(records)
-    draw(table, where["device"], out / "loss.png")
+    draw(table, about["device"], out / "loss.png")
     for c in classes:
         print(f"\nC = {c}: median seconds and peak memory, forward and backward\n\n{render(table, c)}")
     print("\n" + "\n".join(claims(table)) + f"\n\nwritten: {out / 'loss.json'}, {out / 'loss.png'}")

@@ -220,14 +220,12 @@ def measure(
     parts, flops, run = steps_and_parts(arch, teacher_arch, batch, dataset, device)
     highest = ceiling(run.dtype, device, seconds / 10)
     timed = seconds_in_turns(parts, device, seconds)
-    on_gpu = map(whole, STEPS) if device.type == "cuda" else ()
-    peaks = {name: peak_bytes(parts[name], device) for name in on_gpu}
+    peaks = {name: peak_bytes(parts[name], device) for name in map(whole, STEPS) if device.type == "cuda"}
     timed[PIPELINE] = pipeline_seconds(arch, batch, dataset, device, batches)
-    about = {"arch": arch, "teacher": teacher_arch, "batch": batch, "precision": run.precision,
-             "ceiling": highest}
+    about = {"arch": arch, "teacher": teacher_arch, "batch": batch, "precision": run.precision}
     medians = {name: statistics.median(runs) for name, runs in timed.items()}
     return [
-        {**about, "part": name, "seconds": seconds, "runs": len(timed[name]),
+        {**about, "ceiling": highest, "part": name, "seconds": seconds, "runs": len(timed[name]),
          "images_per_second": batch / seconds, "peak_bytes": peaks.get(name),
          "of_ceiling": flops[name] / seconds / highest if name in flops else None}
         for name, seconds in medians.items()
@@ -303,13 +301,12 @@ def main(
     out: Path, device: torch.device, arch: list[str], teacher: str, batch: int, seconds: float, batches: int
 ) -> int:
     """Check, measure, print, and write step.json into ``out``."""
-    records = []
+    records, where = [], {**machine(device), "cores": usable_cores()}
     for name in arch:
         records += measure(name, teacher, batch, device, seconds, batches)
+        files.write_json(out / "step.json", where | {"records": records})
         print(f"{name}: measured", flush=True)
     table = pd.DataFrame(records)
-    where = {**machine(device), "cores": usable_cores()}
-    files.write_json(out / "step.json", where | {"records": records})
     print(f"\n{where['device']}, {where['cores']} cores; batch {batch}, two views, teacher {teacher}\n")
     print(render(table) + "\n")
     print("\n".join(claims(table)) + f"\n\nwritten: {out / 'step.json'}")
