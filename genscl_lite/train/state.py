@@ -135,7 +135,7 @@ def is_classifier(config: TrainConfig) -> bool:
 
 
 def wants_compile(config: TrainConfig, model: nn.Module, image_shape: tuple, device: torch.device) -> bool:
-    """Tell whether ``config.compile`` wants it here; "auto" does on a GPU, for a network of many operations."""
+    """Tell whether ``config.compile`` wants it here: "auto" on a GPU, for a network of many operations."""
     large = config.compile == "auto" and device.type == "cuda"
     return config.compile == "always" or (large and flops_of_pass(model, image_shape) >= MANY_FLOPS)
 

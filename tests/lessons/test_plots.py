@@ -12,6 +12,7 @@ from genscl_lite.lessons.figures.curves import (
     groups_of,
     plot_corruptions,
     plot_floors,
+    plot_gains,
     plot_groups,
     plot_lengths,
     plot_reliability,
@@ -77,17 +78,34 @@ def test_the_ledger_shows_each_claim_in_the_colour_of_its_verdict():
     plt.close()
 
 
-def test_lengths_are_lines_over_epochs_and_over_seconds():
+def test_lengths_are_lines_over_epochs_and_over_the_seconds_of_one_machine():
     runs = pd.DataFrame([
-        {"method": method, "epochs": epochs, "seed": seed, "seconds": 6.0 * epochs, "accuracy_last": 0.5 + epochs / 1000}
-        for method in ("ce", "genscl_mix") for epochs in (20, 40) for seed in (0, 1)])
+        {"method": method, "epochs": epochs, "seed": seed, "seconds": 6.0 * epochs, "accuracy_last": 0.5 + epochs / 1000,
+         "device": "a CPU"} for method in ("ce", "genscl_mix") for epochs in (20, 40) for seed in (0, 1)])
+    quicker = runs[runs.epochs == 20].assign(seconds=1.0, accuracy_last=0.5, device="a GPU")
+    runs = pd.concat([quicker, runs], ignore_index=True)
     _, axes = plt.subplots(1, 2)
     plot_lengths(runs, axes)
     lines = [line for line in axes[1].lines if line.get_linestyle() != "None"]
     assert [line.get_xdata().tolist() for line in lines] == [[120, 240]] * 2
-    assert lines[0].get_ydata().tolist() == pytest.approx([52, 54])
+    assert lines[0].get_ydata().tolist() == pytest.approx([52, 54]) and "a CPU" in axes[1].get_xlabel()
+    assert axes[0].lines[0].get_ydata().tolist() == pytest.approx([51, 54])  # over epochs, runs of all machines
     assert [text.get_text() for text in axes[0].get_legend().get_texts()] == ["CE", "GenSCL + MixUp-CutMix"]
     assert lines[0].get_color() != lines[1].get_color() and lines[1].get_linestyle() == "-"
+    plt.close()
+
+
+def test_gains_are_taken_seed_by_seed():
+    runs = pd.DataFrame([
+        {"method": method, "epochs": epochs, "seed": seed, "accuracy_last": 0.5 + 0.1 * seed + gain * (epochs - 30) / 1000}
+        for method, gain in (("ce", 0), ("ce_mix", 1)) for epochs in (20, 40) for seed in (0, 1)])
+    runs = pd.concat([runs, pd.DataFrame([{"method": "ce", "epochs": 80, "seed": 0, "accuracy_last": 0.6}])])  # has no partner
+    _, axis = plt.subplots()
+    plot_gains(runs, (("ce_mix", "ce"),), axis)
+    points, zero = axis.lines[0], axis.lines[-1]
+    assert points.get_xdata().tolist() == [20, 40] and points.get_ydata().tolist() == pytest.approx([-1, 1])
+    assert set(zero.get_ydata()) == {0} and [tick.get_text() for tick in axis.get_xticklabels()] == ["20", "40", "80"]
+    assert half_of_bar(axis) == pytest.approx(0, abs=1e-9)
     plt.close()
 
 
@@ -104,8 +122,8 @@ def made_up(**more):
 def half_of_bar(axis, place=0):
     """Half the length of the first error bar of the place-th drawn."""
     [bars] = [c for c in axis.containers if len(c.lines[2])][place].lines[2]
-    (low, y), (high, _) = bars.get_segments()[0]
-    return (high - low) / 2
+    low, high = bars.get_segments()[0]
+    return (high - low).max() / 2
 
 
 def test_bars_are_95_percent_intervals_of_the_mean_and_nothing_else():

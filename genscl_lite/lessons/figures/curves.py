@@ -107,30 +107,56 @@ def plot_lengths(runs: pd.DataFrame, axes: tuple[Axes, Axes]) -> None:
     """Draw accuracy against epochs, and against seconds of training: a line a row, dots for seeds.
 
     Rows without mixing are dashed, those with it solid; the colour is that of the row's family. Bars are 95 %
-    intervals where there are several seeds.
+    intervals where there are several seeds. Seconds are those of one machine, the one with most lengths.
     """
-    for method, own in runs.groupby("method", sort=False):
-        kind, means = METHODS[method], own.groupby("epochs")[["accuracy_last", "seconds"]].mean()
-        halves = [np.nan_to_num(interval.high - interval.mean) for interval in
-                  (t_interval(values) for _, values in own.groupby("epochs").accuracy_last)]
-        style = {"color": FAMILY_COLOURS.get(kind.family, OTHER_COLOUR), "linewidth": 2,
-                 "linestyle": "-" if kind.mixes else (0, (4, 2))}
-        for axis, x, seeds in ((axes[0], means.index, own.epochs), (axes[1], means.seconds, own.seconds)):
-            axis.plot(x, 100 * means.accuracy_last, marker="o", label=kind.title, **style)
-            axis.errorbar(x, 100 * means.accuracy_last, yerr=100 * np.array(halves), color=style["color"],
-                          linestyle="none", capsize=3)
-            axis.plot(seeds, 100 * own.accuracy_last, "o", color=style["color"], alpha=0.35, markersize=5,
+    machine = runs.groupby("device").epochs.nunique().idxmax()
+    for axis, shown, x in ((axes[0], runs, "epochs"), (axes[1], runs[runs.device == machine], "seconds")):
+        for method, own in shown.groupby("method", sort=False):
+            kind, lengths = METHODS[method], own.groupby("epochs")
+            accuracy, place = 100 * lengths.accuracy_last.mean(), lengths[x].mean()
+            halves = [100 * np.nan_to_num(interval.high - interval.mean) for interval in
+                      (t_interval(values) for _, values in lengths.accuracy_last)]
+            colour = FAMILY_COLOURS.get(kind.family, OTHER_COLOUR)
+            axis.plot(place, accuracy, marker="o", label=kind.title, color=colour, linewidth=2,
+                      linestyle="-" if kind.mixes else (0, (4, 2)))
+            if axis is axes[0]:
+                axis.errorbar(place, accuracy, yerr=halves, color=colour, linestyle="none", capsize=3)
+            axis.plot(own[x], 100 * own.accuracy_last, "o", color=colour, alpha=0.35, markersize=5,
                       markeredgewidth=0)
-    for axis, unit in zip(axes, ("epochs", "seconds of training on a core"), strict=True):
         axis.set_xscale("log")
-        axis.set_xlabel(unit)
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_minor_locator(NullLocator())
-        axis.xaxis.set_major_formatter(ScalarFormatter())
         axis.grid(alpha=0.4)
-    axes[0].set_xticks(np.sort(runs.epochs.unique()))
-    axes[0].set_ylabel("test accuracy, %")
+        axis.set_ylabel("test accuracy, %")
+    _mark_lengths(axes[0], runs)
+    axes[1].set_xlabel(f"seconds of training\n{machine}")
+    axes[1].xaxis.set_minor_locator(NullLocator())
+    axes[1].xaxis.set_major_formatter(ScalarFormatter())
     axes[0].legend(frameon=False, fontsize=10, handlelength=4)
+
+
+def plot_gains(runs: pd.DataFrame, pairs: tuple[tuple[str, str], ...], axis: Axes) -> None:
+    """Draw how much more accurate the first row of each pair is, in points, against epochs; seed by seed."""
+    for first, second in pairs:
+        accuracy = runs.pivot_table(index=["epochs", "seed"], columns="method", values="accuracy_last")
+        differences = 100 * (accuracy[first] - accuracy[second]).dropna()
+        found = {epochs: t_interval(values) for epochs, values in differences.groupby("epochs")}
+        means = [interval.mean for interval in found.values()]
+        halves = [np.nan_to_num(interval.high - interval.mean) for interval in found.values()]
+        colour = FAMILY_COLOURS.get(METHODS[first].family, OTHER_COLOUR)
+        axis.errorbar(list(found), means, yerr=halves, color=colour, marker="o", capsize=3, linewidth=2,
+                      label=f"{METHODS[first].title}\nminus {METHODS[second].title}")
+    axis.axhline(0, color="black", linewidth=1)
+    axis.set_xscale("log")
+    _mark_lengths(axis, runs)
+    axis.set_ylabel("difference, points")
+    axis.grid(alpha=0.4)
+    axis.legend(frameon=False, fontsize=10, loc="lower right")
+
+
+def _mark_lengths(axis: Axes, runs: pd.DataFrame) -> None:
+    axis.set_xticks(lengths := np.sort(runs.epochs.unique()), lengths)
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xlabel("epochs")
 
 
 def plot_floors(gaps: pd.DataFrame, axis: Axes) -> Axes:
