@@ -127,7 +127,7 @@ def blend(images: Tensor, labels: Tensor, mixture: Mixture) -> tuple[Tensor, Ten
     precise = torch.promote_types(labels.dtype, torch.float32)
     kept = cut_maps.sum(dim=(1, 2, 3)).to(precise) / cut_maps[:1].numel()  # (N,) share of pixels
     lam = torch.where(cuts, kept, lam.to(precise)).to(labels)[:, None]  # (N, 1)
-    return maps * images + (1 - maps) * images[partner], lam * labels + (1 - lam) * labels[partner]
+    return torch.lerp(images[partner], images, maps), torch.lerp(labels[partner], labels, lam)
 
 
 def _draw_beta(alpha: float, count: int, generator: Generator | None, device: torch.device | str) -> Tensor:

@@ -141,7 +141,7 @@ def as_unit_float(images: Tensor) -> Tensor:
     if images.ndim != 4 or not (images.dtype == torch.uint8 or images.is_floating_point()):
         raise ValueError(f"images: expected uint8 or floating point (N, channels, height, width), "
                          f"got {images.dtype} of shape {tuple(images.shape)}")
-    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+    return images.float().div_(255) if images.dtype == torch.uint8 else images.float()
 
 
 def affine_map(angle, zoom, x, y, width, height, aspect: float = 1.0) -> Tensor:
@@ -172,13 +172,11 @@ def adjust_hue(images: Tensor, turns: Tensor) -> Tensor:
     value = torch.maximum(torch.maximum(red, green), blue)
     chroma = value - torch.minimum(torch.minimum(red, green), blue)
     safe = chroma.where(chroma > 0, 1)
-    from_green = torch.where(value == green, (blue - red) / safe + 2, (red - green) / safe + 4)
-    hue = torch.where(value == red, (green - blue) / safe, from_green) + 6 * turns[:, None, None]  # in sixths
-    channels = []
-    for shift in (5, 3, 1):  # each channel falls from value by chroma over a ramp of the hue circle
-        position = hue + shift
-        position = position - 6 * (position / 6).floor()
-        channels.append(value - chroma * torch.minimum(position, 4 - position).clamp(0, 1))
+    others = torch.where(value == green, (blue - red).div_(safe).add_(2), (red - green).div_(safe).add_(4))
+    hue = torch.where(value == red, (green - blue).div_(safe), others).add_(6 * turns[:, None, None])
+    hue = hue.sub_((hue / 6).floor_(), alpha=6)  # in sixths of the circle
+    falls = 2 - (hue - 3).abs_(), (hue - 2).abs_().sub_(1), (hue - 4).abs_().sub_(1)  # from value, by chroma
+    channels = [torch.addcmul(value, chroma, fall.clamp_(0, 1), value=-1) for fall in falls]
     return torch.stack(channels, dim=1)
 
 
@@ -189,15 +187,15 @@ def _change(images: Tensor, change: Tensor, factors: Tensor, active: Tensor) -> 
     changes nothing. ``factors`` are (3, N).
     """
     gray = _gray(images)
-    mean = gray.mean(dim=(1, 2, 3), keepdim=True)
-    towards = torch.where(_each(change == 1), mean, gray) * _each(change > 0)
     factor = torch.where(active, factors.gather(0, change.clamp(max=2)[None])[0], 1)
-    return torch.lerp(towards, images, _each(factor)).clamp(0, 1)
+    mean, own = (1 - factor) * (change == 1) * gray.mean(dim=(1, 2, 3)), (1 - factor) * (change == 2)
+    return torch.addcmul(torch.addcmul(_each(mean), gray, _each(own)), images, _each(factor)).clamp_(0, 1)
 
 
 def _gray(images: Tensor) -> Tensor:
     """Return the (N, 1, H, W) brightness of (N, 3, H, W) images."""
-    return sum(share * images[:, i : i + 1] for i, share in enumerate(GRAY))
+    red, green, blue = images.split(1, dim=1)
+    return (GRAY[0] * red).add_(green, alpha=GRAY[1]).add_(blue, alpha=GRAY[2])
 
 
 def _each(values: Tensor) -> Tensor:

@@ -153,7 +153,7 @@ class Views:
         batch = []
         for v, uniforms in enumerate(draws.uniforms):
             view = self.augment.apply(images if images.ndim == 4 else images[v], uniforms)
-            view, target = (view - self.mean) / self.std, targets
+            view, target = (view - self.mean).div_(self.std), targets
             if draws.mixture:
                 view, target = blend(view, target, Mixture(*(part[v] for part in draws.mixture)))
             batch.append((view, target))
