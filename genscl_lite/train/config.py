@@ -90,7 +90,7 @@ class TrainConfig:
     eval_every: int = positive(20)  # epochs between kNN accuracies
     checkpoint_every: int = positive(10)  # epochs between checkpoints
     precision: str = choice("auto", ("auto", "float32", "bfloat16"))  # auto: bfloat16 where it is quicker
-    compile: str = choice("auto", ("auto", "always", "never"))  # always, never, auto: large networks on a GPU
+    compile: str = choice("auto", ("auto", "always", "never"))  # torch.compile; auto: large networks on a GPU
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
