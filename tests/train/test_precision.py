@@ -31,7 +31,8 @@ def processor(monkeypatch):
     ([1.0, 0.5], {"avx512_bf16": True, "amx_bf16": False}, torch.bfloat16),
     ([1.0, 0.5], {"amx_bf16": False}, torch.float32),  # it would be emulated
     ([1.0, 0.5], {}, torch.float32),
-    ([1.0, 0.8], {"amx_bf16": True}, torch.float32),  # not clearly quicker
+    ([1.0, 0.8], {"amx_bf16": True}, torch.bfloat16),  # as on a busy machine
+    ([1.0, 0.95], {"amx_bf16": True}, torch.float32),  # not clearly quicker
 ])  # fmt: skip
 def test_auto_is_bfloat16_where_the_processor_has_it_and_it_is_quicker(seconds, capabilities, expected, processor, quick):
     processor(seconds, **capabilities)
