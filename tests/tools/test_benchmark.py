@@ -22,6 +22,18 @@ def test_the_loss_benchmark_runs_and_leaves_its_files(tmp_path, capsys, monkeypa
     assert loss.render(records, 3) in printed and (tmp_path / "loss.png").stat().st_size > 0
 
 
+def test_what_was_measured_before_an_end_by_force_is_kept(tmp_path, monkeypatch):
+    def measure(rows, *_):
+        if rows == 128:
+            raise KeyboardInterrupt
+        return [{"contender": loss.OURS, "rows": rows, "classes": 3, "seconds": 1.0, "runs": 3, "peak_bytes": 9}]
+
+    monkeypatch.setattr(loss, "measure", measure)
+    with pytest.raises(KeyboardInterrupt):
+        main(["loss", "--device", "cpu", "--rows", "64", "128", "--classes", "3", "--out", str(tmp_path)])
+    assert [record["rows"] for record in files.read_json(tmp_path / "loss.json")["records"]] == [64]
+
+
 def test_a_wrong_gradient_stops_the_benchmark():
     def wrong(z, y):
         return gen_supcon_loss(z, y) + 1e-3 * (z - z.detach()).sum()
