@@ -77,7 +77,7 @@ class Augment:
         if any(self.jitter):
             views = self._colour(views, uniforms[GEOMETRY_UNIFORMS:])
         if self.grayscale:
-            views = torch.where(_each(uniforms[-1] < self.grayscale), _gray(views), views)
+            views = torch.lerp(_gray(views), views, _each((uniforms[-1] >= self.grayscale).float()))
         return views
 
     def _affine(self, uniforms: Tensor, aspect: float) -> Tensor | None:
@@ -112,7 +112,7 @@ class Augment:
         changed = adjust_hue(changed, turns)
         for place in range(1, 4):
             changed = _change(changed, order[place], factors, place > hue_at)
-        return torch.where(_each(chance < self.jitter_probability), changed, views)
+        return torch.lerp(views, changed, _each((chance < self.jitter_probability).float()))
 
 
 GEOMETRY_UNIFORMS, COLOUR_UNIFORMS = 9, 9
@@ -171,9 +171,10 @@ def adjust_hue(images: Tensor, turns: Tensor) -> Tensor:
     red, green, blue = images.unbind(dim=1)  # (N, H, W)
     value = torch.maximum(torch.maximum(red, green), blue)
     chroma = value - torch.minimum(torch.minimum(red, green), blue)
-    safe = chroma.where(chroma > 0, 1)
-    others = torch.where(value == green, (blue - red).div_(safe).add_(2), (red - green).div_(safe).add_(4))
-    hue = torch.where(value == red, (green - blue).div_(safe), others).add_(6 * turns[:, None, None])
+    safe = chroma.clamp(min=1e-12)
+    is_red, is_green = (value == red).float(), (value == green).float()  # lerp chooses quicker than where
+    hue = torch.lerp((red - green).div_(safe).add_(4), (blue - red).div_(safe).add_(2), is_green)
+    hue = torch.lerp(hue, (green - blue).div_(safe), is_red).add_(6 * turns[:, None, None])
     hue = hue.sub_((hue / 6).floor_(), alpha=6)  # in sixths of the circle
     falls = 2 - (hue - 3).abs_(), (hue - 2).abs_().sub_(1), (hue - 4).abs_().sub_(1)  # from value, by chroma
     channels = [torch.addcmul(value, chroma, fall.clamp_(0, 1), value=-1) for fall in falls]
@@ -189,7 +190,7 @@ def _change(images: Tensor, change: Tensor, factors: Tensor, active: Tensor) -> 
     gray = _gray(images)
     factor = torch.where(active, factors.gather(0, change.clamp(max=2)[None])[0], 1)
     mean, own = (1 - factor) * (change == 1) * gray.mean(dim=(1, 2, 3)), (1 - factor) * (change == 2)
-    return torch.addcmul(torch.addcmul(_each(mean), gray, _each(own)), images, _each(factor)).clamp_(0, 1)
+    return torch.addcmul(gray.mul_(_each(own)).add_(_each(mean)), images, _each(factor)).clamp_(0, 1)
 
 
 def _gray(images: Tensor) -> Tensor:
