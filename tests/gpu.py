@@ -201,7 +201,7 @@ def main():
     check(0.0, "too little memory", too_little_memory_is_one_line)
     for method in ("ce_mix", "genscl_mix_kd", "genscl_mix_kd_queue"):
         check(1e-5, f"{method} goes on", goes_on_after_an_interruption, method)
-        check(1e-3, f"{method}, compiled", compiled_learns_the_same, method)
+        check(5e-3, f"{method}, compiled", compiled_learns_the_same, method)
     print(f"\n{torch.cuda.get_device_name(GPU)}, torch {torch.__version__}: "
           + (f"wrong: {', '.join(failed)}" if failed else "all as it should be"))
     return bool(failed)
