@@ -189,7 +189,7 @@ def test_a_time_budget_cuts_the_work_into_pieces(preset, tmp_path, no_kernels, c
 
 
 def test_interrupted_it_leaves_no_kernel_and_the_same_command_goes_on(preset, tmp_path, no_kernels):
-    words = [preset, "--only", "supcon", "--seeds", "1", "-p", "epochs=30", "-p", "eval_every=30"]
+    words = [preset, "--only", "supcon", "--seeds", "1", "-p", "epochs=120", "-p", "eval_every=120"]  # a kernel alone ends within a second
     process = kernels.start_python(["-m", "genscl_lite", "reproduce", *words], tmp_path / "printed")
     checkpoint = tmp_path / "runs/quick/supcon/seed0/checkpoint.pt"
     deadline = time.monotonic() + 300
@@ -203,8 +203,8 @@ def test_interrupted_it_leaves_no_kernel_and_the_same_command_goes_on(preset, tm
     with files.locked(checkpoint.parent, wait=20):  # the kernel has ended too, as it also does when this one is killed
         begun = run_folder.read_checkpoint(checkpoint)["progress"]["epoch"]
     assert main(words) == 0
-    assert begun < 30 and run_folder.read_checkpoint(checkpoint)["progress"]["epoch"] == 30
-    assert list(pd.read_csv(checkpoint.with_name("log.csv")).epoch) == list(range(1, 31))
+    assert begun < 120 and run_folder.read_checkpoint(checkpoint)["progress"]["epoch"] == 120
+    assert list(pd.read_csv(checkpoint.with_name("log.csv")).epoch) == list(range(1, 121))
 
 
 # What is said and planned without a kernel
