@@ -34,9 +34,10 @@ def test_what_was_measured_before_an_end_by_force_is_kept(tmp_path, monkeypatch)
     assert [record["rows"] for record in files.read_json(tmp_path / "loss.json")["records"]] == [64]
 
 
-def test_a_wrong_gradient_stops_the_benchmark():
+@pytest.mark.parametrize("mistake", [lambda zero: 1e-3 * zero.sum(), lambda zero: zero.abs().sum().sqrt()], ids=["number", "NaN"])
+def test_a_wrong_gradient_stops_the_benchmark(mistake):
     def wrong(z, y):
-        return gen_supcon_loss(z, y) + 1e-3 * (z - z.detach()).sum()
+        return gen_supcon_loss(z, y) + mistake(z - z.detach())
 
     with pytest.raises(ValueError, match="GenSCL, dense: relative error .* of loss or gradient"):
         loss.check_agreement({"GenSCL, dense": wrong}, CPU, 5)
