@@ -163,22 +163,23 @@ def ratio(value: Tensor, total: Tensor) -> Tensor:
 #           scores and the gradient's weights a_i p_ij + a_j p_ji are symmetric: half of each, two products.
 # fused:    CUDA only; torch's FlexAttention, whose kernels give this logarithm, a tile of scores at a time.
 
-DENSE_UP_TO = {"cuda": 2**24}  # scores that "auto" computes at once; for more, blocks are quicker, smaller
+DENSE_UP_TO, DENSE_UP_TO_ON_CUDA = 2**18, 2**24  # scores; for more, blocks are quicker and smaller
 TILE = {"cpu": 512}  # rows and columns of a block: it should stay in a CPU's cache, keep a GPU busy
 LARGEST_EXPONENT = {torch.float32: 80.0, torch.float64: 700.0}  # for 2 / tau: exp((z.c - 1) / tau) is normal
 
 
 def choose_backend(backend: str, latents: Tensor, contrasts: int) -> str:
     """Return the backend that "auto" means for these latents; refuse "fused" without CUDA."""
-    if backend == "fused" and latents.device.type != "cuda":
+    on_cuda = latents.device.type == "cuda"
+    if backend == "fused" and not on_cuda:
         raise ValueError("backend: 'fused' needs latents on a CUDA device, "
                          f"got {latents.device}; take 'streamed'")
     if backend != "auto":
         return backend
-    if len(latents) * contrasts <= DENSE_UP_TO.get(latents.device.type, 2**18):
+    if len(latents) * contrasts <= (DENSE_UP_TO_ON_CUDA if on_cuda else DENSE_UP_TO):
         return "dense"
     half = latents.dtype in (torch.bfloat16, torch.float16)
-    return "fused" if half and latents.device.type == "cuda" else "streamed"
+    return "fused" if half and on_cuda else "streamed"
 
 
 def streamed_loss(

@@ -29,7 +29,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     generator: Generator  # the run's randomness; on the CPU, so that draws are the same on every device
     dtype: torch.dtype  # in which models compute; parameters and losses are float32
-    compiles: bool = False  # what a step calls
+    compiles: bool = False  # whether what a step calls is compiled
     key_encoder: MomentumEncoder | None = None
     queue: LabelledQueue | None = None
     average: MomentumEncoder | None = None  # over the model's weights, where the configuration asks for one

@@ -114,12 +114,12 @@ def plot_lengths(runs: pd.DataFrame, axes: tuple[Axes, Axes]) -> None:
         for method, own in shown.groupby("method", sort=False):
             kind, lengths = METHODS[method], own.groupby("epochs")
             accuracy, place = 100 * lengths.accuracy_last.mean(), lengths[x].mean()
-            halves = [100 * np.nan_to_num(interval.high - interval.mean) for interval in
-                      (t_interval(values) for _, values in lengths.accuracy_last)]
             colour = FAMILY_COLOURS.get(kind.family, OTHER_COLOUR)
             axis.plot(place, accuracy, marker="o", label=kind.title, color=colour, linewidth=2,
                       linestyle="-" if kind.mixes else (0, (4, 2)))
             if axis is axes[0]:
+                halves = [100 * np.nan_to_num(interval.high - interval.mean) for interval in
+                          (t_interval(values) for _, values in lengths.accuracy_last)]
                 axis.errorbar(place, accuracy, yerr=halves, color=colour, linestyle="none", capsize=3)
             axis.plot(own[x], 100 * own.accuracy_last, "o", color=colour, alpha=0.35, markersize=5,
                       markeredgewidth=0)
@@ -136,8 +136,8 @@ def plot_lengths(runs: pd.DataFrame, axes: tuple[Axes, Axes]) -> None:
 
 def plot_gains(runs: pd.DataFrame, pairs: tuple[tuple[str, str], ...], axis: Axes) -> None:
     """Draw how much more accurate the first row of each pair is, in points, against epochs; seed by seed."""
+    accuracy = runs.pivot_table(index=["epochs", "seed"], columns="method", values="accuracy_last")
     for first, second in pairs:
-        accuracy = runs.pivot_table(index=["epochs", "seed"], columns="method", values="accuracy_last")
         differences = 100 * (accuracy[first] - accuracy[second]).dropna()
         found = {epochs: t_interval(values) for epochs, values in differences.groupby("epochs")}
         means = [interval.mean for interval in found.values()]
