@@ -44,10 +44,10 @@ def dense_loss(
     ``w`` are the (M, K) label similarities, rows summing to 1; ``anchor_weight``, (M,), makes the mean: 1/M
     each. Returns the loss, and (M,) cross-entropies of the anchors.
     """
-    scores = z @ c.T / temperature  # (M, K) z_i . c_j / tau
+    itself = z.new_zeros(w.shape)
     if self_offset is not None:  # contrast self_offset + i is anchor i itself, and not in A(i): p = 0, w = 0
-        scores.diagonal(self_offset).fill_(torch.finfo(scores.dtype).min)
-    log_p = scores.log_softmax(dim=1)  # (M, K)
+        itself.diagonal(self_offset).fill_(torch.finfo(z.dtype).min)
+    log_p = torch.addmm(itself, z / temperature, c.T).log_softmax(dim=1)  # (M, K), of z_i . c_j / tau
     cross_entropy = -(w * log_p).sum(dim=1)  # (M,)
     return (anchor_weight * cross_entropy).sum(), cross_entropy.detach()
 
@@ -103,10 +103,9 @@ def unit_rows(rows: Tensor, dtype: torch.dtype) -> Tensor:
     """
     shortest, rows = max(1e-12, torch.finfo(rows.dtype).tiny), rows.to(dtype)
     largest = rows.detach().abs().amax(dim=1, keepdim=True)
-    scale = largest.where(largest > 1e16, 1)
-    directed = torch.linalg.vector_norm(rows.detach() / scale, dim=1, keepdim=True) > shortest
-    length = torch.linalg.vector_norm(rows.where(directed, rows.detach()) / scale, dim=1, keepdim=True)
-    return rows.where(directed, rows.detach()) / scale / length.clamp(min=1e-12)
+    rows = rows / largest.where(largest > 1e16, 1)
+    rows = rows.where(torch.linalg.vector_norm(rows.detach(), dim=1, keepdim=True) > shortest, rows.detach())
+    return rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp(min=1e-12)
 
 
 def gen_supcon_loss(

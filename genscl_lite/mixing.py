@@ -116,18 +116,19 @@ def draw_mixture(images: int, size: tuple[int, int], *, mixing: str, alpha: floa
 def blend(images: Tensor, labels: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
     """Mix (N, channels, height, width) images and (N, C) labels as drawn, on their device."""
     lam, row, column, cuts, partner = mixture
+    precise = torch.promote_types(labels.dtype, torch.float32)
     side, inside_box = (1 - lam).sqrt(), []
     for size, centre in zip(images.shape[2:], (row, column), strict=True):
         half = (side * size).int() // 2
         pixel = torch.arange(size, device=images.device)
         inside_box.append((pixel >= (centre - half)[:, None]) & (pixel < (centre + half)[:, None]))
     in_rows, in_columns = inside_box  # (N, height), (N, width)
-    cut_maps = ~(in_rows[:, None, :, None] & in_columns[:, None, None, :])  # (N, 1, height, width)
-    maps = torch.where(cuts[:, None, None, None], cut_maps, lam[:, None, None, None]).to(images)
-    precise = torch.promote_types(labels.dtype, torch.float32)
-    kept = cut_maps.sum(dim=(1, 2, 3)).to(precise) / cut_maps[:1].numel()  # (N,) share of pixels
+    kept = 1 - (in_rows.sum(dim=1) * in_columns.sum(dim=1)).to(precise) / images.shape[2:].numel()  # (N,)
+    in_rows = torch.where(cuts[:, None], in_rows, (1 - lam)[:, None])  # MixUp's box is the image, but thin
+    in_box = in_rows[:, None, :, None] * (in_columns | ~cuts[:, None])[:, None, None, :]  # (N, 1, H, W)
     lam = torch.where(cuts, kept, lam.to(precise)).to(labels)[:, None]  # (N, 1)
-    return torch.lerp(images[partner], images, maps), torch.lerp(labels[partner], labels, lam)
+    mixed = images.index_select(0, partner).lerp_(images, (1 - in_box).to(images))  # in a CPU's cache
+    return mixed, torch.lerp(labels[partner], labels, lam)
 
 
 def _draw_beta(alpha: float, count: int, generator: Generator | None, device: torch.device | str) -> Tensor:

@@ -28,11 +28,16 @@ class SumsByBlocks:
         rows = max(1, BLOCK_ELEMENTS // contrasts)
         self.blocks = [slice(start, min(start + rows, anchors)) for start in range(0, anchors, rows)]
 
-    def scaled_block(self, block: slice) -> tuple[Tensor, Tensor]:
-        """Return (block, K) similarities to others, each row divided by its largest, and the largest."""
+    def similar_others(self, block: slice) -> Tensor:
+        """Return (block, K) similarities, 0 to the anchor itself."""
         s = self.compare(block)
         if self.self_offset is not None:
             s = torch.diagonal_scatter(s, s.new_zeros(len(s)), self.self_offset + block.start)
+        return s
+
+    def scaled_block(self, block: slice) -> tuple[Tensor, Tensor]:
+        """Return the same, each row divided by its largest, and the largest."""
+        s = self.similar_others(block)
         largest = s.amax(dim=1)
         return s / largest.where(largest > 0, 1)[:, None], largest  # however small or large, no sum is lost
 
@@ -40,7 +45,7 @@ class SumsByBlocks:
         """Return (M, K) w_ij, all at once, and (M,) W_i."""
         s, largest = self.scaled_block(slice(0, self.blocks[-1].stop))
         total = s.sum(dim=1)
-        return ratio(s, total[:, None]), total * largest
+        return s / total.where(total > 0, 1)[:, None], total * largest
 
     def sums(self, z: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """Return (M,) W_i and (M,) attractions of (M, D) anchors by (K, D) contrasts."""
@@ -57,11 +62,8 @@ class SumsByBlocks:
 
     def entropy(self) -> Tensor:
         """Return (M,) H(w_i) in nats."""
-        def block_entropy(block: slice) -> Tensor:
-            s, _ = self.scaled_block(block)
-            return torch.special.entr(ratio(s, s.sum(dim=1, keepdim=True))).sum(dim=1)
-
-        return torch.cat([block_entropy(block) for block in self.blocks])
+        blocks = (ratio(s, s.sum(dim=1, keepdim=True)) for s, _ in map(self.scaled_block, self.blocks))
+        return torch.cat([torch.special.entr(w).sum(dim=1) for w in blocks])
 
 
 class SumsByFeatures(SumsByBlocks):
@@ -91,8 +93,9 @@ class SumsByFeatures(SumsByBlocks):
         return total, ratio((sums[:, :-1] * z).sum(dim=1), total)
 
     def weights(self) -> tuple[Tensor, Tensor]:
-        w, total = super().weights()
-        return w, _not_tiny(total)
+        s = self.similar_others(slice(0, len(self.phi)))
+        total = _not_tiny(s.sum(dim=1))
+        return s / total.where(total > 0, 1)[:, None], total
 
 
 def _not_tiny(total: Tensor) -> Tensor:
@@ -143,7 +146,7 @@ class SumsByClass:
         same = (self.index[:, None] == self.contrast_index).to(self.total.dtype)  # (M, K)
         if self.self_offset is not None:
             same.diagonal(self.self_offset).fill_(0)
-        return ratio(same, self.total[:, None]), self.total
+        return same / self.total.clamp(min=1)[:, None], self.total
 
     def entropy(self) -> Tensor:
         return self.total.clamp(min=1).log()
@@ -176,10 +179,8 @@ def choose_backend(backend: str, latents: Tensor, contrasts: int) -> str:
                          f"got {latents.device}; take 'streamed'")
     if backend != "auto":
         return backend
-    if len(latents) * contrasts <= (DENSE_UP_TO_ON_CUDA if on_cuda else DENSE_UP_TO):
-        return "dense"
-    half = latents.dtype in (torch.bfloat16, torch.float16)
-    return "fused" if half and on_cuda else "streamed"
+    few = len(latents) * contrasts <= (DENSE_UP_TO_ON_CUDA if on_cuda else DENSE_UP_TO)
+    return "dense" if few else "fused" if on_cuda and latents.dtype.itemsize == 2 else "streamed"
 
 
 def streamed_loss(

@@ -72,12 +72,11 @@ class Augment:
             raise ValueError("images: colour jitter and grayscale need 3 channels, "
                              f"got shape {tuple(images.shape)}")
         theta = self._affine(uniforms[:GEOMETRY_UNIFORMS], images.shape[3] / images.shape[2])
-        if theta is not None:
-            views = warp(views, theta, self.padding)
+        views = views.clone() if theta is None else warp(views, theta, self.padding)
         if any(self.jitter):
-            views = self._colour(views, uniforms[GEOMETRY_UNIFORMS:])
+            self._change_colour(views, uniforms[GEOMETRY_UNIFORMS:])
         if self.grayscale:
-            views = torch.lerp(_gray(views), views, _each((uniforms[-1] >= self.grayscale).float()))
+            views.lerp_(_gray(views), _each((uniforms[-1] < self.grayscale).float()))
         return views
 
     def _affine(self, uniforms: Tensor, aspect: float) -> Tensor | None:
@@ -95,24 +94,28 @@ class Augment:
         width = torch.where(flip < self.flip, -width, width)
         return affine_map(angle, zoom, centre_x - shift_x, centre_y - shift_y, width, height, aspect)
 
-    def _colour(self, views: Tensor, uniforms: Tensor) -> Tensor:
-        """Apply the four changes, each image in its own order and with its own strengths.
+    def _change_colour(self, views: Tensor, uniforms: Tensor) -> None:
+        """Make the four changes in each image's own order and strengths; in place, in a CPU's cache.
 
         Hue costs most, so it is turned once for all: the other three have their turn before it and again
         behind it, and change an image in the turn that its order says.
         """
-        order, drawn, chance = uniforms[:4].argsort(dim=0), uniforms[4:8], uniforms[8]  # (4, N), (4, N), (N,)
+        order, drawn = uniforms[:4].argsort(dim=0), uniforms[4:8]  # (4, N)
+        jittered = uniforms[8] < self.jitter_probability  # (N,)
         limits = [(max(0.0, 1 - strength), 1 + strength) for strength in self.jitter[:3]]
         factors = torch.stack([_between(drawn[i], *limits[i]) for i in range(3)])  # (3, N)
-        turns = _between(drawn[3], -self.jitter[3], self.jitter[3])
-        hue_at = (order == 3).int().argmax(dim=0)  # (N,): the place of hue among the four
-        changed = views
-        for place in range(3):
-            changed = _change(changed, order[place], factors, place < hue_at)
-        changed = adjust_hue(changed, turns)
-        for place in range(1, 4):
-            changed = _change(changed, order[place], factors, place > hue_at)
-        return torch.lerp(views, changed, _each((chance < self.jitter_probability).float()))
+        place, hue_at = torch.arange(4, device=order.device)[:, None], (order == 3).int().argmax(dim=0)
+        active = torch.cat([(place < hue_at)[:3], (place > hue_at)[1:]]) & jittered  # (6, N), by turn
+        change = torch.cat([order[:3], order[1:]])
+        share = torch.where(active, factors.gather(0, change.clamp(max=2)), 1)  # 1 changes nothing
+        mean, own = (1 - share) * (change == 1), (1 - share) * (change == 2)  # of contrast, of saturation
+        for turn in range(6):  # blend with black, with an image's mean gray or with each pixel's own
+            if turn == 3:
+                turn_hue_(views, _between(drawn[3], -self.jitter[3], self.jitter[3]) * jittered)
+            gray = _gray(views)
+            average = mean[turn] * gray.mean(dim=(1, 2, 3))
+            gray.mul_(_each(own[turn])).add_(_each(average))
+            views.mul_(_each(share[turn])).add_(gray).clamp_(0, 1)
 
 
 GEOMETRY_UNIFORMS, COLOUR_UNIFORMS = 9, 9
@@ -162,35 +165,27 @@ def affine_map(angle, zoom, x, y, width, height, aspect: float = 1.0) -> Tensor:
 
 def warp(images: Tensor, theta: Tensor, padding: str = "zeros") -> Tensor:
     """Sample (N, channels, H, W) images bilinearly where (N, 2, 3) ``theta`` maps each pixel of the view."""
-    grid = F.affine_grid(theta.to(images), list(images.shape), align_corners=False)
+    height, width = images.shape[2:]
+    x, y = (torch.arange(1 - size, size, 2, device=images.device) / size for size in (width, height))
+    pixels = torch.stack([x.repeat(height), y.repeat_interleave(width), x.new_ones(height * width)])
+    grid = (theta.to(images).flatten(0, 1) @ pixels.to(images)).view(-1, 2, height, width).movedim(1, 3)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)
 
 
-def adjust_hue(images: Tensor, turns: Tensor) -> Tensor:
-    """Turn the hue of (N, 3, H, W) RGB images in [0, 1] by (N,) turns of the colour circle."""
+def turn_hue_(images: Tensor, turns: Tensor) -> Tensor:
+    """Turn the hue of (N, 3, H, W) RGB images in [0, 1], in place, by (N,) turns of the colour circle."""
     red, green, blue = images.unbind(dim=1)  # (N, H, W)
     value = torch.maximum(torch.maximum(red, green), blue)
     chroma = value - torch.minimum(torch.minimum(red, green), blue)
     safe = chroma.clamp(min=1e-12)
     is_red, is_green = (value == red).float(), (value == green).float()  # lerp chooses quicker than where
     hue = torch.lerp((red - green).div_(safe).add_(4), (blue - red).div_(safe).add_(2), is_green)
-    hue = torch.lerp(hue, (green - blue).div_(safe), is_red).add_(6 * turns[:, None, None])
+    hue = hue.lerp_((green - blue).div_(safe), is_red).add_(6 * turns[:, None, None])
     hue = hue.sub_((hue / 6).floor_(), alpha=6)  # in sixths of the circle
     falls = 2 - (hue - 3).abs_(), (hue - 2).abs_().sub_(1), (hue - 4).abs_().sub_(1)  # from value, by chroma
-    channels = [torch.addcmul(value, chroma, fall.clamp_(0, 1), value=-1) for fall in falls]
-    return torch.stack(channels, dim=1)
-
-
-def _change(images: Tensor, change: Tensor, factors: Tensor, active: Tensor) -> Tensor:
-    """Change brightness (0), contrast (1) or saturation (2) of the ``active`` images, (N,), by their factors.
-
-    All three blend with something gray: black, the image's mean gray, or each pixel's own gray. A factor of 1
-    changes nothing. ``factors`` are (3, N).
-    """
-    gray = _gray(images)
-    factor = torch.where(active, factors.gather(0, change.clamp(max=2)[None])[0], 1)
-    mean, own = (1 - factor) * (change == 1) * gray.mean(dim=(1, 2, 3)), (1 - factor) * (change == 2)
-    return torch.addcmul(gray.mul_(_each(own)).add_(_each(mean)), images, _each(factor)).clamp_(0, 1)
+    for channel, fall in zip((red, green, blue), falls, strict=True):
+        channel.copy_(value).addcmul_(chroma, fall.clamp_(0, 1), value=-1)
+    return images
 
 
 def _gray(images: Tensor) -> Tensor:

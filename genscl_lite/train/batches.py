@@ -24,8 +24,8 @@ class Draws(NamedTuple):
     """The random numbers of S steps, for V views of batches of N images."""
 
     index: Tensor  # (S, N): which images a batch holds
-    uniforms: Tensor  # (S, V, U, N), for ``Augment.apply``
-    mixture: Mixture | None  # each part (S, V, N); None where nothing is mixed
+    uniforms: Tensor  # (S, U, V*N), for ``Augment.apply``; view by view
+    mixture: Mixture | None  # each part (S, V*N), partners of the same view; None where nothing is mixed
 
     def to(self, device: torch.device | str) -> "Draws":
         mixture = self.mixture and Mixture(*(part.to(device, non_blocking=True) for part in self.mixture))
@@ -53,16 +53,14 @@ def draw_epoch(config: TrainConfig, labels: Tensor, size: tuple[int, int], gener
     augment, mixes = build_augment(config.augmentation), METHODS[config.method].mixes
     mixing = {"mixing": config.mixing, "alpha": config.mix_alpha, "per_image": config.mix_per_image}
     uniforms, mixtures = [], []
-    for _ in range(steps * config.views):
+    for turn in range(steps * config.views):
         uniforms.append(augment.draw(batch, generator))
         if mixes:
-            mixtures.append(draw_mixture(batch, size, **mixing, generator=generator))
-
-    def by_step_and_view(draws: list[Tensor]) -> Tensor:
-        return torch.stack(draws).unflatten(0, (steps, config.views))
-
-    mixture = Mixture(*map(by_step_and_view, zip(*mixtures, strict=True))) if mixes else None
-    return Draws(index, by_step_and_view(uniforms), mixture)
+            drawn = draw_mixture(batch, size, **mixing, generator=generator)
+            mixtures.append(drawn._replace(partner=drawn.partner + turn % config.views * batch))
+    by_step = torch.cat(uniforms, dim=1).unflatten(1, (steps, -1)).transpose(0, 1)  # (S, U, V*N)
+    parts = [torch.cat(part).unflatten(0, (steps, -1)) for part in zip(*mixtures, strict=True)]  # (S, V*N)
+    return Draws(index, by_step, Mixture(*parts) if mixes else None)
 
 
 def balanced_order(labels: Tensor, generator: Generator) -> Tensor:
@@ -150,13 +148,11 @@ class Views:
             targets = self.distributions[draws.index]
         if self.teacher_table is not None:
             targets = torch.cat([targets, self.teacher_table[draws.index]], dim=1)  # (N, 2*C)
-        batch = []
-        for v, uniforms in enumerate(draws.uniforms):
-            view = self.augment.apply(images if images.ndim == 4 else images[v], uniforms)
-            view, target = (view - self.mean).div_(self.std), targets
-            if draws.mixture:
-                view, target = blend(view, target, Mixture(*(part[v] for part in draws.mixture)))
-            batch.append((view, target))
-        views, targets = map(torch.cat, zip(*batch, strict=True))
+        views = draws.uniforms.shape[1] // len(draws.index)  # V
+        targets = targets.repeat(views, 1)
+        images = images.repeat(views, 1, 1, 1) if images.ndim == 4 else images.flatten(0, 1)
+        batch = self.augment.apply(images, draws.uniforms).sub_(self.mean).div_(self.std)
+        if draws.mixture:
+            batch, targets = blend(batch, targets, draws.mixture)
         targets = targets.unflatten(1, (-1, len(self.one_hot)))  # (V*N, T, C)
-        return views.contiguous(memory_format=torch.channels_last), targets
+        return batch.contiguous(memory_format=torch.channels_last), targets

@@ -6,9 +6,9 @@ from torchvision.transforms import InterpolationMode
 from genscl_lite.train.augment import (
     AUGMENTATIONS,
     Augment,
-    adjust_hue,
     affine_map,
     build_augment,
+    turn_hue_,
     warp,
 )
 
@@ -35,7 +35,7 @@ def test_colour_changes_equal_torchvision_image_by_image(change, theirs, middle,
 
 def test_hue_of_gray_black_and_white_stays():
     gray = torch.tensor([0.0, 0.5, 1.0])[:, None, None, None].expand(3, 3, 4, 4)
-    assert torch.equal(adjust_hue(gray, torch.full((3,), 0.3)), gray)
+    assert torch.equal(turn_hue_(gray.clone(), torch.full((3,), 0.3)), gray)
 
 
 def test_grayscale_equals_torchvision():
@@ -125,7 +125,7 @@ def test_how_often_colour_changes():
         return changed(augment(images, torch.Generator().manual_seed(0))).float().mean()
 
     def any_change(views):
-        return (views != images).flatten(1).any(1)
+        return ((views - images).abs() > 1e-6).flatten(1).any(1)
 
     def gray(views):
         return (views[:, :1] - views).abs().flatten(1).amax(1) < 1e-6

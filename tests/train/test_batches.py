@@ -112,9 +112,11 @@ def test_what_a_teacher_said_is_a_second_target_mixed_as_the_label_is(soft, quic
     _, targets = Views.of(config, data, teacher_table=said)(digits.train_images[draws.index], draws)
     own = labels if soft else torch.eye(10)[digits.train_labels]
     assert targets.shape == (24, 2, 10)
-    for rows, share, partner in zip(targets.split(12), draws.mixture.lam, draws.mixture.partner, strict=True):
+    views = zip(targets.split(12), draws.mixture.lam.split(12), draws.mixture.partner.split(12), strict=True)
+    for v, (rows, share, partner) in enumerate(views):
         for t, whole in enumerate((own[draws.index], said[draws.index])):
-            assert torch.allclose(rows[:, t], share[:, None] * whole + (1 - share[:, None]) * whole[partner], atol=1e-6)
+            other = whole[partner - 12 * v]
+            assert torch.allclose(rows[:, t], share[:, None] * whole + (1 - share[:, None]) * other, atol=1e-6)
         assert 0 < share.min() and share.max() < 1
 
 
