@@ -11,10 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from genscl_lite.train import processes
 from genscl_lite.train.config import TrainConfig
 
-ROWS, ROUNDS, SECONDS = 32, 6, 2.0
+ROWS, ROUNDS, SECONDS = 64, 6, 2.0
 """A pass is timed with so many images, at most so often, and no more when so many seconds have gone by."""
 CLEARLY = 0.9
-"""bfloat16 is taken if a pass needs at most this share of float32's time; with AMX 0.5, if busy 0.8."""
+"""bfloat16 is taken if a pass needs at most this share of float32's time; with AMX 0.5 to 0.76."""
 FEW_FLOPS = 10e6
 """A network of fewer operations an image (digits') hardly gains, and is not timed: it stays in float32."""
 
