@@ -173,7 +173,7 @@ def warp(images: Tensor, theta: Tensor, padding: str = "zeros") -> Tensor:
 
 
 def turn_hue_(images: Tensor, turns: Tensor) -> Tensor:
-    """Turn the hue of (N, 3, H, W) RGB images in [0, 1], in place, by (N,) turns of the colour circle."""
+    """Turn the hue of (N, 3, H, W) RGB images in [0, 1] in place, by (N,) turns of the colour circle."""
     red, green, blue = images.unbind(dim=1)  # (N, H, W)
     value = torch.maximum(torch.maximum(red, green), blue)
     chroma = value - torch.minimum(torch.minimum(red, green), blue)
@@ -183,8 +183,9 @@ def turn_hue_(images: Tensor, turns: Tensor) -> Tensor:
     hue = hue.lerp_((green - blue).div_(safe), is_red).add_(6 * turns[:, None, None])
     hue = hue.sub_((hue / 6).floor_(), alpha=6)  # in sixths of the circle
     falls = 2 - (hue - 3).abs_(), (hue - 2).abs_().sub_(1), (hue - 4).abs_().sub_(1)  # from value, by chroma
+    turned = (turns != 0).float()[:, None, None]  # others keep every bit
     for channel, fall in zip((red, green, blue), falls, strict=True):
-        channel.copy_(value).addcmul_(chroma, fall.clamp_(0, 1), value=-1)
+        channel.lerp_(fall.clamp_(0, 1).mul_(chroma).sub_(value).neg_(), turned)  # value - chroma fall
     return images
 
 
