@@ -8,17 +8,32 @@ from pathlib import Path
 
 import pytest
 
-os.environ["CUDA_VISIBLE_DEVICES"] = ""  # tests compare bit for bit, on CPUs; notebooks' kernels inherit this
+os.environ["CUDA_VISIBLE_DEVICES"] = (
+    ""  # tests compare bit for bit, on CPUs; notebooks' kernels inherit this
+)
 for threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ[threads] = "1"  # small networks, processes side by side; and results do not depend on cores
+    os.environ[threads] = (
+        "1"  # small networks, processes side by side; and results do not depend on cores
+    )
 
 sys.modules["rfc3987_syntax"] = None  # jsonschema does without it; it takes seconds to load
 pytest_plugins = ["nbval.plugin"]  # so after this, and not of its own accord
 
 SLOWEST = (
-    "09_see_the_space", "05_distillation", "test_launch", "test_own_images", "06_momentum_contrast",
-    "07_train", "04_mixup_cutmix", "03_generalized_loss", "test_streaming", "test_loop",
-    "test_train_notebook", "test_processes", "test_cifar", "test_trained",
+    "09_see_the_space",
+    "05_distillation",
+    "test_launch",
+    "test_own_images",
+    "06_momentum_contrast",
+    "07_train",
+    "04_mixup_cutmix",
+    "03_generalized_loss",
+    "test_streaming",
+    "test_loop",
+    "test_train_notebook",
+    "test_processes",
+    "test_cifar",
+    "test_trained",
 )
 """Begun first, so that no process waits at the end for one of them."""
 

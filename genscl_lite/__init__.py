@@ -14,13 +14,33 @@ if TYPE_CHECKING:  # what follows says the same to editors
     from genscl_lite.mixing import cutmix, mixup, mixup_or_cutmix
     from genscl_lite.momentum import LabelledQueue, MomentumEncoder
 
-__all__ = ["gen_supcon_loss", "GenSupConLoss", "label_similarity", "mixup", "cutmix", "mixup_or_cutmix",
-           "Teacher", "MomentumEncoder", "LabelledQueue", "ClassKernel", "superclass_kernel"]
+__all__ = [
+    "gen_supcon_loss",
+    "GenSupConLoss",
+    "label_similarity",
+    "mixup",
+    "cutmix",
+    "mixup_or_cutmix",
+    "Teacher",
+    "MomentumEncoder",
+    "LabelledQueue",
+    "ClassKernel",
+    "superclass_kernel",
+]
 
-_MODULE_OF = {"gen_supcon_loss": "losses", "GenSupConLoss": "losses", "label_similarity": "losses",
-              "mixup": "mixing", "cutmix": "mixing", "mixup_or_cutmix": "mixing", "Teacher": "distillation",
-              "MomentumEncoder": "momentum", "LabelledQueue": "momentum", "ClassKernel": "kernels",
-              "superclass_kernel": "kernels"}
+_MODULE_OF = {
+    "gen_supcon_loss": "losses",
+    "GenSupConLoss": "losses",
+    "label_similarity": "losses",
+    "mixup": "mixing",
+    "cutmix": "mixing",
+    "mixup_or_cutmix": "mixing",
+    "Teacher": "distillation",
+    "MomentumEncoder": "momentum",
+    "LabelledQueue": "momentum",
+    "ClassKernel": "kernels",
+    "superclass_kernel": "kernels",
+}
 
 
 def __getattr__(name: str):
@@ -35,20 +55,43 @@ def __dir__() -> list[str]:
 
 
 _MOVED = {
-    "augment": ".train.augment", "benchmark": ".tools.benchmark", "benchmark_folder": ".tools.benchmark",
-    "benchmark_loss": ".tools.benchmark.loss", "benchmark_step": ".tools.benchmark.step",
-    "check": ".tools.doctor", "checks": "._checks", "config": ".train.config and .train.methods",
-    "data": ".datasets", "decoding": ".datasets.images", "distributed": ".gather",
-    "distributions": ".datasets.distributions", "encoder": ".runs.trained", "evaluation": ".train.evaluate",
-    "folderscan": ".datasets.folder", "imagefiles": ".datasets.images", "imagefolder": ".datasets.folder",
-    "inputs": ".runs.trained", "interactive": ".lessons.hover_map", "lesson_plots": ".lessons.figures",
-    "loss_checks": "._checks", "models": ".train.networks", "notebook": ".lessons.exercises",
-    "parallel": ".train.processes", "partition": ".streaming", "plots": ".lessons.plots",
-    "presets": ".runs.plan and .runs.paths", "progress": ".lessons.live and .runs.seeds",
-    "results": ".runs.finish, .runs.tables and .runs.paths", "zoo": ".train.networks",
-    "runfolder": ".datasets.files and .train.run_folder", "similarities": ".streaming",
-    "teachers": ".train.teachers", "training": ".train.loop, the command `genscl train`",
-    "views": ".train.batches", "weights": ".train.weights", "rows": ".runs.seeds, the command `genscl train`",
+    "augment": ".train.augment",
+    "benchmark": ".tools.benchmark",
+    "benchmark_folder": ".tools.benchmark",
+    "benchmark_loss": ".tools.benchmark.loss",
+    "benchmark_step": ".tools.benchmark.step",
+    "check": ".tools.doctor",
+    "checks": "._checks",
+    "config": ".train.config and .train.methods",
+    "data": ".datasets",
+    "decoding": ".datasets.images",
+    "distributed": ".gather",
+    "distributions": ".datasets.distributions",
+    "encoder": ".runs.trained",
+    "evaluation": ".train.evaluate",
+    "folderscan": ".datasets.folder",
+    "imagefiles": ".datasets.images",
+    "imagefolder": ".datasets.folder",
+    "inputs": ".runs.trained",
+    "interactive": ".lessons.hover_map",
+    "lesson_plots": ".lessons.figures",
+    "loss_checks": "._checks",
+    "models": ".train.networks",
+    "notebook": ".lessons.exercises",
+    "parallel": ".train.processes",
+    "partition": ".streaming",
+    "plots": ".lessons.plots",
+    "presets": ".runs.plan and .runs.paths",
+    "progress": ".lessons.live and .runs.seeds",
+    "results": ".runs.finish, .runs.tables and .runs.paths",
+    "zoo": ".train.networks",
+    "runfolder": ".datasets.files and .train.run_folder",
+    "similarities": ".streaming",
+    "teachers": ".train.teachers",
+    "training": ".train.loop, the command `genscl train`",
+    "views": ".train.batches",
+    "weights": ".train.weights",
+    "rows": ".runs.seeds, the command `genscl train`",
 }
 """Where the modules of the flat package of version 0.1 have gone; a dot stands for genscl_lite."""
 

@@ -28,8 +28,10 @@ def nearest(name: object, choices) -> str:
 def require_choice(argument: str, value: object, choices) -> None:
     """Raise ValueError unless ``value`` is one of ``choices``, with the nearest one as a hint."""
     if value not in choices:
-        raise ValueError(f"{argument}: {value!r} is unknown{nearest(value, choices)}; "
-                         f"expected one of {', '.join(choices)}")
+        raise ValueError(
+            f"{argument}: {value!r} is unknown{nearest(value, choices)}; "
+            f"expected one of {', '.join(choices)}"
+        )
 
 
 def require_positive(argument: str, value: float) -> None:
@@ -61,7 +63,9 @@ def require_packages(extra: str, *modules: str) -> None:
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:
         caller = sys._getframe(1).f_globals["__name__"]
-        raise ImportError(f"{caller} needs {', '.join(missing)}: pip install 'genscl-lite[{extra}]'")
+        raise ImportError(
+            f"{caller} needs {', '.join(missing)}: pip install 'genscl-lite[{extra}]'"
+        )
 
 
 def require_instances(kind: type, **values) -> None:
@@ -91,22 +95,30 @@ def repeat_for_views(labels, images: int, views: int):
         return labels.transpose(0, 1).flatten(0, 1)
     if labels.ndim == dimensions and len(labels) == images:
         return labels.repeat(views, *[1] * (labels.ndim - 1))
-    raise ValueError(f"labels: expected one for each of {images} images (or {images} x {views} views), an "
-                     f"integer or C probabilities, got {labels.dtype} of shape {tuple(labels.shape)}{DIVIDE}")
+    raise ValueError(
+        f"labels: expected one for each of {images} images (or {images} x {views} views), an "
+        f"integer or C probabilities, got {labels.dtype} of shape {tuple(labels.shape)}{DIVIDE}"
+    )
 
 
 def check_rows(name: str, tensor, like=None, validate: bool = True) -> None:
     """Check latents, or features: (rows, D), with D that of ``like``."""
     if tensor.ndim != 2 or not tensor.is_floating_point():
-        raise ValueError(f"{name}: expected floating point of shape (rows, D), "
-                         f"got {tensor.dtype} of shape {tuple(tensor.shape)}")
+        raise ValueError(
+            f"{name}: expected floating point of shape (rows, D), "
+            f"got {tensor.dtype} of shape {tuple(tensor.shape)}"
+        )
     if 0 in tensor.shape:
-        raise ValueError(f"{name}: expected at least one row and column, got shape {tuple(tensor.shape)}")
+        raise ValueError(
+            f"{name}: expected at least one row and column, got shape {tuple(tensor.shape)}"
+        )
     if like is not None and tensor.shape[1] != like.shape[1]:
         raise ValueError(f"{name}: expected latent size {like.shape[1]}, got {tensor.shape[1]}")
     if validate and (tensor.detach() * 0).sum() != 0:  # NaN, as are NaN and infinity times 0
-        raise ValueError(f"{name}: holds NaN or infinity in "
-                         f"{int((~tensor.isfinite()).any(dim=1).sum())} of {len(tensor)} rows")
+        raise ValueError(
+            f"{name}: holds NaN or infinity in "
+            f"{int((~tensor.isfinite()).any(dim=1).sum())} of {len(tensor)} rows"
+        )
 
 
 def check_latents(latents, contrast_latents, anchor_mask, validate: bool) -> None:
@@ -114,11 +126,15 @@ def check_latents(latents, contrast_latents, anchor_mask, validate: bool) -> Non
     if contrast_latents is not None:
         check_rows("contrast_latents", contrast_latents, latents, validate)
     elif len(latents) < 2:
-        raise ValueError(f"latents: expected at least 2 rows to contrast with each other, got {len(latents)}")
+        raise ValueError(
+            f"latents: expected at least 2 rows to contrast with each other, got {len(latents)}"
+        )
     expected = (latents.shape[:1], "torch.bool")
     if anchor_mask is not None and (anchor_mask.shape, str(anchor_mask.dtype)) != expected:
-        raise ValueError(f"anchor_mask: expected bool of shape ({len(latents)},), "
-                         f"got {anchor_mask.dtype} of shape {tuple(anchor_mask.shape)}")
+        raise ValueError(
+            f"anchor_mask: expected bool of shape ({len(latents)},), "
+            f"got {anchor_mask.dtype} of shape {tuple(anchor_mask.shape)}"
+        )
 
 
 def check_similarities(expected: str, s, shape: tuple[int, int], validate: bool, *labels) -> None:
@@ -131,36 +147,54 @@ def check_similarities(expected: str, s, shape: tuple[int, int], validate: bool,
         raise ValueError(f"{expected} finite values >= 0, got NaN, infinite or negative ones")
 
 
-def check_label_pair(labels, contrast_labels, latents, contrast_latents, similarity, validate: bool) -> None:
+def check_label_pair(
+    labels, contrast_labels, latents, contrast_latents, similarity, validate: bool
+) -> None:
     if labels is None:
-        raise ValueError("labels: expected (M, C) distributions or (M,) class numbers (or weights), got None")
+        raise ValueError(
+            "labels: expected (M, C) distributions or (M,) class numbers (or weights), got None"
+        )
     check_labels("labels", labels, len(latents), validate)
     if (contrast_latents is None) != (contrast_labels is None):
         raise ValueError("contrast_latents and contrast_labels: give both or neither")
     if contrast_labels is not None:
-        check_labels("contrast_labels", contrast_labels, len(contrast_latents), validate, like=labels)
+        check_labels(
+            "contrast_labels", contrast_labels, len(contrast_latents), validate, like=labels
+        )
     if callable(similarity) and labels.ndim != 2:
-        raise ValueError("similarity: a function compares distributions (rows, C); these are class numbers")
+        raise ValueError(
+            "similarity: a function compares distributions (rows, C); these are class numbers"
+        )
 
 
-def check_labels(name: str, labels, rows: int | None = None, validate: bool = True, like=None) -> None:
+def check_labels(
+    name: str, labels, rows: int | None = None, validate: bool = True, like=None
+) -> None:
     """Check class numbers (rows,) or distributions (rows, C), of the kind and C of ``like``."""
     if labels.ndim and rows not in (None, len(labels)):
-        raise ValueError(f"{name}: expected {rows} rows, one for each latent, got {tuple(labels.shape)}")
+        raise ValueError(
+            f"{name}: expected {rows} rows, one for each latent, got {tuple(labels.shape)}"
+        )
     if like is not None and labels.shape[1:] != like.shape[1:]:
-        raise ValueError(f"{name}: expected the kind and classes of labels, {tuple(like.shape)}, "
-                         f"got {tuple(labels.shape)}")
+        raise ValueError(
+            f"{name}: expected the kind and classes of labels, {tuple(like.shape)}, "
+            f"got {tuple(labels.shape)}"
+        )
     if labels.ndim == 1:
         if labels.is_floating_point() or labels.is_complex() or str(labels.dtype) == "torch.bool":
-            raise ValueError(f"{name}: expected integers as class numbers (see .long()), got {labels.dtype}; "
-                             "distributions have shape (rows, C)")
+            raise ValueError(
+                f"{name}: expected integers as class numbers (see .long()), got {labels.dtype}; "
+                "distributions have shape (rows, C)"
+            )
         if validate and (labels.long() < 0).any():
             raise ValueError(f"{name}: expected class numbers >= 0, got {int(labels.long().min())}")
         return
     if labels.ndim != 2 or not labels.shape[1] or not labels.is_floating_point():
         hint = DIVIDE if labels.shape[1:] > (1,) else ""
-        raise ValueError(f"{name}: expected floating point distributions (rows, C) or integers (rows,), "
-                         f"got {labels.dtype} of shape {tuple(labels.shape)}{hint}")
+        raise ValueError(
+            f"{name}: expected floating point distributions (rows, C) or integers (rows,), "
+            f"got {labels.dtype} of shape {tuple(labels.shape)}{hint}"
+        )
     if not validate:
         return
     sums = labels.float().sum(dim=1)
@@ -169,7 +203,11 @@ def check_labels(name: str, labels, rows: int | None = None, validate: bool = Tr
     if not good.all():
         row = int((~good).nonzero()[0])
         values = labels[row]
-        what = ("holds NaN or infinity" if not values.isfinite().all()
-                else f"holds a negative value, {float(values.min()):g}" if values.min() < 0
-                else f"sums to {float(sums[row]):g}, not 1{DIVIDE if sums[row] > 1 else ''}")
+        what = (
+            "holds NaN or infinity"
+            if not values.isfinite().all()
+            else f"holds a negative value, {float(values.min()):g}"
+            if values.min() < 0
+            else f"sums to {float(sums[row]):g}, not 1{DIVIDE if sums[row] > 1 else ''}"
+        )
         raise ValueError(f"{name}: expected distributions, but row {row} {what}")

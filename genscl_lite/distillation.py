@@ -36,17 +36,27 @@ class Teacher:
         logits = self.classifier.eval()(images)
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         if len(shape) != 2 or shape[0] != len(images) or not shape[1]:
-            raise ValueError(f"classifier: expected logits of shape ({len(images)}, C) "
-                             f"for {len(images)} images, got {shape}")
+            raise ValueError(
+                f"classifier: expected logits of shape ({len(images)}, C) "
+                f"for {len(images)} images, got {shape}"
+            )
         logits = logits.float() / self.temperature
         if self.validate and not torch.isfinite(logits).all():
-            raise ValueError("classifier: its logits hold NaN or infinity, or do when divided by temperature")
+            raise ValueError(
+                "classifier: its logits hold NaN or infinity, or do when divided by temperature"
+            )
         return F.softmax(logits, dim=1)
 
 
-def distilled_loss(latents: Tensor, targets: Tensor, target_weights: list[float], *,
-                   contrast_latents: Tensor | None = None, contrast_targets: Tensor | None = None,
-                   **options) -> LossParts:
+def distilled_loss(
+    latents: Tensor,
+    targets: Tensor,
+    target_weights: list[float],
+    *,
+    contrast_latents: Tensor | None = None,
+    contrast_targets: Tensor | None = None,
+    **options,
+) -> LossParts:
     """Add up the generalized loss over several label distributions of each row: sum_t weight_t L(z, y_t).
 
     The paper's choice is the (mixed) label and the teacher's distribution with weights (1, alpha), alpha = 1
@@ -74,13 +84,21 @@ def distilled_loss(latents: Tensor, targets: Tensor, target_weights: list[float]
     for t, weight in enumerate(target_weights):
         if weight:
             contrast_labels = None if contrast_targets is None else contrast_targets[:, t]
-            parts = gen_supcon_loss(latents, targets[:, t], contrast_latents=contrast_latents,
-                                    contrast_labels=contrast_labels, return_parts=True, **options)
+            parts = gen_supcon_loss(
+                latents,
+                targets[:, t],
+                contrast_latents=contrast_latents,
+                contrast_labels=contrast_labels,
+                return_parts=True,
+                **options,
+            )
             total = add_parts(total, weight, parts)
     return total
 
 
-def distilled_cross_entropy(logits: Tensor, targets: Tensor, target_weights: list[float]) -> LossParts:
+def distilled_cross_entropy(
+    logits: Tensor, targets: Tensor, target_weights: list[float]
+) -> LossParts:
     """Compute the same sum for a plain classifier: sum_t weight_t CE(y_t, softmax(logits)).
 
     Logits are (M, C), targets (M, T, C). Differs from Hinton et al. (arXiv 1503.02531): the student is not
@@ -112,8 +130,12 @@ def add_parts(total: LossParts | None, weight: float, parts: LossParts) -> LossP
 def _check_weights(targets: Tensor, target_weights: list[float]) -> None:
     require_instances(Tensor, targets=targets)
     if targets.ndim != 3 or targets.shape[1] != len(target_weights):
-        raise ValueError(f"targets: expected shape (M, {len(target_weights)}, C) for {len(target_weights)} "
-                         f"weights, got {tuple(targets.shape)}")
+        raise ValueError(
+            f"targets: expected shape (M, {len(target_weights)}, C) for {len(target_weights)} "
+            f"weights, got {tuple(targets.shape)}"
+        )
     if not all(0 <= weight < float("inf") for weight in target_weights) or not any(target_weights):
-        raise ValueError("target_weights: expected numbers >= 0, one of them above 0, "
-                         f"got {list(target_weights)}")
+        raise ValueError(
+            "target_weights: expected numbers >= 0, one of them above 0, "
+            f"got {list(target_weights)}"
+        )

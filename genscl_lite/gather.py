@@ -12,8 +12,10 @@ from torch import Tensor
 def check_processes(**tensors: Tensor | None) -> None:
     """Raise ValueError, on every process, unless there is a process group and all hold equally many rows."""
     if not (dist.is_available() and dist.is_initialized()):
-        raise ValueError("gather: torch.distributed is not initialised; "
-                         "call init_process_group first, or leave gather=False")
+        raise ValueError(
+            "gather: torch.distributed is not initialised; "
+            "call init_process_group first, or leave gather=False"
+        )
     for name, tensor in tensors.items():
         if tensor is not None:
             counts = torch.zeros(dist.get_world_size(), dtype=torch.int64, device=tensor.device)
@@ -55,7 +57,9 @@ class _GatherRows(torch.autograd.Function):
     def forward(ctx, tensor: Tensor) -> Tensor:
         ctx.rows = len(tensor)
         everything = tensor.new_empty(dist.get_world_size() * len(tensor), *tensor.shape[1:])
-        all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # torch < 2.14
+        all_gather = (
+            getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+        )  # torch < 2.14
         all_gather(everything, tensor.contiguous())
         return everything
 

@@ -44,14 +44,23 @@ class ClassKernel:
 
     def __init__(self, matrix: Tensor, validate: bool = True):
         require_instances(Tensor, similarity=matrix)
-        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not len(matrix) or matrix.is_complex():
-            raise ValueError("similarity: expected real numbers of shape (C, C), "
-                             f"got {matrix.dtype} of shape {tuple(matrix.shape)}")
+        if (
+            matrix.ndim != 2
+            or matrix.shape[0] != matrix.shape[1]
+            or not len(matrix)
+            or matrix.is_complex()
+        ):
+            raise ValueError(
+                "similarity: expected real numbers of shape (C, C), "
+                f"got {matrix.dtype} of shape {tuple(matrix.shape)}"
+            )
         s = matrix.detach().double()
         scale = s.diagonal().sqrt()
         unit = s / scale[:, None] / scale
         if validate:
-            _check_kernel(s.cpu(), unit.cpu(), tolerance=1e-2 if matrix.element_size() == 2 else 1e-4)
+            _check_kernel(
+                s.cpu(), unit.cpu(), tolerance=1e-2 if matrix.element_size() == 2 else 1e-4
+            )
         self.scale = scale / scale.max()  # (C,) d, up to a factor that changes nothing
         self.unit = ((unit + unit.T) / 2).fill_diagonal_(1)  # (C, C) T
 
@@ -60,14 +69,20 @@ class ClassKernel:
         if labels.ndim == 1:
             return torch.eye(len(unit), dtype=unit.dtype, device=unit.device)[labels.long()]
         u = labels.to(unit) * self.scale.to(unit)
-        return u / ((u @ unit) * u).sum(dim=1, keepdim=True).clamp(min=torch.finfo(u.dtype).tiny).sqrt()
+        return (
+            u
+            / ((u @ unit) * u).sum(dim=1, keepdim=True).clamp(min=torch.finfo(u.dtype).tiny).sqrt()
+        )
 
     def __repr__(self) -> str:
         return f"ClassKernel({len(self.unit)} classes)"
 
 
 def feature_pair(
-    labels: Tensor, contrast_labels: Tensor, similarity: str | ClassKernel, dtype: torch.dtype,
+    labels: Tensor,
+    contrast_labels: Tensor,
+    similarity: str | ClassKernel,
+    dtype: torch.dtype,
     validate: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Return phi, (M, C), of labels and psi, (K, C), of contrasts: s_ij = phi(y_i) . psi(y_j)."""
@@ -78,11 +93,15 @@ def feature_pair(
     classes = len(similarity.unit)
     for y in (labels, contrast_labels)[: 2 - same]:
         if y.ndim == 2 and y.shape[1] != classes:
-            raise ValueError(f"similarity: expected a matrix for {y.shape[1]} classes, "
-                             f"got one of shape ({classes}, {classes})")
+            raise ValueError(
+                f"similarity: expected a matrix for {y.shape[1]} classes, "
+                f"got one of shape ({classes}, {classes})"
+            )
         if y.ndim == 1 and validate and (y.long() >= classes).any():
-            raise ValueError(f"similarity: expected class numbers below {classes}, the rows of the matrix, "
-                             f"got {int(y.long().max())}")
+            raise ValueError(
+                f"similarity: expected class numbers below {classes}, the rows of the matrix, "
+                f"got {int(y.long().max())}"
+            )
     unit = similarity.unit.to(labels.device, torch.promote_types(dtype, torch.float32))
     psi = similarity.features(labels, unit)
     contrast_psi = psi if same else similarity.features(contrast_labels, unit)
@@ -96,15 +115,19 @@ def label_features(labels: Tensor, similarity: str = "cosine") -> Tensor:
     return labels.sqrt() if similarity == "bhattacharyya" else labels
 
 
-def as_similarity(similarity, validate: bool = True, functions: bool = True) -> str | Callable | ClassKernel:
+def as_similarity(
+    similarity, validate: bool = True, functions: bool = True
+) -> str | Callable | ClassKernel:
     """Return a matrix as a ``ClassKernel``, and any other similarity as it is; or raise ValueError."""
     if isinstance(similarity, Tensor):
         return ClassKernel(similarity, validate)
     if isinstance(similarity, str):
         require_choice("similarity", similarity, SIMILARITIES)
     elif not isinstance(similarity, ClassKernel) and not (functions and callable(similarity)):
-        raise ValueError(f"similarity: expected a name, a (C, C) Tensor{' or a function' * functions}, "
-                         f"got {type(similarity).__name__}")
+        raise ValueError(
+            f"similarity: expected a name, a (C, C) Tensor{' or a function' * functions}, "
+            f"got {type(similarity).__name__}"
+        )
     return similarity
 
 
@@ -140,19 +163,28 @@ def superclass_kernel(groups, within: float = 0.5) -> Tensor:
 
 def _check_kernel(s: Tensor, unit: Tensor, tolerance: float) -> None:
     """Check S, (C, C), and T, the same scaled to a diagonal of 1; both in float64 on the CPU."""
+
     def refuse(wrong: Tensor, message: str) -> None:
         if wrong.any():
             a, b = wrong.nonzero()[0].tolist()
-            raise ValueError("similarity: expected " + message.format(a=a, b=b, ab=s[a, b], ba=s[b, a]))
+            raise ValueError(
+                "similarity: expected " + message.format(a=a, b=b, ab=s[a, b], ba=s[b, a])
+            )
 
     refuse(~s.isfinite(), "finite numbers, but [{a}, {b}] is {ab:g}")
     refuse(s < 0, "numbers >= 0, but [{a}, {b}] is {ab:g}")
     lost = (s == 0) | (s < 1e-30 * s.diagonal().max())  # the latter in float32
-    refuse(lost & torch.eye(len(s), dtype=torch.bool),
-           "each class to resemble itself, but [{a}, {a}], that of class {a}, is {ab:g}")
-    refuse((unit - unit.T).abs() > tolerance,
-           "a symmetric matrix, but [{a}, {b}] is {ab:g} and [{b}, {a}] is {ba:g}")
+    refuse(
+        lost & torch.eye(len(s), dtype=torch.bool),
+        "each class to resemble itself, but [{a}, {a}], that of class {a}, is {ab:g}",
+    )
+    refuse(
+        (unit - unit.T).abs() > tolerance,
+        "a symmetric matrix, but [{a}, {b}] is {ab:g} and [{b}, {a}] is {ba:g}",
+    )
     least = float(torch.linalg.eigvalsh(unit.clamp(max=1e9))[0])
     if least < -tolerance:
-        raise ValueError("similarity: expected a positive semidefinite matrix, but scaled to a diagonal of 1 "
-                         f"its least eigenvalue is {least:.3g}")
+        raise ValueError(
+            "similarity: expected a positive semidefinite matrix, but scaled to a diagonal of 1 "
+            f"its least eigenvalue is {least:.3g}"
+        )

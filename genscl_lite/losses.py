@@ -30,11 +30,21 @@ from genscl_lite import _checks
 from genscl_lite._checks import SIMILARITIES, WEIGHTINGS  # noqa: F401 (for those who import them from here)
 from genscl_lite.gather import check_processes, gather_rows, sum_over_processes
 from genscl_lite.kernels import ClassKernel, as_similarity, feature_pair, label_features  # noqa: F401
-from genscl_lite.streaming import SumsByBlocks, SumsByClass, SumsByFeatures, choose_backend, streamed_loss
+from genscl_lite.streaming import (
+    SumsByBlocks,
+    SumsByClass,
+    SumsByFeatures,
+    choose_backend,
+    streamed_loss,
+)
 
 
 def dense_loss(
-    z: Tensor, c: Tensor, w: Tensor, anchor_weight: Tensor, temperature: float | Tensor,
+    z: Tensor,
+    c: Tensor,
+    w: Tensor,
+    anchor_weight: Tensor,
+    temperature: float | Tensor,
     self_offset: int | None,
 ) -> tuple[Tensor, Tensor]:
     """Compute the loss as the paper writes it, all scores at once; this backend can be differentiated twice.
@@ -45,9 +55,13 @@ def dense_loss(
     each. Returns the loss, and (M,) cross-entropies of the anchors.
     """
     itself = z.new_zeros(w.shape)
-    if self_offset is not None:  # contrast self_offset + i is anchor i itself, and not in A(i): p = 0, w = 0
+    if (
+        self_offset is not None
+    ):  # contrast self_offset + i is anchor i itself, and not in A(i): p = 0, w = 0
         itself.diagonal(self_offset).fill_(torch.finfo(z.dtype).min)
-    log_p = torch.addmm(itself, z / temperature, c.T).log_softmax(dim=1)  # (M, K), of z_i . c_j / tau
+    log_p = torch.addmm(itself, z / temperature, c.T).log_softmax(
+        dim=1
+    )  # (M, K), of z_i . c_j / tau
     cross_entropy = -(w * log_p).sum(dim=1)  # (M,)
     return (anchor_weight * cross_entropy).sum(), cross_entropy.detach()
 
@@ -61,8 +75,11 @@ class LossParts(NamedTuple):
     skipped: Tensor  # number of anchors (integer) that no contrast resembles
 
 
-def label_similarity(labels: Tensor, contrast_labels: Tensor | None = None,
-                     similarity: str | Tensor | ClassKernel = "cosine") -> Tensor:
+def label_similarity(
+    labels: Tensor,
+    contrast_labels: Tensor | None = None,
+    similarity: str | Tensor | ClassKernel = "cosine",
+) -> Tensor:
     """Compare every label with every contrast label.
 
     cosine: y.y' / (|y| |y'|) (GenSCL, Eq. 1); inner_product: y.y'; bhattacharyya: sum_c sqrt(y_c y'_c).
@@ -104,7 +121,9 @@ def unit_rows(rows: Tensor, dtype: torch.dtype) -> Tensor:
     shortest, rows = max(1e-12, torch.finfo(rows.dtype).tiny), rows.to(dtype)
     largest = rows.detach().abs().amax(dim=1, keepdim=True)
     rows = rows / largest.where(largest > 1e16, 1)
-    rows = rows.where(torch.linalg.vector_norm(rows.detach(), dim=1, keepdim=True) > shortest, rows.detach())
+    rows = rows.where(
+        torch.linalg.vector_norm(rows.detach(), dim=1, keepdim=True) > shortest, rows.detach()
+    )
     return rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp(min=1e-12)
 
 
@@ -179,12 +198,21 @@ def gen_supcon_loss(
     """
     similarity = as_similarity(similarity, validate)
     _checks.check_options(temperature, weighting, base_temperature, backend, gather, validate)
-    given = {"contrast_latents": contrast_latents, "labels": labels, "contrast_labels": contrast_labels,
-             "weights": weights, "anchor_mask": anchor_mask}
-    _checks.require_instances(Tensor, latents=latents, **{k: v for k, v in given.items() if v is not None})
+    given = {
+        "contrast_latents": contrast_latents,
+        "labels": labels,
+        "contrast_labels": contrast_labels,
+        "weights": weights,
+        "anchor_mask": anchor_mask,
+    }
+    _checks.require_instances(
+        Tensor, latents=latents, **{k: v for k, v in given.items() if v is not None}
+    )
     rank, processes, over_processes = 0, 1, Tensor.detach
     if gather:
-        check_processes(**{"latents": latents, "contrast_latents": contrast_latents} if validate else {})
+        check_processes(
+            **{"latents": latents, "contrast_latents": contrast_latents} if validate else {}
+        )
         rank, processes, over_processes = dist.get_rank(), dist.get_world_size(), sum_over_processes
     if latents.ndim == 3:
         images, views = latents.shape[:2]
@@ -192,17 +220,29 @@ def gen_supcon_loss(
         if anchor_mask is not None and anchor_mask.shape == (images, views):
             anchor_mask = anchor_mask.T.reshape(-1)
         if weights is None and (labels is not None or isinstance(similarity, str)):
-            labels = torch.arange(images, device=latents.device) + rank * images if labels is None else labels
+            labels = (
+                torch.arange(images, device=latents.device) + rank * images
+                if labels is None
+                else labels
+            )
             labels = _checks.repeat_for_views(labels, images, views)
     _checks.check_latents(latents, contrast_latents, anchor_mask, validate)
     gather_contrasts = gather and (gather != "anchors" or contrast_latents is None)
     contrasts = len(latents if contrast_latents is None else contrast_latents)
     contrasts *= processes if gather_contrasts else 1  # K
     if weights is not None:
-        _checks.check_similarities("weights: expected", weights, (len(latents), contrasts), validate,
-                                   labels, contrast_labels)
+        _checks.check_similarities(
+            "weights: expected",
+            weights,
+            (len(latents), contrasts),
+            validate,
+            labels,
+            contrast_labels,
+        )
     else:
-        _checks.check_label_pair(labels, contrast_labels, latents, contrast_latents, similarity, validate)
+        _checks.check_label_pair(
+            labels, contrast_labels, latents, contrast_latents, similarity, validate
+        )
         contrast_labels = labels if contrast_labels is None else contrast_labels
 
     with torch.autocast(latents.device.type, enabled=False):
@@ -218,13 +258,20 @@ def gen_supcon_loss(
             contrast_labels = gather_rows(contrast_labels) if weights is None else None
 
         if weights is not None:
-            similar = SumsByBlocks(lambda block: weights[block].to(dtype), (len(z), contrasts), self_offset)
+            similar = SumsByBlocks(
+                lambda block: weights[block].to(dtype), (len(z), contrasts), self_offset
+            )
         elif callable(similarity):
+
             def compare(block: slice) -> Tensor:
                 s = similarity(labels[block], contrast_labels)
                 _checks.require_instances(Tensor, similarity=s)
-                _checks.check_similarities("similarity: expected the function to return", s,
-                                           (block.stop - block.start, contrasts), validate)
+                _checks.check_similarities(
+                    "similarity: expected the function to return",
+                    s,
+                    (block.stop - block.start, contrasts),
+                    validate,
+                )
                 return s.to(dtype)
 
             similar = SumsByBlocks(compare, (len(z), contrasts), self_offset)
@@ -257,12 +304,16 @@ def gen_supcon_loss(
             )
         if base_temperature is not None:
             loss = loss * (temperature / base_temperature)
-        if gather:  # the value of all processes; this one's gradient, as large as their mean needs it
+        if (
+            gather
+        ):  # the value of all processes; this one's gradient, as large as their mean needs it
             loss = sum_over_processes(loss) + processes * (loss - loss.detach())
         if not return_parts:
             return loss
         with torch.no_grad():
-            entropies = torch.special.entr(w).sum(dim=1) if backend == "dense" else similar.entropy()
+            entropies = (
+                torch.special.entr(w).sum(dim=1) if backend == "dense" else similar.entropy()
+            )
             entropy = over_processes(torch.where(counted, entropies, 0).sum()) / count
             kl = over_processes(torch.where(counted, cross_entropy, 0).sum()) / count - entropy
             return LossParts(loss, entropy, kl, skipped=over_processes((anchors & ~counted).sum()))
@@ -281,20 +332,36 @@ class GenSupConLoss(nn.Module):
     """
 
     def __init__(
-        self, temperature: float | Tensor = 0.1,
+        self,
+        temperature: float | Tensor = 0.1,
         similarity: str | Tensor | ClassKernel | Callable[..., Tensor] = "cosine",
-        weighting: str = "normalized", base_temperature: float | None = None, backend: str = "auto",
-        gather: bool | str = False, validate: bool = True, return_parts: bool = False,
+        weighting: str = "normalized",
+        base_temperature: float | None = None,
+        backend: str = "auto",
+        gather: bool | str = False,
+        validate: bool = True,
+        return_parts: bool = False,
     ):
         super().__init__()
         similarity = as_similarity(similarity, validate)  # a matrix is checked here, once
         _checks.check_options(temperature, weighting, base_temperature, backend, gather, validate)
         self.temperature = temperature  # an nn.Parameter is the module's own
-        self.options = dict(similarity=similarity, weighting=weighting, base_temperature=base_temperature,
-                            backend=backend, gather=gather, validate=validate, return_parts=return_parts)
+        self.options = dict(
+            similarity=similarity,
+            weighting=weighting,
+            base_temperature=base_temperature,
+            backend=backend,
+            gather=gather,
+            validate=validate,
+            return_parts=return_parts,
+        )
 
-    def forward(self, latents: Tensor, labels: Tensor | None = None, **others: Tensor) -> Tensor | LossParts:
-        return gen_supcon_loss(latents, labels, **others, temperature=self.temperature, **self.options)
+    def forward(
+        self, latents: Tensor, labels: Tensor | None = None, **others: Tensor
+    ) -> Tensor | LossParts:
+        return gen_supcon_loss(
+            latents, labels, **others, temperature=self.temperature, **self.options
+        )
 
     def extra_repr(self) -> str:
         options = {"temperature": self.temperature} | self.options

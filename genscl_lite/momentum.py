@@ -49,11 +49,17 @@ class MomentumEncoder(nn.Module):
     def update(self, encoder: nn.Module) -> None:
         """Move towards ``encoder``, a module of the same structure."""
         require_instances(nn.Module, encoder=encoder)
-        ours, theirs = (dict(m.named_parameters()) | dict(m.named_buffers()) for m in (self.encoder, encoder))
-        different = {(n, t.shape) for n, t in ours.items()} ^ {(n, t.shape) for n, t in theirs.items()}
+        ours, theirs = (
+            dict(m.named_parameters()) | dict(m.named_buffers()) for m in (self.encoder, encoder)
+        )
+        different = {(n, t.shape) for n, t in ours.items()} ^ {
+            (n, t.shape) for n, t in theirs.items()
+        }
         if different:
-            raise ValueError("encoder: expected the structure copied at the start, "
-                             f"but {min(different)[0]} is of another shape, or on one side only")
+            raise ValueError(
+                "encoder: expected the structure copied at the start, "
+                f"but {min(different)[0]} is of another shape, or on one side only"
+            )
         averaged = [name for name, key in ours.items() if key.is_floating_point()]
         average = get_ema_multi_avg_fn(self.momentum)  # one kernel for all, where there is one
         average([ours[name] for name in averaged], [theirs[name] for name in averaged], None)
@@ -84,10 +90,14 @@ class LabelledQueue(nn.Module):
 
     def __init__(self, size: int, latent_dim: int, label_shape: int | tuple[int, ...]):
         super().__init__()
-        label_shape = tuple(label_shape) if isinstance(label_shape, tuple | list) else (label_shape,)
+        label_shape = (
+            tuple(label_shape) if isinstance(label_shape, tuple | list) else (label_shape,)
+        )
         if not all(hasattr(n, "__index__") and n >= 1 for n in (size, latent_dim, *label_shape)):
-            raise ValueError(f"queue: expected sizes above 0, got size={size!r}, "
-                             f"latent_dim={latent_dim!r}, label_shape={label_shape!r}")
+            raise ValueError(
+                f"queue: expected sizes above 0, got size={size!r}, "
+                f"latent_dim={latent_dim!r}, label_shape={label_shape!r}"
+            )
         self.register_buffer("latents", torch.zeros(size, latent_dim))
         self.register_buffer("labels", torch.zeros(size, *label_shape))
         self.next_slot = 0
@@ -100,11 +110,18 @@ class LabelledQueue(nn.Module):
         size, rows = len(self.latents), latents.shape[:1]
         expected = (*rows, *self.latents.shape[1:]), (*rows, *self.labels.shape[1:])
         if (latents.shape, labels.shape) != expected:
-            raise ValueError(f"queue: expected latents and labels of shapes {expected[0]} and {expected[1]}, "
-                             f"got {tuple(latents.shape)} and {tuple(labels.shape)}")
+            raise ValueError(
+                f"queue: expected latents and labels of shapes {expected[0]} and {expected[1]}, "
+                f"got {tuple(latents.shape)} and {tuple(labels.shape)}"
+            )
         if size < len(latents):
-            raise ValueError(f"queue_size: expected at least the {len(latents)} keys of a batch, got {size}")
-        slots = torch.arange(self.next_slot, self.next_slot + len(latents), device=self.latents.device) % size
+            raise ValueError(
+                f"queue_size: expected at least the {len(latents)} keys of a batch, got {size}"
+            )
+        slots = (
+            torch.arange(self.next_slot, self.next_slot + len(latents), device=self.latents.device)
+            % size
+        )
         self.latents[slots] = latents.to(self.latents)
         self.labels[slots] = labels.to(self.labels)
         self.next_slot = (self.next_slot + len(latents)) % size

@@ -22,11 +22,15 @@ BLOCK_ELEMENTS = 2**22  # similarities held at once where they are computed bloc
 class SumsByBlocks:
     """Any similarity: ``compare`` turns a slice of anchors into (block, K), and again for the gradient."""
 
-    def __init__(self, compare: Callable[[slice], Tensor], size: tuple[int, int], self_offset: int | None):
+    def __init__(
+        self, compare: Callable[[slice], Tensor], size: tuple[int, int], self_offset: int | None
+    ):
         self.compare, self.self_offset = compare, self_offset
         anchors, contrasts = size  # M, K
         rows = max(1, BLOCK_ELEMENTS // contrasts)
-        self.blocks = [slice(start, min(start + rows, anchors)) for start in range(0, anchors, rows)]
+        self.blocks = [
+            slice(start, min(start + rows, anchors)) for start in range(0, anchors, rows)
+        ]
 
     def similar_others(self, block: slice) -> Tensor:
         """Return (block, K) similarities, 0 to the anchor itself."""
@@ -39,7 +43,9 @@ class SumsByBlocks:
         """Return the same, each row divided by its largest, and the largest."""
         s = self.similar_others(block)
         largest = s.amax(dim=1)
-        return s / largest.where(largest > 0, 1)[:, None], largest  # however small or large, no sum is lost
+        return s / largest.where(largest > 0, 1)[
+            :, None
+        ], largest  # however small or large, no sum is lost
 
     def weights(self) -> tuple[Tensor, Tensor]:
         """Return (M, K) w_ij, all at once, and (M,) W_i."""
@@ -49,6 +55,7 @@ class SumsByBlocks:
 
     def sums(self, z: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """Return (M,) W_i and (M,) attractions of (M, D) anchors by (K, D) contrasts."""
+
         def block_sums(block_z: Tensor, block: slice) -> tuple[Tensor, Tensor]:
             s, largest = self.scaled_block(block)
             total = s.sum(dim=1)
@@ -56,13 +63,17 @@ class SumsByBlocks:
 
         if len(self.blocks) == 1:
             return block_sums(z, self.blocks[0])
-        parts = [checkpoint(block_sums, z[block], block, use_reentrant=False, preserve_rng_state=False)
-                 for block in self.blocks]
+        parts = [
+            checkpoint(block_sums, z[block], block, use_reentrant=False, preserve_rng_state=False)
+            for block in self.blocks
+        ]
         return tuple(torch.cat(part) for part in zip(*parts, strict=True))
 
     def entropy(self) -> Tensor:
         """Return (M,) H(w_i) in nats."""
-        blocks = (ratio(s, s.sum(dim=1, keepdim=True)) for s, _ in map(self.scaled_block, self.blocks))
+        blocks = (
+            ratio(s, s.sum(dim=1, keepdim=True)) for s, _ in map(self.scaled_block, self.blocks)
+        )
         return torch.cat([torch.special.entr(w).sum(dim=1) for w in blocks])
 
 
@@ -75,7 +86,9 @@ class SumsByFeatures(SumsByBlocks):
     """
 
     def __init__(self, phi: Tensor, contrast_phi: Tensor, self_offset: int | None):
-        super().__init__(lambda rows: phi[rows] @ contrast_phi.T, (len(phi), len(contrast_phi)), self_offset)
+        super().__init__(
+            lambda rows: phi[rows] @ contrast_phi.T, (len(phi), len(contrast_phi)), self_offset
+        )
         self.phi, self.contrast_phi = phi, contrast_phi
 
     def sums(self, z: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,7 +99,10 @@ class SumsByFeatures(SumsByBlocks):
         else:
             batch = slice(self.self_offset, self.self_offset + len(z))
             sums = _sums_over_others(self.phi, self.contrast_phi[batch], values[batch])
-            for rest in (slice(0, batch.start), slice(batch.stop, len(c))):  # rows of other processes
+            for rest in (
+                slice(0, batch.start),
+                slice(batch.stop, len(c)),
+            ):  # rows of other processes
                 if len(c[rest]):
                     sums = sums + self.phi @ (self.contrast_phi[rest].T @ values[rest])
         total = _not_tiny(sums[:, -1])
@@ -108,9 +124,13 @@ def _sums_over_others(phi: Tensor, contrast_phi: Tensor, values: Tensor) -> Tens
     rows, classes, columns = *phi.shape, values.shape[1]
     if rows <= FEW_ROWS:
         return ((phi @ contrast_phi.T) * _zero_diagonal(rows, phi)) @ values
-    size = max(32, math.isqrt(classes * columns) // 2)  # about what makes both parts below equally large
-    phi, contrast_phi, values = (F.pad(t, (0, 0, 0, -rows % size)).unflatten(0, (-1, size))
-                                 for t in (phi, contrast_phi, values))
+    size = max(
+        32, math.isqrt(classes * columns) // 2
+    )  # about what makes both parts below equally large
+    phi, contrast_phi, values = (
+        F.pad(t, (0, 0, 0, -rows % size)).unflatten(0, (-1, size))
+        for t in (phi, contrast_phi, values)
+    )
     within_block = (phi @ contrast_phi.mT) * _zero_diagonal(size, phi)  # (blocks, size, size)
     block_sums = (contrast_phi.mT @ values).flatten(1)  # (blocks, C * E)
     other_blocks = (_zero_diagonal(len(phi), phi) @ block_sums).unflatten(1, (classes, columns))
@@ -124,16 +144,22 @@ def _zero_diagonal(size: int, like: Tensor) -> Tensor:
 class SumsByClass:
     """Class numbers, s_ij = 1 where they are equal, else 0: sums over classes, never a one-hot matrix."""
 
-    def __init__(self, labels: Tensor, contrast_labels: Tensor, self_offset: int | None, dtype: torch.dtype):
+    def __init__(
+        self, labels: Tensor, contrast_labels: Tensor, self_offset: int | None, dtype: torch.dtype
+    ):
         both = torch.cat([labels, contrast_labels])
         ordered, order = both.sort()
-        place = F.pad((ordered[1:] != ordered[:-1]).cumsum(dim=0), (1, 0))  # 0, 1, ... in the numbers' order
+        place = F.pad(
+            (ordered[1:] != ordered[:-1]).cumsum(dim=0), (1, 0)
+        )  # 0, 1, ... in the numbers' order
         index = torch.empty_like(place).scatter_(0, order, place)
         self.index, self.contrast_index = index.split([len(labels), len(contrast_labels)])
         self.self_offset, self.places = self_offset, len(both)
         ones = torch.ones(len(contrast_labels), dtype=dtype, device=both.device)
         counts = ones.new_zeros(self.places).index_add(0, self.contrast_index, ones)
-        self.total = counts[self.index] - int(self_offset is not None)  # (M,) others of the anchor's class
+        self.total = counts[self.index] - int(
+            self_offset is not None
+        )  # (M,) others of the anchor's class
 
     def sums(self, z: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         class_sums = z.new_zeros(self.places, z.shape[1]).index_add(0, self.contrast_index, c)
@@ -168,15 +194,20 @@ def ratio(value: Tensor, total: Tensor) -> Tensor:
 
 DENSE_UP_TO, DENSE_UP_TO_ON_CUDA = 2**18, 2**24  # scores; for more, blocks are quicker and smaller
 TILE = {"cpu": 512}  # rows and columns of a block: it should stay in a CPU's cache, keep a GPU busy
-LARGEST_EXPONENT = {torch.float32: 80.0, torch.float64: 700.0}  # for 2 / tau: exp((z.c - 1) / tau) is normal
+LARGEST_EXPONENT = {
+    torch.float32: 80.0,
+    torch.float64: 700.0,
+}  # for 2 / tau: exp((z.c - 1) / tau) is normal
 
 
 def choose_backend(backend: str, latents: Tensor, contrasts: int) -> str:
     """Return the backend that "auto" means for these latents; refuse "fused" without CUDA."""
     on_cuda = latents.device.type == "cuda"
     if backend == "fused" and not on_cuda:
-        raise ValueError("backend: 'fused' needs latents on a CUDA device, "
-                         f"got {latents.device}; take 'streamed'")
+        raise ValueError(
+            "backend: 'fused' needs latents on a CUDA device, "
+            f"got {latents.device}; take 'streamed'"
+        )
     if backend != "auto":
         return backend
     few = len(latents) * contrasts <= (DENSE_UP_TO_ON_CUDA if on_cuda else DENSE_UP_TO)
@@ -184,8 +215,13 @@ def choose_backend(backend: str, latents: Tensor, contrasts: int) -> str:
 
 
 def streamed_loss(
-    z: Tensor, c: Tensor, attraction: Tensor, anchor_weight: Tensor, temperature: float | Tensor,
-    self_offset: int | None, fused_dtype: torch.dtype | None = None,
+    z: Tensor,
+    c: Tensor,
+    attraction: Tensor,
+    anchor_weight: Tensor,
+    temperature: float | Tensor,
+    self_offset: int | None,
+    fused_dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Compute what ``losses.dense_loss`` does, block by block, or by the fused kernel in ``fused_dtype``.
 
@@ -218,7 +254,9 @@ def _fused(z: Tensor, c: Tensor, temperature: float, self_offset: int | None, dt
         return torch.where(i + self_offset == j, float("-inf"), score)
 
     score_mod = None if self_offset is None else without_itself
-    _, aux = flex_attention(queries, keys, values, score_mod, scale=1 / temperature, return_aux=logarithms)
+    _, aux = flex_attention(
+        queries, keys, values, score_mod, scale=1 / temperature, return_aux=logarithms
+    )
     return aux.lse[0, 0].to(z.dtype)
 
 
@@ -232,7 +270,12 @@ def _flex_attention():
 
 @torch.library.custom_op("genscl_lite::streamed_log_partition", mutates_args=())
 def _streamed(
-    z: Tensor, c: Tensor, anchor_weight: Tensor, temperature: float, self_offset: int, gradient: bool
+    z: Tensor,
+    c: Tensor,
+    anchor_weight: Tensor,
+    temperature: float,
+    self_offset: int,
+    gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return sum_i a_i log Z_i, (M,) log Z_i and, where wanted, its gradients. An offset of -1 is none."""
     rows = TILE.get(z.device.type, max(1, 2**26 // len(c)))
@@ -317,7 +360,11 @@ def _scale_gradients(ctx, upstream, *_):
     gradients = [upstream * g if g.numel() else None for g in gradients]
     if torch.is_grad_enabled():  # somebody wants to differentiate the gradient
         gradients = [_OnlyOnce.apply(g, *latents) if g is not None else None for g in gradients]
-    return *gradients, upstream * log_partition, *[None] * (len(ctx.needs_input_grad) - ctx.gradients - 1)
+    return (
+        *gradients,
+        upstream * log_partition,
+        *[None] * (len(ctx.needs_input_grad) - ctx.gradients - 1),
+    )
 
 
 class _OnlyOnce(torch.autograd.Function):
@@ -329,8 +376,10 @@ class _OnlyOnce(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *_):
-        raise RuntimeError("backend: 'streamed' gives a first derivative only; "
-                           "take backend='dense' to differentiate twice")
+        raise RuntimeError(
+            "backend: 'streamed' gives a first derivative only; "
+            "take backend='dense' to differentiate twice"
+        )
 
 
 for _op in (_streamed, _streamed_symmetric):

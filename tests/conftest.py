@@ -16,7 +16,9 @@ def digits():
     from genscl_lite.datasets import load_dataset
 
     whole = load_dataset("digits", labels_per_class=3)
-    return dataclasses.replace(whole, test_images=whole.test_images[:150], test_labels=whole.test_labels[:150])
+    return dataclasses.replace(
+        whole, test_images=whole.test_images[:150], test_labels=whole.test_labels[:150]
+    )
 
 
 @pytest.fixture
@@ -36,5 +38,11 @@ def rgb(digits):
     def colour(images):
         return images.repeat(1, 3, 4, 4)
 
-    return dataclasses.replace(digits, train_images=colour(digits.train_images), test_images=colour(digits.test_images)[:50],
-                               test_labels=digits.test_labels[:50], mean=digits.mean * 3, std=digits.std * 3)
+    return dataclasses.replace(
+        digits,
+        train_images=colour(digits.train_images),
+        test_images=colour(digits.test_images)[:50],
+        test_labels=digits.test_labels[:50],
+        mean=digits.mean * 3,
+        std=digits.std * 3,
+    )

@@ -7,7 +7,16 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-FORMATS = ("rgb.jpg", "rgb.png", "gray.jpg", "gray.png", "rgba.png", "palette.png", "deep.png", "cmyk.jpg")
+FORMATS = (
+    "rgb.jpg",
+    "rgb.png",
+    "gray.jpg",
+    "gray.png",
+    "rgba.png",
+    "palette.png",
+    "deep.png",
+    "cmyk.jpg",
+)
 
 
 @cache
@@ -43,7 +52,11 @@ def save_as(image: Image.Image, path: Path, kind: str) -> None:
 
 
 def make_digit_folder(
-    root: Path, per_class: int = 20, classes: int = 10, splits: dict[str, float] | None = None, corrupt: bool = False
+    root: Path,
+    per_class: int = 20,
+    classes: int = 10,
+    splits: dict[str, float] | None = None,
+    corrupt: bool = False,
 ) -> Path:
     """Write ROOT/SPLIT/CLASS/*.jpg and *.png, or ROOT/CLASS/* where there are no splits.
 
@@ -57,7 +70,9 @@ def make_digit_folder(
         ROOT.
     """
     random = np.random.default_rng(0)
-    names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")[:classes]
+    names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")[
+        :classes
+    ]
     for digit, name in enumerate(names):
         start = 0
         for split, share in (splits or {"": 1.0}).items():
@@ -65,7 +80,11 @@ def make_digit_folder(
             folder.mkdir(parents=True)
             for number in range(start, start := start + round(share * per_class)):
                 kind, ending = FORMATS[number % len(FORMATS)].split(".")
-                save_as(digit_image(digit, number, random), folder / f"{number:03d}_{kind}.{ending}", kind)
+                save_as(
+                    digit_image(digit, number, random),
+                    folder / f"{number:03d}_{kind}.{ending}",
+                    kind,
+                )
     if corrupt:
         add_corrupt(root / next(iter(splits or {"": 1})) / "zero")
     return root

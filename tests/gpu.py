@@ -39,7 +39,10 @@ failed = []
 
 def error(ours, exact):
     """The largest distance of a tensor from the exact one, relative to its length."""
-    pairs = [(a.detach().cpu().double(), b.detach().cpu().double()) for a, b in zip(ours, exact, strict=True)]
+    pairs = [
+        (a.detach().cpu().double(), b.detach().cpu().double())
+        for a, b in zip(ours, exact, strict=True)
+    ]
     return largest([float((a - b).norm() / b.norm().clamp(min=1e-12)) for a, b in pairs])
 
 
@@ -49,7 +52,10 @@ def largest(errors):
 
 
 def on_gpu(arguments, dtype):
-    moved = {name: v.detach().to(GPU) if isinstance(v, torch.Tensor) else v for name, v in arguments.items()}
+    moved = {
+        name: v.detach().to(GPU) if isinstance(v, torch.Tensor) else v
+        for name, v in arguments.items()
+    }
     return {name: v.to(dtype) if "latents" in name else v for name, v in moved.items()}
 
 
@@ -57,9 +63,15 @@ def backend_is_dense(backend, dtype, rows, contrasts):
     """Loss and gradients of every kind of labels; exact is float64 on the CPU, of the same rounded latents."""
     errors = []
     for kind in KINDS:
-        for options in ({"temperature": 0.1}, {"temperature": 0.07, "weighting": "eq2", "base_temperature": 0.07}):
+        for options in (
+            {"temperature": 0.1},
+            {"temperature": 0.07, "weighting": "eq2", "base_temperature": 0.07},
+        ):
             inputs = case(kind, rows, contrasts, dim=128, classes=10, **options)
-            inputs = {name: v.detach().to(dtype).double() if "latents" in name else v for name, v in inputs.items()}
+            inputs = {
+                name: v.detach().to(dtype).double() if "latents" in name else v
+                for name, v in inputs.items()
+            }
             values, gradients = loss_and_gradients("dense", **inputs)
             ours, our_gradients = loss_and_gradients(backend, **on_gpu(inputs, dtype))
             errors.append(error([*ours[:1], *our_gradients], [*values[:1], *gradients]))
@@ -71,8 +83,14 @@ def compiled_loss():
     criterion = GenSupConLoss(temperature=torch.tensor(0.1, device=GPU, requires_grad=True))
     results = []
     for loss in (criterion, torch.compile(criterion)):
-        z = torch.randn(600, 128, generator=torch.Generator().manual_seed(0)).to(GPU).requires_grad_()
-        y = torch.softmax(3 * torch.randn(600, 10, generator=torch.Generator().manual_seed(1)), dim=1).to(GPU)
+        z = (
+            torch.randn(600, 128, generator=torch.Generator().manual_seed(0))
+            .to(GPU)
+            .requires_grad_()
+        )
+        y = torch.softmax(
+            3 * torch.randn(600, 10, generator=torch.Generator().manual_seed(1)), dim=1
+        ).to(GPU)
         value = loss(z, y)
         results.append([value, *torch.autograd.grad(value, [z, criterion.temperature])])
     return error(results[1], results[0])
@@ -81,9 +99,17 @@ def compiled_loss():
 def images():
     """Digits in colour, so that they can be augmented like CIFAR's."""
     digits = load_dataset("digits", labels_per_class=3)
-    train, test = (images.repeat(1, 3, 1, 1) for images in (digits.train_images, digits.test_images[:150]))
-    return dataclasses.replace(digits, train_images=train, test_images=test, test_labels=digits.test_labels[:150],
-                               mean=digits.mean * 3, std=digits.std * 3)
+    train, test = (
+        images.repeat(1, 3, 1, 1) for images in (digits.train_images, digits.test_images[:150])
+    )
+    return dataclasses.replace(
+        digits,
+        train_images=train,
+        test_images=test,
+        test_labels=digits.test_labels[:150],
+        mean=digits.mean * 3,
+        std=digits.std * 3,
+    )
 
 
 def config_of(method, **changes):
@@ -92,11 +118,17 @@ def config_of(method, **changes):
 
 def teacher_of(method):
     torch.manual_seed(0)
-    return Teacher(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 10))) if METHODS[method].distils else None
+    return (
+        Teacher(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 10)))
+        if METHODS[method].distils
+        else None
+    )
 
 
 def train(method, device=GPU, folder=None, **changes):
-    return pretrain(config_of(method, **changes), images(), folder, device=device, teacher=teacher_of(method))
+    return pretrain(
+        config_of(method, **changes), images(), folder, device=device, teacher=teacher_of(method)
+    )
 
 
 def losses(run):
@@ -119,7 +151,14 @@ def goes_on_after_an_interruption(method):
     stop = interrupt_after(2)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            pretrain(config_of(method), images(), folder, device=GPU, teacher=teacher_of(method), on_epoch=stop)
+            pretrain(
+                config_of(method),
+                images(),
+                folder,
+                device=GPU,
+                teacher=teacher_of(method),
+                on_epoch=stop,
+            )
         except KeyboardInterrupt:
             pass
         return error([losses(train(method, folder=folder))], [losses(train(method))])
@@ -136,7 +175,9 @@ def no_step_waits(method):
     pieces = loop.Pieces.of(run, dataset, teacher)
     draws = draw_epoch(config, dataset.train_labels.cpu(), (8, 8), run.generator).to(GPU)
     run.sums = torch.zeros(5, device=GPU)
-    loop.train_step(run, dataset.train_images[draws.index[0]], pieces, draws.step(0), 0.1)  # makes handles
+    loop.train_step(
+        run, dataset.train_images[draws.index[0]], pieces, draws.step(0), 0.1
+    )  # makes handles
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -150,22 +191,40 @@ def a_finished_run_says_the_same_on_a_cpu(precision):
     with tempfile.TemporaryDirectory() as folder:
         run = train("genscl_mix", folder=folder, precision=precision)
         summary = finish_run(run, images(), folder)
-        assert summary["device"] == torch.cuda.get_device_name(GPU) and summary["peak_memory_bytes"] > 0
-        assert summary["precision"] == ("bfloat16" if precision == "auto" else precision), summary["precision"]
+        assert (
+            summary["device"] == torch.cuda.get_device_name(GPU)
+            and summary["peak_memory_bytes"] > 0
+        )
+        assert summary["precision"] == ("bfloat16" if precision == "auto" else precision), summary[
+            "precision"
+        ]
         shown = images().test_images
-        return error([Encoder.load(folder, GPU).latents(shown)], [Encoder.load(folder, "cpu").latents(shown)])
+        return error(
+            [Encoder.load(folder, GPU).latents(shown)], [Encoder.load(folder, "cpu").latents(shown)]
+        )
 
 
 def too_little_memory_is_one_line():
     whole = torch.cuda.get_device_properties(GPU).total_memory
     dataset = images()
-    large = dataclasses.replace(dataset, train_images=dataset.train_images.repeat(40, 1, 4, 4),
-                                train_labels=dataset.train_labels.repeat(40), test_images=dataset.test_images.repeat(1, 1, 4, 4))
+    large = dataclasses.replace(
+        dataset,
+        train_images=dataset.train_images.repeat(40, 1, 4, 4),
+        train_labels=dataset.train_labels.repeat(40),
+        test_images=dataset.test_images.repeat(1, 1, 4, 4),
+    )
     torch.cuda.set_per_process_memory_fraction(1.2e9 / whole)
     try:
-        pretrain(config_of("supcon", arch="resnet18", batch_size=1200, labels_per_class=0), large, device=GPU)
+        pretrain(
+            config_of("supcon", arch="resnet18", batch_size=1200, labels_per_class=0),
+            large,
+            device=GPU,
+        )
     except MemoryError as problem:
-        assert re.search("out of memory on cuda.* with batch_size 1200 and 2 views; try batch_size 600", str(problem)), problem
+        assert re.search(
+            "out of memory on cuda.* with batch_size 1200 and 2 views; try batch_size 600",
+            str(problem),
+        ), problem
         return 0.0
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
@@ -180,33 +239,58 @@ def check(allowed, what, function, *arguments):
         traceback.print_exc(limit=-4)
         found = float("nan")
     right = found <= allowed
-    print(f"{'right' if right else 'WRONG'}: {what}: {found:.1e}, allowed {allowed:.0e}"
-          f" ({time.perf_counter() - started:.1f} s)", flush=True)
+    print(
+        f"{'right' if right else 'WRONG'}: {what}: {found:.1e}, allowed {allowed:.0e}"
+        f" ({time.perf_counter() - started:.1f} s)",
+        flush=True,
+    )
     if not right:
         failed.append(what)
 
 
 def main():
     half = torch.bfloat16
-    torch.backends.cudnn.allow_tf32 = False  # float32 to the last digit, so that differences mean something
+    torch.backends.cudnn.allow_tf32 = (
+        False  # float32 to the last digit, so that differences mean something
+    )
     for rows, contrasts in ((71, 0), (1000, 0), (517, 1900)):
         about = f"{rows} rows, {contrasts or 'no'} contrasts"
         for backend in ("dense", "streamed"):
-            check(2e-5, f"{backend}, float32, {about}", backend_is_dense, backend, torch.float32, rows, contrasts)
-            check(1e-2, f"{backend}, bfloat16, {about}", backend_is_dense, backend, half, rows, contrasts)
+            check(
+                2e-5,
+                f"{backend}, float32, {about}",
+                backend_is_dense,
+                backend,
+                torch.float32,
+                rows,
+                contrasts,
+            )
+            check(
+                1e-2,
+                f"{backend}, bfloat16, {about}",
+                backend_is_dense,
+                backend,
+                half,
+                rows,
+                contrasts,
+            )
         check(1e-2, f"fused, bfloat16, {about}", backend_is_dense, "fused", half, rows, contrasts)
     check(1e-5, "compiled loss", compiled_loss)
     for method in METHODS:
         check(5e-3, f"{method} learns as on a CPU", learns_as_on_a_cpu, method)
         check(0.0, f"{method} does not wait", no_step_waits, method)
-    check(1e-3, "float32: a finished run on a CPU", a_finished_run_says_the_same_on_a_cpu, "float32")
+    check(
+        1e-3, "float32: a finished run on a CPU", a_finished_run_says_the_same_on_a_cpu, "float32"
+    )
     check(5e-2, "auto: a finished run on a CPU", a_finished_run_says_the_same_on_a_cpu, "auto")
     check(0.0, "too little memory", too_little_memory_is_one_line)
     for method in ("ce_mix", "genscl_mix_kd", "genscl_mix_kd_queue"):
         check(1e-5, f"{method} goes on", goes_on_after_an_interruption, method)
         check(5e-3, f"{method}, compiled", compiled_learns_the_same, method)
-    print(f"\n{torch.cuda.get_device_name(GPU)}, torch {torch.__version__}: "
-          + (f"wrong: {', '.join(failed)}" if failed else "all as it should be"))
+    print(
+        f"\n{torch.cuda.get_device_name(GPU)}, torch {torch.__version__}: "
+        + (f"wrong: {', '.join(failed)}" if failed else "all as it should be")
+    )
     return bool(failed)
 
 

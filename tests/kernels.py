@@ -31,7 +31,11 @@ def _fork(executable, words, descriptors) -> int:
     if process:
         return process
     try:
-        kept = [2, *sorted(descriptors), os.sysconf("SC_OPEN_MAX")]  # others would keep pipes of pytest's open
+        kept = [
+            2,
+            *sorted(descriptors),
+            os.sysconf("SC_OPEN_MAX"),
+        ]  # others would keep pipes of pytest's open
         for one, next_one in itertools.pairwise(kept):
             os.closerange(one + 1, next_one)
         exec(words[-1])
@@ -46,11 +50,15 @@ class Kernel:
 
     def __init__(self, words, env=None, cwd=None):
         ours, theirs = SERVER.Pipe(duplex=False)
-        self._process = SERVER.Process(target=_be_kernel, args=(words, env or dict(os.environ), cwd or os.getcwd(), theirs))
+        self._process = SERVER.Process(
+            target=_be_kernel, args=(words, env or dict(os.environ), cwd or os.getcwd(), theirs)
+        )
         self._process.start()
         theirs.close()
         ours.recv()  # it has a group of its own, to which signals are sent
-        self.pid, self.wait, self.kill, self.terminate = (getattr(self._process, name) for name in ("pid", "join", "kill", "terminate"))
+        self.pid, self.wait, self.kill, self.terminate = (
+            getattr(self._process, name) for name in ("pid", "join", "kill", "terminate")
+        )
 
     def poll(self):
         return self._process.exitcode
@@ -63,7 +71,9 @@ def _be_kernel(words, env, cwd, pipe):
     os.setsid()
     pipe.send(True)
     _be_elsewhere(env, cwd, os.devnull)
-    matplotlib.rcParams["backend"] = "module://matplotlib_inline.backend_inline"  # as a kernel's environment says
+    matplotlib.rcParams["backend"] = (
+        "module://matplotlib_inline.backend_inline"  # as a kernel's environment says
+    )
     sys.argv = words
     runpy.run_module("ipykernel_launcher", run_name="__main__", alter_sys=True)
 
@@ -76,7 +86,9 @@ def _be_elsewhere(env, cwd, printed):
     os.chdir(cwd)
 
 
-def launch(words, *, env=None, cwd=None, launch_anew=local_provisioner.launch_kernel, **options) -> Kernel | Popen:
+def launch(
+    words, *, env=None, cwd=None, launch_anew=local_provisioner.launch_kernel, **options
+) -> Kernel | Popen:
     """Stand in for jupyter_client's ``launch_kernel``."""
     if words[1:3] != ["-m", "ipykernel_launcher"]:
         return launch_anew(words, env=env, cwd=cwd, **options)
@@ -85,7 +97,10 @@ def launch(words, *, env=None, cwd=None, launch_anew=local_provisioner.launch_ke
 
 def start_python(words, printed):
     """Do in a process of its own what ``python WORDS`` does in the current folder; what it prints is a file."""
-    process = SERVER.Process(target=_be_python, args=([str(word) for word in words], dict(os.environ), os.getcwd(), printed))
+    process = SERVER.Process(
+        target=_be_python,
+        args=([str(word) for word in words], dict(os.environ), os.getcwd(), printed),
+    )
     process.start()
     return process
 

@@ -31,14 +31,21 @@ def alike(a, matrix, b):
 
 def kernel_similarities(labels, contrasts, matrix):
     """y_i^T S y_j / sqrt(y_i^T S y_i  y_j^T S y_j)"""
-    return [[alike(a, matrix, b) / math.sqrt(alike(a, matrix, a) * alike(b, matrix, b)) for b in contrasts]
-            for a in labels]
+    return [
+        [
+            alike(a, matrix, b) / math.sqrt(alike(a, matrix, a) * alike(b, matrix, b))
+            for b in contrasts
+        ]
+        for a in labels
+    ]
 
 
 def log_softmax(latent, contrasts, allowed, temperature):
     """log p_ij over the contrasts j that are allowed, as a dict j -> value."""
-    scores = {j: dot(latent, contrasts[j]) / (norm(latent) * norm(contrasts[j])) / temperature
-              for j in allowed}
+    scores = {
+        j: dot(latent, contrasts[j]) / (norm(latent) * norm(contrasts[j])) / temperature
+        for j in allowed
+    }
     largest = max(scores.values())
     log_sum = largest + math.log(sum(math.exp(s - largest) for s in scores.values()))
     return {j: s - log_sum for j, s in scores.items()}
@@ -78,7 +85,9 @@ def supcon_out(latents, classes, temperature, base_temperature):
         others = [j for j in range(len(latents)) if j != i]
         log_p = log_softmax(latents[i], latents, others, temperature)
         positives = [j for j in others if classes[j] == classes[i]]
-        total += -(temperature / base_temperature) * sum(log_p[j] for j in positives) / len(positives)
+        total += (
+            -(temperature / base_temperature) * sum(log_p[j] for j in positives) / len(positives)
+        )
     return total / len(latents)
 
 

@@ -42,9 +42,14 @@ def finite_or_refused(function, *arguments, **options):
 @st.composite
 def floats(draw, *shape, dtype=None):
     """Numbers of any type, from 1e-30 to 1e30: all of one scale, or each row of its own; some rows are zero."""
-    g, dtype = torch.Generator().manual_seed(draw(st.integers(0, 999))), dtype or draw(st.sampled_from(FLOATS))
+    g, dtype = (
+        torch.Generator().manual_seed(draw(st.integers(0, 999))),
+        dtype or draw(st.sampled_from(FLOATS)),
+    )
     each = (*shape[:1], *[1] * (len(shape) - 1))
-    exponent = 30 * (2 * torch.rand(each if draw(st.booleans()) else (), generator=g, dtype=torch.float64) - 1)
+    exponent = 30 * (
+        2 * torch.rand(each if draw(st.booleans()) else (), generator=g, dtype=torch.float64) - 1
+    )
     exponent = exponent.clamp(-8, 4) if dtype == torch.float16 else exponent
     rows = torch.rand(each, generator=g) < draw(st.sampled_from([1.0, 0.7]))
     return (rows * 10**exponent * torch.randn(shape, generator=g, dtype=torch.float64)).to(dtype)
@@ -53,13 +58,26 @@ def floats(draw, *shape, dtype=None):
 @st.composite
 def labels_of(draw, rows, kind=None):
     """Distributions or class numbers of any type; now and then what is neither."""
-    g, kinds = torch.Generator().manual_seed(draw(st.integers(0, 999))), ("distributions", "numbers")
-    classes, kind = draw(SOME), kind or draw(st.sampled_from([*kinds * 5, "multi-hot", "floats", "column"]))
+    g, kinds = (
+        torch.Generator().manual_seed(draw(st.integers(0, 999))),
+        ("distributions", "numbers"),
+    )
+    classes, kind = (
+        draw(SOME),
+        kind or draw(st.sampled_from([*kinds * 5, "multi-hot", "floats", "column"])),
+    )
     integers = draw(st.sampled_from([torch.int64, torch.int32, torch.uint8, torch.uint16]))
     numbers = torch.randint(classes + 1, (rows,), generator=g)
-    distributions = (draw(st.sampled_from([0.0, 1.0, 30.0])) * torch.randn(rows, classes, generator=g)).softmax(1)
-    return {"distributions": distributions.to(draw(st.sampled_from(FLOATS))), "numbers": numbers.to(integers),
-            "multi-hot": (distributions > 0.2).to(integers), "floats": numbers.float(), "column": numbers[:, None]}[kind]
+    distributions = (
+        draw(st.sampled_from([0.0, 1.0, 30.0])) * torch.randn(rows, classes, generator=g)
+    ).softmax(1)
+    return {
+        "distributions": distributions.to(draw(st.sampled_from(FLOATS))),
+        "numbers": numbers.to(integers),
+        "multi-hot": (distributions > 0.2).to(integers),
+        "floats": numbers.float(),
+        "column": numbers[:, None],
+    }[kind]
 
 
 @quick
@@ -76,8 +94,11 @@ def test_the_loss_and_its_gradients_are_bounded(data, rows, dim, contrasts, temp
     if contrasts is not None:
         latents["contrast_latents"] = data.draw(floats(contrasts, dim)).requires_grad_()
         options["contrast_labels"] = y[torch.arange(contrasts) % max(1, rows)] if rows else y
-    options |= {"backend": data.draw(st.sampled_from(["dense", "streamed"])),
-                "weighting": data.draw(st.sampled_from(["normalized", "eq2"])), "temperature": temperature}
+    options |= {
+        "backend": data.draw(st.sampled_from(["dense", "streamed"])),
+        "weighting": data.draw(st.sampled_from(["normalized", "eq2"])),
+        "temperature": temperature,
+    }
     if y.ndim == 2 and data.draw(st.booleans()):
         options["similarity"] = data.draw(st.sampled_from(SIMILARITIES))
     loss = finite_or_refused(gen_supcon_loss, **latents, **options)
@@ -87,7 +108,9 @@ def test_the_loss_and_its_gradients_are_bounded(data, rows, dim, contrasts, temp
     pulls = []
     for tensor in latents.values():
         length = tensor.detach().double().norm(dim=1)
-        storable = 2 / temperature / length.clamp(min=1e-12) < torch.finfo(tensor.dtype).max  # float16 ends early
+        storable = (
+            2 / temperature / length.clamp(min=1e-12) < torch.finfo(tensor.dtype).max
+        )  # float16 ends early
         assert torch.isfinite(tensor.grad[storable]).all()
         assert (tensor.grad[length < 1e-13] == 0).all()
         pulls.append(tensor.grad[storable].double().norm(dim=1) * length[storable])
@@ -105,16 +128,32 @@ def test_label_similarities_are_shares(data, rows, contrasts, similarity):
 
 
 @quick
-@given(st.data(), SOME, st.integers(0, 3), SOME, SOME, st.booleans(), st.sampled_from([1e-30, 0.2, 1.0, 1e30]))
+@given(
+    st.data(),
+    SOME,
+    st.integers(0, 3),
+    SOME,
+    SOME,
+    st.booleans(),
+    st.sampled_from([1e-30, 0.2, 1.0, 1e30]),
+)
 def test_mixtures_lie_between_their_images(data, rows, channels, height, width, per_image, alpha):
-    images, labels = data.draw(floats(rows, channels, height, width)), data.draw(labels_of(rows, "distributions"))
+    images, labels = (
+        data.draw(floats(rows, channels, height, width)),
+        data.draw(labels_of(rows, "distributions")),
+    )
     for function in (mixup, cutmix, mixup_or_cutmix):
         mixed = finite_or_refused(function, images, labels, alpha=alpha, per_image=per_image)
         if mixed is not None:
-            assert [(t.shape, t.dtype) for t in mixed] == [(t.shape, t.dtype) for t in (images, labels)]
+            assert [(t.shape, t.dtype) for t in mixed] == [
+                (t.shape, t.dtype) for t in (images, labels)
+            ]
             largest = images.double().abs().amax() if images.numel() else 0
             assert (mixed[0].double().abs() <= 1.02 * largest).all()
-            assert torch.allclose(mixed[1].double().sum(1), torch.ones(rows).double(), atol=0.05) or not labels.shape[1]
+            assert (
+                torch.allclose(mixed[1].double().sum(1), torch.ones(rows).double(), atol=0.05)
+                or not labels.shape[1]
+            )
 
 
 @quick
@@ -174,7 +213,10 @@ def test_accuracies_of_neighbours_are_shares(data, rows, others, dim, neighbours
 @quick
 @given(st.data(), SOME, st.integers(0, 20))
 def test_calibration_errors_are_shares(data, rows, bins):
-    probabilities, labels = data.draw(labels_of(rows, "distributions")), data.draw(labels_of(rows, "numbers"))
+    probabilities, labels = (
+        data.draw(labels_of(rows, "distributions")),
+        data.draw(labels_of(rows, "numbers")),
+    )
     error = finite_or_refused(expected_calibration_error, probabilities, labels, bins)
     assert error is None or 0 <= error <= 1.02
 
@@ -182,9 +224,19 @@ def test_calibration_errors_are_shares(data, rows, bins):
 @pytest.mark.parametrize("wrong", [None, 1, "text", [[1.0]], (), object()])
 def test_what_is_no_tensor_is_named(wrong):
     z, y, n = torch.randn(4, 3), torch.eye(4), torch.arange(4)
-    calls = [(gen_supcon_loss, wrong, y), (label_similarity, wrong), (mixup, wrong, y), (cutmix, y, wrong),
-             (knn_accuracy, wrong, n, z, n), (knn_accuracy, z, n, z, wrong), (Teacher, wrong), (MomentumEncoder, wrong),
-             (expected_calibration_error, wrong, n), (expected_calibration_error, y, wrong),
-             (LabelledQueue(4, 3, 4).enqueue, z, wrong), (gen_supcon_loss, z, wrong)]
+    calls = [
+        (gen_supcon_loss, wrong, y),
+        (label_similarity, wrong),
+        (mixup, wrong, y),
+        (cutmix, y, wrong),
+        (knn_accuracy, wrong, n, z, n),
+        (knn_accuracy, z, n, z, wrong),
+        (Teacher, wrong),
+        (MomentumEncoder, wrong),
+        (expected_calibration_error, wrong, n),
+        (expected_calibration_error, y, wrong),
+        (LabelledQueue(4, 3, 4).enqueue, z, wrong),
+        (gen_supcon_loss, z, wrong),
+    ]
     for function, *arguments in calls:
         assert finite_or_refused(function, *arguments) is None, function

@@ -1,4 +1,4 @@
-"""The house: which room may import which, without circles, and how large the core may be."""
+"""The house: which room may import which, without circles."""
 
 import ast
 import sys
@@ -12,9 +12,17 @@ import genscl_lite
 PACKAGE = Path(genscl_lite.__file__).parent
 ROOMS = ("core", "datasets", "train", "runs", "tools", "lessons")
 """From below to above: a room imports from those before it. Nothing imports lessons."""
-CORE = ("__init__", "losses", "streaming", "gather", "_checks", "mixing", "distillation", "momentum",
-        "kernels")
-EVENING = ("losses", "mixing", "distillation", "momentum")
+CORE = (
+    "__init__",
+    "losses",
+    "streaming",
+    "gather",
+    "_checks",
+    "mixing",
+    "distillation",
+    "momentum",
+    "kernels",
+)
 DOORS = ("__main__", "reproduce")
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -47,22 +55,22 @@ def imported_by(path: Path) -> set[str]:
     return found
 
 
-def lines_of(*modules: str) -> int:
-    return sum(len((PACKAGE / f"{module}.py").read_text().splitlines()) for module in modules)
-
-
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_go_one_way(module):
     room = room_of(module)
     if module == "genscl_lite":  # its names are loaded when they are used
         return
     for other in imported_by(MODULES[module]) & MODULES.keys():
-        assert ROOMS.index(room_of(other)) <= ROOMS.index(room), f"{module} ({room}) imports {other}"
+        assert ROOMS.index(room_of(other)) <= ROOMS.index(room), (
+            f"{module} ({room}) imports {other}"
+        )
         assert room_of(other) != "lessons" or room == "lessons", f"{module} imports {other}"
 
 
 def test_there_are_no_circles():
-    graph = {module: imported_by(path) & MODULES.keys() - {module} for module, path in MODULES.items()}
+    graph = {
+        module: imported_by(path) & MODULES.keys() - {module} for module, path in MODULES.items()
+    }
     graph["genscl_lite"] = set()
     try:
         list(TopologicalSorter(graph).static_order())
@@ -81,21 +89,6 @@ def test_the_core_imports_torch_alone(module):
 
 def test_the_top_of_the_package_is_the_core_and_its_doors():
     assert {path.stem for path in PACKAGE.glob("*.py")} == {*CORE, *DOORS}
-    assert {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()} == {*ROOMS[1:]}
-
-
-def test_the_core_is_small():
-    assert len(CORE) <= 9 and lines_of(*CORE) <= 1495 and lines_of(*EVENING) < 700
-
-
-def test_the_package_does_not_grow():
-    """What somebody must read of it; where a line is needed, another can go."""
-    files = [path for path in FILES if "lessons" not in path.relative_to(PACKAGE).parts]
-    assert sum(len(path.read_text().splitlines()) for path in files) <= 8220
-
-
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_files_are_small_and_lines_short(path):
-    lines = path.read_text().splitlines()
-    assert len(lines) <= 360
-    assert max(map(len, lines), default=0) <= 110
+    assert {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()} == {
+        *ROOMS[1:]
+    }

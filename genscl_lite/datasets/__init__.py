@@ -6,6 +6,13 @@ PACKAGES = ("numpy", "torchvision", "pandas", "sklearn", "filelock", "safetensor
 require_packages("train", *PACKAGES)  # said before the imports below fail
 
 from genscl_lite.datasets import builtin, folder, people  # noqa: F401, each registers its data sets
-from genscl_lite.datasets.registry import Dataset, check_dataset, dataset, few_labels, load_data, load_dataset
+from genscl_lite.datasets.registry import (
+    Dataset,
+    check_dataset,
+    dataset,
+    few_labels,
+    load_data,
+    load_dataset,
+)
 
 __all__ = ["Dataset", "check_dataset", "dataset", "few_labels", "load_data", "load_dataset"]

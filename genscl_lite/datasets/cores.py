@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
-SIDE_BY_SIDE = "GENSCL_SIDE_BY_SIDE"  # so many kernels ``genscl reproduce`` has started, they are told
+SIDE_BY_SIDE = (
+    "GENSCL_SIDE_BY_SIDE"  # so many kernels ``genscl reproduce`` has started, they are told
+)
 
 
 def usable_cores(root: str | Path = "/") -> int:
@@ -23,16 +25,22 @@ def usable_cores(root: str | Path = "/") -> int:
 def _quotas(root: Path) -> Iterator[float]:
     """Give each quota in cores, of control groups of version 2 and of version 1."""
     with suppress(OSError):  # no Linux
-        for line in (root / "proc/self/cgroup").read_text().splitlines():  # "0::/a/b" or "4:cpu,cpuacct:/a/b"
+        for line in (
+            (root / "proc/self/cgroup").read_text().splitlines()
+        ):  # "0::/a/b" or "4:cpu,cpuacct:/a/b"
             _, controllers, group = line.split(":", 2)
             if controllers and "cpu" not in controllers.split(","):
                 continue
             own = PurePosixPath(group.lstrip("/"))  # in a container often as the host sees it
             for mount in (controllers, "cpu" if controllers else "unified"):
-                for folder in (root / "sys/fs/cgroup" / mount / above for above in (own, *own.parents)):
+                for folder in (
+                    root / "sys/fs/cgroup" / mount / above for above in (own, *own.parents)
+                ):
                     for names in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
                         with suppress(OSError, ValueError):  # not there, or "max"
-                            quota, period = " ".join((folder / name).read_text() for name in names).split()
+                            quota, period = " ".join(
+                                (folder / name).read_text() for name in names
+                            ).split()
                             if int(quota) > 0 and int(period) > 0:
                                 yield int(quota) / int(period)
 

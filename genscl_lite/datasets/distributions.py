@@ -15,7 +15,11 @@ SUM_TOLERANCE = 1e-3
 
 
 def read_distributions(
-    path: str | Path, files: Sequence[str], class_names: Sequence[str], *, others: Sequence[str] | None = (),
+    path: str | Path,
+    files: Sequence[str],
+    class_names: Sequence[str],
+    *,
+    others: Sequence[str] | None = (),
     name: str = "distributions",
 ) -> Tensor:
     """Read a label distribution for each file.
@@ -58,34 +62,54 @@ def read_distributions(
             separator = after_path if after_path in (";", "\t") else ","
             text.seek(0)
             _check_columns(where, next(csv.reader(text, delimiter=separator), [""]), class_names)
-        table = pd.read_csv(path, dtype={"path": str}, skip_blank_lines=False, low_memory=False,
-                            encoding=encoding, sep=separator, decimal="." if separator == "," else ",")
+        table = pd.read_csv(
+            path,
+            dtype={"path": str},
+            skip_blank_lines=False,
+            low_memory=False,
+            encoding=encoding,
+            sep=separator,
+            decimal="." if separator == "," else ",",
+        )
     except UnicodeError:
-        raise ValueError(f'{where} is neither UTF-8 nor marked as UTF-16; '
-                         'save it from the spreadsheet as "CSV UTF-8"') from None
+        raise ValueError(
+            f"{where} is neither UTF-8 nor marked as UTF-16; "
+            'save it from the spreadsheet as "CSV UTF-8"'
+        ) from None
     except pd.errors.ParserError as error:
         raise ValueError(f"{where}: {str(error).strip()}") from None
-    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first values for the names of rows
+    if not isinstance(
+        table.index, pd.RangeIndex
+    ):  # pandas takes the first values for the names of rows
         raise ValueError(f"{where}, line 2: expected {len(class_names)} numbers, got more")
     table.index += 2  # the number of its line
     table = table.dropna(how="all")
     _check_files(where, table.path.fillna(""), files, others)
 
-    numbers = table[list(class_names)].apply(pd.to_numeric, errors="coerce")  # (rows, C); no number: NaN
+    numbers = table[list(class_names)].apply(
+        pd.to_numeric, errors="coerce"
+    )  # (rows, C); no number: NaN
     sums = numbers.sum(axis=1, skipna=False)
     good = (numbers >= 0).all(axis=1) & ((sums - 1).abs() <= SUM_TOLERANCE)
     if not good.all():
         line = good.idxmin()
         wrong = table.loc[line, numbers.columns[numbers.loc[line].isna()]]
-        got = f"{wrong.iloc[0]} for {wrong.index[0]}" if len(wrong) else (
-            f"sum {sums[line]:.6g}, smallest {numbers.loc[line].min():g}")
-        raise ValueError(f"{where}, line {line}, {table.path[line]}: expected {len(class_names)} finite "
-                         f"numbers of at least 0 with sum 1, got {got}")
+        got = (
+            f"{wrong.iloc[0]} for {wrong.index[0]}"
+            if len(wrong)
+            else (f"sum {sums[line]:.6g}, smallest {numbers.loc[line].min():g}")
+        )
+        raise ValueError(
+            f"{where}, line {line}, {table.path[line]}: expected {len(class_names)} finite "
+            f"numbers of at least 0 with sum 1, got {got}"
+        )
     shares = numbers.div(sums, axis=0).set_index(table.path).reindex(files)
     missing = shares.index[shares.isna().all(axis=1)].tolist()
     if missing:
-        raise ValueError(f"{where}: {len(missing)} of {len(files)} training files have no row: "
-                         f"{first_few(missing)}")
+        raise ValueError(
+            f"{where}: {len(missing)} of {len(files)} training files have no row: "
+            f"{first_few(missing)}"
+        )
     return torch.tensor(shares.to_numpy(), dtype=torch.float32)
 
 
@@ -103,13 +127,17 @@ def _check_columns(where: str, header: list[str], class_names: Sequence[str]) ->
         raise ValueError(f"{where}: expected a column for each class; {'; '.join(found)}")
 
 
-def _check_files(where: str, paths: pd.Series, files: Sequence[str], others: Sequence[str] | None) -> None:
+def _check_files(
+    where: str, paths: pd.Series, files: Sequence[str], others: Sequence[str] | None
+) -> None:
     unknown = paths[~paths.isin([*files, *others])] if others is not None else paths[:0]
     for line, file in unknown.items():
         hint = " (write / for \\)" if "\\" in file else ""
         raise ValueError(f"{where}, line {line}: {file!r} is none of the image files{hint}")
     for line, file in paths[paths.duplicated()].items():
-        raise ValueError(f"{where}, line {line}: {file} had a row already, line {(paths == file).idxmax()}")
+        raise ValueError(
+            f"{where}, line {line}: {file} had a row already, line {(paths == file).idxmax()}"
+        )
 
 
 def first_few(names: Sequence[str], most: int = 5) -> str:

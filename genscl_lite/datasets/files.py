@@ -52,7 +52,9 @@ def written_whole(path: str | Path, failures: type[Exception] | tuple = OSError)
         yield temporary
         temporary.replace(path)
     except failures as error:
-        raise OSError(f"{path}: cannot be written, look at the space and rights there ({error})") from None
+        raise OSError(
+            f"{path}: cannot be written, look at the space and rights there ({error})"
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -103,7 +103,9 @@ def to_gray(image: Tensor) -> Tensor:
 
 def value_counts(images: Tensor) -> Tensor:
     """Count how often each value is in each channel of uint8 (N, channels, H, W) images: (channels, 256)."""
-    return torch.stack([channel.flatten().bincount(minlength=256) for channel in images.unbind(dim=1)])
+    return torch.stack(
+        [channel.flatten().bincount(minlength=256) for channel in images.unbind(dim=1)]
+    )
 
 
 def mean_and_std(counts: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -115,7 +117,9 @@ def mean_and_std(counts: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     pixels = counts.sum(dim=1)
     mean = (counts * values).sum(dim=1) / pixels
     std = ((counts * (values - mean[:, None]) ** 2).sum(dim=1) / (pixels - 1)).sqrt()
-    return tuple(round(m, 4) for m in mean.tolist()), tuple(round(s, 4) or 1.0 for s in std.tolist())
+    return tuple(round(m, 4) for m in mean.tolist()), tuple(
+        round(s, 4) or 1.0 for s in std.tolist()
+    )
 
 
 def chunks(items: Sequence, length: int) -> list[Sequence]:
@@ -163,7 +167,9 @@ class Crops(torch.utils.data.Dataset):
         """Return (V, n, 3, size, size) of files that can be read, and file -> what is wrong for others."""
         none = torch.empty(self.views, 0, 3, self.size, self.size, dtype=torch.uint8)
         crops = [item[:, None] for item in items if isinstance(item, Tensor)]
-        return torch.cat([none, *crops], dim=1), dict(item for item in items if not isinstance(item, Tensor))
+        return torch.cat([none, *crops], dim=1), dict(
+            item for item in items if not isinstance(item, Tensor)
+        )
 
 
 @dataclass
@@ -176,12 +182,20 @@ class Batches:
         return iter(self.batches)
 
 
-def make_loader(crops: Crops, batches: Iterable[list], workers: int, keep: bool = False) -> DataLoader:
+def make_loader(
+    crops: Crops, batches: Iterable[list], workers: int, keep: bool = False
+) -> DataLoader:
     """Return a loader of batches of what ``crops`` is asked for; with ``keep`` its processes live on."""
-    return DataLoader(crops, batch_sampler=Batches(batches), collate_fn=crops.collate, num_workers=workers,
-                      multiprocessing_context=START if workers else None,
-                      persistent_workers=keep and workers > 0, pin_memory=torch.cuda.is_available(),
-                      generator=torch.Generator())  # torch's global one is left alone
+    return DataLoader(
+        crops,
+        batch_sampler=Batches(batches),
+        collate_fn=crops.collate,
+        num_workers=workers,
+        multiprocessing_context=START if workers else None,
+        persistent_workers=keep and workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),
+    )  # torch's global one is left alone
 
 
 def answers(loader: DataLoader) -> Iterator:
@@ -190,13 +204,19 @@ def answers(loader: DataLoader) -> Iterator:
         yield from loader
     except RuntimeError as error:
         what = str(error).strip().partition("\n")[0]
-        if not what.startswith(("DataLoader worker (", "An attempt has been made to start a new process")):
+        if not what.startswith(
+            ("DataLoader worker (", "An attempt has been made to start a new process")
+        ):
             raise
-        raise ValueError(f"workers: a process that decodes images has ended ({what}); memory is short, or a "
-                         'script lacks `if __name__ == "__main__":`; workers=0 needs no processes') from None
+        raise ValueError(
+            f"workers: a process that decodes images has ended ({what}); memory is short, or a "
+            'script lacks `if __name__ == "__main__":`; workers=0 needs no processes'
+        ) from None
 
 
-def centre_crops(root: Path, size: int, parts: Sequence[Sequence[str]], workers: int | None) -> DataLoader:
+def centre_crops(
+    root: Path, size: int, parts: Sequence[Sequence[str]], workers: int | None
+) -> DataLoader:
     """Return a loader of the centre crops of parts of files, by no more workers than there are parts."""
     batches = ([(file, None) for file in part] for part in parts)
     return make_loader(Crops(root, size), batches, min(resolve_workers(workers), len(parts)))
@@ -254,8 +274,15 @@ class ImageFiles:
 
     dtype = torch.uint8
 
-    def __init__(self, root: str | Path, files: Sequence[str], size: int, *, workers: int | None = None,
-                 device: torch.device | str = "cpu"):
+    def __init__(
+        self,
+        root: str | Path,
+        files: Sequence[str],
+        size: int,
+        *,
+        workers: int | None = None,
+        device: torch.device | str = "cpu",
+    ):
         require_whole("size", size)
         self.root, self.files, self.size = as_path(root), tuple(str(file) for file in files), size
         self.workers, self.device = resolve_workers(workers), torch.device(device)
@@ -271,7 +298,9 @@ class ImageFiles:
     def __getitem__(self, index: slice | Sequence[int] | Tensor) -> "ImageFiles":
         indices = index.cpu().numpy() if isinstance(index, Tensor) else index
         files = np.array(self.files, dtype=object)[indices]
-        return ImageFiles(self.root, tuple(files), self.size, workers=self.workers, device=self.device)
+        return ImageFiles(
+            self.root, tuple(files), self.size, workers=self.workers, device=self.device
+        )
 
     def to(self, device: torch.device | str) -> "ImageFiles":
         """Return the same images, whose pixels will be put on ``device``."""
@@ -291,8 +320,15 @@ class ImageFiles:
             yield torch.cat([self._readable(*next(decoded))[0] for _ in part])
 
     def random_crops(
-        self, index: Tensor | Sequence[Tensor], *, seed: int, epoch: int, first_step: int = 0, views: int = 2,
-        scale: tuple[float, float] = (0.2, 1.0), ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        self,
+        index: Tensor | Sequence[Tensor],
+        *,
+        seed: int,
+        epoch: int,
+        first_step: int = 0,
+        views: int = 2,
+        scale: tuple[float, float] = (0.2, 1.0),
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
         rows: slice = slice(None),
     ) -> Iterator[Tensor]:
         """Give batches of random crops, each image decoded once for all its views.
@@ -319,12 +355,18 @@ class ImageFiles:
         _check_range("ratio", ratio, float("inf"))
         for batch in index:
             if len(batch) and not 0 <= int(batch.min()) <= int(batch.max()) < len(self):
-                raise ValueError(f"index: expected numbers from 0 to {len(self) - 1}, "
-                                 f"got {int(batch.min())} to {int(batch.max())}")
+                raise ValueError(
+                    f"index: expected numbers from 0 to {len(self) - 1}, "
+                    f"got {int(batch.min())} to {int(batch.max())}"
+                )
         crops = Crops(self.root, self.size, views, tuple(scale), tuple(ratio))
-        batches = ([(self.files[i], (seed, epoch, step, row))
-                    for row, i in list(enumerate(index[step].tolist()))[rows]]
-                   for step in range(first_step, len(index)))
+        batches = (
+            [
+                (self.files[i], (seed, epoch, step, row))
+                for row, i in list(enumerate(index[step].tolist()))[rows]
+            ]
+            for step in range(first_step, len(index))
+        )
         return self._crop(crops, batches)
 
     def _crop(self, crops: Crops, batches: Iterable[list]) -> Iterator[Tensor]:
@@ -334,7 +376,9 @@ class ImageFiles:
         loader.batch_sampler.batches = batches
         for views, bad in answers(loader):
             yield self._readable(views, bad)
-        self._idle = {crops: loader}  # only a loader that came to its end: another may still be busy
+        self._idle = {
+            crops: loader
+        }  # only a loader that came to its end: another may still be busy
 
     def _readable(self, crops: Tensor, bad: dict[str, str]) -> Tensor:
         for file, what in bad.items():
@@ -346,4 +390,6 @@ def _check_range(name: str, bounds: tuple[float, float], most: float) -> None:
     low, high = bounds
     if not 0 < low <= high <= most or high == float("inf"):
         limit = f" of at most {most:g}" if most < float("inf") else ""
-        raise ValueError(f"{name}: expected two numbers above 0{limit}, the smaller first, got {bounds!r}")
+        raise ValueError(
+            f"{name}: expected two numbers above 0{limit}, the smaller first, got {bounds!r}"
+        )

@@ -47,10 +47,16 @@ def cifar10h(root, config) -> Dataset:
     images, labels = whole.test_images[:kept], whole.test_labels[:kept]
     mean, std = mean_and_std(value_counts(images))
     return replace(
-        whole, train_images=images, train_labels=labels, mean=mean, std=std,
-        test_images=whole.train_images[:TESTED], test_labels=whole.train_labels[:TESTED],
+        whole,
+        train_images=images,
+        train_labels=labels,
+        mean=mean,
+        std=std,
+        test_images=whole.train_images[:TESTED],
+        test_labels=whole.train_labels[:TESTED],
         train_distributions=people[:kept] if config.dataset == "cifar10h" else None,
-        held_out_images=whole.test_images[kept:], held_out_distributions=people[kept:],
+        held_out_images=whole.test_images[kept:],
+        held_out_distributions=people[kept:],
     )
 
 
@@ -60,8 +66,10 @@ def find_counts(root: str | Path | None = None) -> Path:
     for path in (root / name for name in FILES):
         if path.is_file():
             return path
-    raise FileNotFoundError(f"cifar10h: {root / FILES[0]} is missing; run `genscl data cifar10h "
-                            f"--root {root}`, or put it or {FILES[1]} there")
+    raise FileNotFoundError(
+        f"cifar10h: {root / FILES[0]} is missing; run `genscl data cifar10h "
+        f"--root {root}`, or put it or {FILES[1]} there"
+    )
 
 
 def read_counts(path: str | Path) -> np.ndarray:
@@ -79,13 +87,19 @@ def read_counts(path: str | Path) -> np.ndarray:
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"{where}: holds no counts ({' '.join(str(error).split())})") from None
     if counts.shape != SHAPE or counts.dtype.kind not in "iuf":
-        raise ValueError(f"{where}: expected counts of shape {SHAPE}, got {counts.dtype} of {counts.shape}")
+        raise ValueError(
+            f"{where}: expected counts of shape {SHAPE}, got {counts.dtype} of {counts.shape}"
+        )
     votes = counts.sum(axis=1)
     if not votes.all():
         raise ValueError(f"{where}: nobody chose a class of image {int(votes.argmin())}")
     sha256 = hashlib.sha256(counts.astype("<i8").tobytes()).hexdigest()
     if sha256 != SHA256:
-        hint = "; these are probabilities, the file of counts is asked for" if np.allclose(votes, 1) else ""
+        hint = (
+            "; these are probabilities, the file of counts is asked for"
+            if np.allclose(votes, 1)
+            else ""
+        )
         raise ValueError(f"{where}: other values (sha256 {sha256}, expected {SHA256}){hint}")
     return counts.astype(np.int64)
 

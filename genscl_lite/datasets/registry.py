@@ -30,17 +30,26 @@ class Dataset:
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    train_distributions: Tensor | None = None  # (N, C), where there are any beside the class numbers
+    train_distributions: Tensor | None = (
+        None  # (N, C), where there are any beside the class numbers
+    )
     train_files: tuple[str, ...] = ()  # of a folder: the training images' paths
     skipped: tuple[str, ...] = ()  # of a folder: files that could not be read and were left out
     test_files: tuple[str, ...] = ()  # of a folder: the test images' paths
-    held_out_images: Tensor | None = None  # of neither split, to be compared with what people see in them:
+    held_out_images: Tensor | None = (
+        None  # of neither split, to be compared with what people see in them:
+    )
     held_out_distributions: Tensor | None = None  # (their number, C)
 
     def __post_init__(self):
-        for name in ("train_labels", "test_labels"):  # class numbers of any size, but true and false are none
+        for name in (
+            "train_labels",
+            "test_labels",
+        ):  # class numbers of any size, but true and false are none
             labels = getattr(self, name)
-            if isinstance(labels, Tensor) and not (labels.is_floating_point() or labels.dtype == torch.bool):
+            if isinstance(labels, Tensor) and not (
+                labels.is_floating_point() or labels.dtype == torch.bool
+            ):
                 object.__setattr__(self, name, labels.long())
 
     @property
@@ -53,13 +62,22 @@ class Dataset:
 
     def normalize(self, images: Tensor) -> Tensor:
         """Bring images in [0, 1] to mean 0 and deviation 1 of the training set."""
-        mean, std = (torch.tensor(v, device=images.device).reshape(-1, 1, 1) for v in (self.mean, self.std))
+        mean, std = (
+            torch.tensor(v, device=images.device).reshape(-1, 1, 1) for v in (self.mean, self.std)
+        )
         return (images - mean) / std
 
     def to(self, device: torch.device | str) -> "Dataset":
         """Put all images and labels on a device, where they stay."""
-        names = ("train_images", "train_labels", "test_images", "test_labels", "train_distributions",
-                 "held_out_images", "held_out_distributions")
+        names = (
+            "train_images",
+            "train_labels",
+            "test_images",
+            "test_labels",
+            "train_distributions",
+            "held_out_images",
+            "held_out_distributions",
+        )
         there = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return replace(self, **{name: tensor.to(device) for name, tensor in there.items()})
 
@@ -106,7 +124,9 @@ def find_loader(name: str) -> Callable[..., Dataset]:
         load = getattr(import_module(module), function, None)
     except Exception as error:  # whatever the module does when it is imported
         why = str(error).partition("\n")[0]
-        raise ValueError(f"dataset: {name!r}: module {module!r} cannot be imported: {why}") from None
+        raise ValueError(
+            f"dataset: {name!r}: module {module!r} cannot be imported: {why}"
+        ) from None
     if not callable(load):
         raise ValueError(f"dataset: {name!r}: module {module!r} has no function {function!r}")
     return load
@@ -133,10 +153,14 @@ def load_dataset(
     """
     if name == "folder":
         raise ValueError("dataset: 'folder' needs more than a name; give load_data a TrainConfig")
-    return load_data(SimpleNamespace(dataset=name, labels_per_class=labels_per_class, seed=seed), root)
+    return load_data(
+        SimpleNamespace(dataset=name, labels_per_class=labels_per_class, seed=seed), root
+    )
 
 
-def load_data(config, root: str | Path | None = None, check_path: str | Path | None = None) -> Dataset:
+def load_data(
+    config, root: str | Path | None = None, check_path: str | Path | None = None
+) -> Dataset:
     """Load the data set that a configuration names, with as many labels as it asks for.
 
     Args:
@@ -151,7 +175,9 @@ def load_data(config, root: str | Path | None = None, check_path: str | Path | N
     load = find_loader(config.dataset)
     data = load(root, config, check_path) if config.dataset == "folder" else load(root, config)
     if not isinstance(data, Dataset):
-        raise ValueError(f"dataset: {config.dataset} returned {type(data).__name__}, expected a Dataset")
+        raise ValueError(
+            f"dataset: {config.dataset} returned {type(data).__name__}, expected a Dataset"
+        )
     data = replace(data, name=config.dataset)
     check_data(data)
     if config.labels_per_class:
@@ -164,15 +190,22 @@ def few_labels(data: Dataset, labels_per_class: int, seed: int) -> Dataset:
     """Keep so many training images of each class, drawn by ``seed``; ValueError where a class has fewer."""
     fewest = int(data.train_labels.bincount(minlength=data.num_classes).min())
     if not 0 < labels_per_class <= fewest:
-        raise ValueError(f"labels_per_class: expected 1 to {fewest} (or 0 for all) of {data.name}, "
-                         f"got {labels_per_class}")
+        raise ValueError(
+            f"labels_per_class: expected 1 to {fewest} (or 0 for all) of {data.name}, "
+            f"got {labels_per_class}"
+        )
     order = torch.randperm(len(data.train_labels), generator=Generator().manual_seed(seed))
     members = (order[data.train_labels[order] == c] for c in range(data.num_classes))
     kept = torch.cat([indices[:labels_per_class] for indices in members])
     soft = None if data.train_distributions is None else data.train_distributions[kept]
     files = tuple(data.train_files[i] for i in kept) if data.train_files else ()
-    return replace(data, train_images=data.train_images[kept], train_labels=data.train_labels[kept],
-                   train_distributions=soft, train_files=files)
+    return replace(
+        data,
+        train_images=data.train_images[kept],
+        train_labels=data.train_labels[kept],
+        train_distributions=soft,
+        train_files=files,
+    )
 
 
 def wrong_labels(data: Dataset, share: float, seed: int) -> Dataset:
@@ -182,8 +215,9 @@ def wrong_labels(data: Dataset, share: float, seed: int) -> Dataset:
         ValueError: the images have label distributions, or there is no other class.
     """
     if data.train_distributions is not None or data.num_classes < 2:
-        raise ValueError("label_noise: needs two classes, and labels that are no distributions, "
-                         f"in {data.name}")
+        raise ValueError(
+            f"label_noise: needs two classes, and labels that are no distributions, in {data.name}"
+        )
     draw, count = Generator().manual_seed(seed), len(data.train_labels)
     chosen = torch.randperm(count, generator=draw)[: round(share * count)]
     steps = torch.randint(1, data.num_classes, (len(chosen),), generator=draw)

@@ -17,12 +17,17 @@ from PIL import Image
 from genscl_lite.lessons.figures.binary_supcon import _spread
 from genscl_lite.lessons.plots import label_colours
 
-FALLBACK = "The film needs scripts: run this cell in Jupyter. The pictures below show some of its frames."
+FALLBACK = (
+    "The film needs scripts: run this cell in Jupyter. The pictures below show some of its frames."
+)
 
 
 def circle_film(
-    paths: dict[float, dict[str, tuple[np.ndarray, np.ndarray, float]]], steps: list[int], labels: np.ndarray,
-    images: np.ndarray, first: float,
+    paths: dict[float, dict[str, tuple[np.ndarray, np.ndarray, float]]],
+    steps: list[int],
+    labels: np.ndarray,
+    images: np.ndarray,
+    first: float,
 ) -> HTML:
     """Show how points move on the circle.
 
@@ -40,11 +45,17 @@ def circle_film(
     >>> "http" in film.data.replace("http://www.w3.org/2000/svg", ""), len(film.data) < 10_000
     (False, True)
     """
-    films = {f"{tau:g}": [_film(name, *path) for name, path in of_tau.items()]
-             for tau, of_tau in paths.items()}
-    data = {"films": films, "steps": [int(step) for step in steps], "first": f"{first:g}",
-            "colours": [to_hex(colour) for colour in label_colours(labels)],
-            "images": [_data_uri(image) for image in images]}
+    films = {
+        f"{tau:g}": [_film(name, *path) for name, path in of_tau.items()]
+        for tau, of_tau in paths.items()
+    }
+    data = {
+        "films": films,
+        "steps": [int(step) for step in steps],
+        "first": f"{first:g}",
+        "colours": [to_hex(colour) for colour in label_colours(labels)],
+        "images": [_data_uri(image) for image in images],
+    }
     text = json.dumps(data, separators=(",", ":"))
     name = f"film-{zlib.crc32(text.encode()):08x}"
     script = SCRIPT.replace("DATA", text).replace("NAME", name)
@@ -54,8 +65,13 @@ def circle_film(
 def _film(name: str, points: np.ndarray, losses: np.ndarray, floor: float) -> dict:
     angles = np.arctan2(points[..., 1], points[..., 0])  # (F, N)
     places = np.array([_spread(frame, gap=0.36) for frame in angles])  # of the images, side by side
-    return {"name": name, "angles": np.round(1000 * angles).astype(int).tolist(), "floor": round(floor, 3),
-            "places": np.round(1000 * places).astype(int).tolist(), "losses": np.round(losses, 3).tolist()}
+    return {
+        "name": name,
+        "angles": np.round(1000 * angles).astype(int).tolist(),
+        "floor": round(floor, 3),
+        "places": np.round(1000 * places).astype(int).tolist(),
+        "losses": np.round(losses, 3).tolist(),
+    }
 
 
 def _data_uri(image: np.ndarray) -> str:

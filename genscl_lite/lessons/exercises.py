@@ -8,8 +8,16 @@ import torch
 
 from genscl_lite._checks import require_choice, require_positive, require_whole
 
-__all__ = ["UNSOLVED", "ParameterError", "check", "checked_parameters", "solved_or",
-           "require_choice", "require_positive", "require_whole"]
+__all__ = [
+    "UNSOLVED",
+    "ParameterError",
+    "check",
+    "checked_parameters",
+    "solved_or",
+    "require_choice",
+    "require_positive",
+    "require_whole",
+]
 
 UNSOLVED = "not solved yet"
 NAN = " (not a number comes from 0 / 0, 0 * inf or inf - inf)"
@@ -38,7 +46,11 @@ def checked_parameters():
 
 
 def check(
-    solution: Callable, cases: Iterable[tuple], expected: Callable, why: str, tolerance: float = 1e-5
+    solution: Callable,
+    cases: Iterable[tuple],
+    expected: Callable,
+    why: str,
+    tolerance: float = 1e-5,
 ) -> None:
     """Print whether a learner's function does what it must, and why it must. Never stops the notebook.
 
@@ -114,7 +126,9 @@ def solved_or(solution: Callable, reference: Callable, example_arguments: tuple)
 def _equal(answer: object, expected: object, tolerance: float) -> bool:
     if isinstance(expected, tuple):
         parts = isinstance(answer, tuple) and len(answer) == len(expected)
-        return parts and all(_equal(*pair, tolerance) for pair in zip(answer, expected, strict=True))
+        return parts and all(
+            _equal(*pair, tolerance) for pair in zip(answer, expected, strict=True)
+        )
     try:
         answer, expected = _array(answer), _array(expected)
     except (TypeError, ValueError):
@@ -146,7 +160,9 @@ def _difference(answer: object, expected: object, tolerance: float) -> str:
 def _array(value: object) -> np.ndarray:
     if value is None:  # NumPy would take it for NaN
         raise TypeError("no answer")
-    return np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value, dtype=np.float64)
+    return np.asarray(
+        value.detach().cpu() if isinstance(value, torch.Tensor) else value, dtype=np.float64
+    )
 
 
 def _short(value: object) -> str:
@@ -158,4 +174,6 @@ def _short(value: object) -> str:
         return repr(value)
     if numbers.ndim == 0:
         return f"{numbers:.4g}"
-    return f"values of shape {numbers.shape}" + (f", first {numbers.flat[0]:.4g}" if numbers.size else "")
+    return f"values of shape {numbers.shape}" + (
+        f", first {numbers.flat[0]:.4g}" if numbers.size else ""
+    )

@@ -36,7 +36,9 @@ def interactive_embedding(
     """
     columns = int(np.ceil(len(points) ** 0.5))
     sheet = _sprite_sheet(images, columns)
-    name = f"map-{zlib.crc32(sheet + points.tobytes()):08x}"  # so that several can stand on one page
+    name = (
+        f"map-{zlib.crc32(sheet + points.tobytes()):08x}"  # so that several can stand on one page
+    )
     low, high = points.min(axis=0), points.max(axis=0)
 
     def place(point: np.ndarray) -> str:
@@ -44,7 +46,9 @@ def interactive_embedding(
         return f"--x:{x};--y:{1000 - y}"
 
     marks = []
-    for n, (point, colour, label) in enumerate(zip(points, label_colours(labels), labels, strict=True)):
+    for n, (point, colour, label) in enumerate(
+        zip(points, label_colours(labels), labels, strict=True)
+    ):
         tile = f"--c:{n % columns};--r:{n // columns};--k:{to_hex(colour)}"
         caption = escape(label_caption(label, names).replace(r"\$", "$"))
         marks.append(f'<i style="{place(point)};{tile}" data-t="{caption}"></i>')

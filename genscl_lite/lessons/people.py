@@ -17,7 +17,8 @@ __all__ = ["NOT_HERE", "People", "ask_people", "teacher_says"]
 NOT_HERE = (
     "Not here: CIFAR-10's photographs and CIFAR-10H's answers. `genscl data cifar10` and `genscl data "
     "cifar10h` download them; then run this cell again. The answers' licence forbids commercial use, so the "
-    "kit comes without them.")
+    "kit comes without them."
+)
 TEACHER = NOTEBOOKS / "pictures" / "doubtful_photos.csv"
 
 

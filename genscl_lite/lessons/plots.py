@@ -29,25 +29,44 @@ MEAN_STYLE = {"fmt": "o", "markersize": 9, "capsize": 4, "linewidth": 2}
 """Of a mean with its standard error."""
 WRONG_COLOUR = "crimson"
 """Frames what is wrong."""
-FAMILY_COLOURS = {"cross_entropy": CLASS_COLOURS[7], "instance": CLASS_COLOURS[1], "label": CLASS_COLOURS[2]}
+FAMILY_COLOURS = {
+    "cross_entropy": CLASS_COLOURS[7],
+    "instance": CLASS_COLOURS[1],
+    "label": CLASS_COLOURS[2],
+}
 """Classifiers gray, SimCLR orange, SupCon and GenSCL green; any other family has OTHER_COLOUR."""
 OTHER_COLOUR = CLASS_COLOURS[4]
 
 
 def class_colours(classes: int) -> list:
     """Return a colour for each class: of ``CLASS_COLOURS`` if they suffice, else hues around the circle."""
-    return CLASS_COLOURS[:classes] if classes <= len(CLASS_COLOURS) else sns.color_palette("husl", classes)
+    return (
+        CLASS_COLOURS[:classes]
+        if classes <= len(CLASS_COLOURS)
+        else sns.color_palette("husl", classes)
+    )
 
 
 def set_style() -> None:
     """Set the look of all notebooks: plain, readable, PNG at 100 dpi."""
-    sns.set_theme(context="notebook", style="ticks", rc={
-        "figure.dpi": 100, "savefig.dpi": 100, "axes.spines.top": False, "axes.spines.right": False,
-        "axes.titlesize": 12, "axes.titleweight": "bold", "figure.constrained_layout.use": True,
-    })
+    sns.set_theme(
+        context="notebook",
+        style="ticks",
+        rc={
+            "figure.dpi": 100,
+            "savefig.dpi": 100,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": 12,
+            "axes.titleweight": "bold",
+            "figure.constrained_layout.use": True,
+        },
+    )
     shell = get_ipython()
     if shell is not None:
-        import_module("matplotlib_inline.backend_inline")  # sets its own formatter when it is first imported
+        import_module(
+            "matplotlib_inline.backend_inline"
+        )  # sets its own formatter when it is first imported
         shell.display_formatter.formatters["image/png"].for_type(Figure, small_png)
 
 
@@ -103,7 +122,10 @@ def class_ticks(axis: Axes, classes: np.ndarray) -> None:
 
 
 def plot_similarities(
-    matrices: dict[str, np.ndarray], classes: np.ndarray, rows: int = 80, top: float = 1.0,
+    matrices: dict[str, np.ndarray],
+    classes: np.ndarray,
+    rows: int = 80,
+    top: float = 1.0,
     scale: str = "similarity",
 ) -> np.ndarray:
     """Show (M, M) similarities side by side, with the same ``rows`` rows in the same order and colours.
@@ -120,7 +142,9 @@ def plot_similarities(
     """
     order = np.argsort(classes, kind="stable")
     order = order[np.linspace(0, len(order) - 1, min(rows, len(order))).astype(int)]
-    figure, axes = plt.subplots(1, len(matrices), figsize=(3.4 * len(matrices) + 0.7, 3.65), squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(matrices), figsize=(3.4 * len(matrices) + 0.7, 3.65), squeeze=False
+    )
     for axis, (title, matrix) in zip(axes.flat, matrices.items(), strict=True):
         shown = matrix[np.ix_(order, order)]
         picture = axis.imshow(shown, cmap=SIMILARITY_MAP, vmin=0, vmax=top, interpolation="nearest")
@@ -141,11 +165,17 @@ def label_colours(labels: np.ndarray) -> np.ndarray:
 
 def class_points(points: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the (C, 2) median point of each class: of points whose (N, C) label is that class alone."""
-    return np.array([np.median(points[share >= min(0.99, share.max())], axis=0) for share in labels.T])
+    return np.array(
+        [np.median(points[share >= min(0.99, share.max())], axis=0) for share in labels.T]
+    )
 
 
 def plot_embedding(
-    points: np.ndarray, labels: np.ndarray, names: list[str], title: str, axis: Axes,
+    points: np.ndarray,
+    labels: np.ndarray,
+    names: list[str],
+    title: str,
+    axis: Axes,
     values: np.ndarray | None = None,
 ) -> PathCollection:
     """Scatter points in their labels' colours, each class named at its median point; or by ``values``.
@@ -163,12 +193,22 @@ def plot_embedding(
     """
     labels = np.eye(len(names))[labels] if labels.ndim == 1 else labels
     order = np.arange(len(points)) if values is None else np.argsort(values, kind="stable")
-    colours = {"c": label_colours(labels)} if values is None else {"c": values[order], "cmap": VALUE_MAP}
+    colours = (
+        {"c": label_colours(labels)} if values is None else {"c": values[order], "cmap": VALUE_MAP}
+    )
     scattered = axis.scatter(*points[order].T, s=16, linewidths=0, **colours)
     named = zip(class_points(points, labels), names, class_colours(len(names)), strict=True)
     for point, name, colour in named if values is None else ():
-        axis.text(*point, name, ha="center", va="center", fontsize=9, fontweight="bold", parse_math=False,
-                  bbox={"fc": "white", "ec": colour, "alpha": 0.8, "boxstyle": "round,pad=0.15"})
+        axis.text(
+            *point,
+            name,
+            ha="center",
+            va="center",
+            fontsize=9,
+            fontweight="bold",
+            parse_math=False,
+            bbox={"fc": "white", "ec": colour, "alpha": 0.8, "boxstyle": "round,pad=0.15"},
+        )
     axis.set(title=title, xticks=[], yticks=[])
     sns.despine(ax=axis, left=True, bottom=True)
     return scattered
@@ -179,10 +219,24 @@ def plot_curves(log: pd.DataFrame, axes: np.ndarray) -> np.ndarray:
     loss, accuracy = axes
     floor = log.label_entropy
     cross_entropy = floor + log.kl  # the loss, without a temperature / base_temperature factor
-    loss.fill_between(log.epoch, floor, cross_entropy, color=LATENT_COLOUR, alpha=0.4, linewidth=0,
-                      label="KL: what training can change")
-    loss.fill_between(log.epoch, 0, floor, color=LABEL_COLOUR, alpha=0.25, linewidth=0,
-                      label="label entropy: the floor")
+    loss.fill_between(
+        log.epoch,
+        floor,
+        cross_entropy,
+        color=LATENT_COLOUR,
+        alpha=0.4,
+        linewidth=0,
+        label="KL: what training can change",
+    )
+    loss.fill_between(
+        log.epoch,
+        0,
+        floor,
+        color=LABEL_COLOUR,
+        alpha=0.25,
+        linewidth=0,
+        label="label entropy: the floor",
+    )
     loss.plot(log.epoch, cross_entropy, color=LATENT_COLOUR)
     loss.plot(log.epoch, floor, color=LABEL_COLOUR)
     loss.set(xlabel="epoch", ylabel="nats", title="Loss")
@@ -192,10 +246,16 @@ def plot_curves(log: pd.DataFrame, axes: np.ndarray) -> np.ndarray:
     for name, (label, colour) in measured.items():
         known = log[["epoch", name]].dropna()
         if len(known):
-            accuracy.plot(known.epoch, 100 * known[name], "-o", color=colour, label=label, clip_on=False)
-    accuracy.set(xlabel="epoch", ylabel="test accuracy, %", title="Accuracy on the way", xlim=loss.get_xlim())
+            accuracy.plot(
+                known.epoch, 100 * known[name], "-o", color=colour, label=label, clip_on=False
+            )
+    accuracy.set(
+        xlabel="epoch", ylabel="test accuracy, %", title="Accuracy on the way", xlim=loss.get_xlim()
+    )
     accuracy.grid(axis="y", alpha=0.4)
-    if accuracy.get_legend_handles_labels()[0]:  # none is measured before the first ``eval_every`` epochs
+    if accuracy.get_legend_handles_labels()[
+        0
+    ]:  # none is measured before the first ``eval_every`` epochs
         accuracy.legend(frameon=False, fontsize=10, loc="lower right")
     return axes
 
@@ -215,7 +275,10 @@ def plot_gains(gains: dict[str, np.ndarray], axis: Axes) -> Axes:
 
 
 def draw_differences(
-    differences: dict[str, tuple[np.ndarray, tuple[float, float, float]]], axis: Axes, legend: str, **names
+    differences: dict[str, tuple[np.ndarray, tuple[float, float, float]]],
+    axis: Axes,
+    legend: str,
+    **names,
 ) -> Axes:
     """Draw a dot for each seed and their mean with its bounds, in percentage points; ``names``: their style.
 
@@ -225,10 +288,18 @@ def draw_differences(
         legend: what dots and bars are.
     """
     for y, (values, (mean, low, high)) in enumerate(differences.values()):
-        axis.plot(values, np.full(len(values), y), "o", color="0.7", markersize=7, markeredgewidth=0)
+        axis.plot(
+            values, np.full(len(values), y), "o", color="0.7", markersize=7, markeredgewidth=0
+        )
         axis.errorbar(mean, y, xerr=[[mean - low], [high - mean]], color="black", **MEAN_STYLE)
-        axis.text(1.02, y, f"{mean:+.1f} ± {high - mean:.1f}", va="center", fontsize=11,
-                  transform=axis.get_yaxis_transform())
+        axis.text(
+            1.02,
+            y,
+            f"{mean:+.1f} ± {high - mean:.1f}",
+            va="center",
+            fontsize=11,
+            transform=axis.get_yaxis_transform(),
+        )
     axis.axvline(0, color="black", linewidth=1)
     axis.set_yticks(range(len(differences)), differences, **names)
     axis.set_ylim(len(differences) - 0.5, -0.5)
@@ -253,20 +324,40 @@ def plot_alignment_uniformity(measures: pd.DataFrame, axis: Axes) -> Axes:
     wide, heights = max(high - low, 1e-3), np.log(measures.alignment)
     step = max(np.ptp(heights), 0.1) / 18  # names do not overlap
     crowded = measures.uniformity > (low + high) / 2
-    for side, x, align in ((crowded, high + 0.07 * wide, "right"), (~crowded, low - 0.07 * wide, "left")):
+    for side, x, align in (
+        (crowded, high + 0.07 * wide, "right"),
+        (~crowded, low - 0.07 * wide, "left"),
+    ):
         down = -np.inf
         for row in measures[side].itertuples():
             down = max(heights[row.Index], down + step)
             colour = FAMILY_COLOURS.get(METHODS[row.method].family, OTHER_COLOUR)
             axis.plot(row.uniformity, row.alignment, "o", color=colour, markersize=9, alpha=0.8)
-            axis.annotate(f"{METHODS[row.method].title}: {100 * row.accuracy:.1f} %",
-                          (row.uniformity, row.alignment), (x, np.exp(down)), ha=align, va="center",
-                          fontsize=9, annotation_clip=False,
-                          arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.8,
-                                      "relpos": (int(align == "right"), 0.5), "shrinkB": 4})
-    axis.set(yscale="log", xlim=(high + 1.5 * wide, low - 0.05 * wide),
-             xlabel="uniformity: evenly spread →", ylabel="alignment: classes close together →")
-    axis.set_xticks([tick for tick in axis.get_xticks() if low - 0.1 * wide <= tick <= high + 0.1 * wide])
+            axis.annotate(
+                f"{METHODS[row.method].title}: {100 * row.accuracy:.1f} %",
+                (row.uniformity, row.alignment),
+                (x, np.exp(down)),
+                ha=align,
+                va="center",
+                fontsize=9,
+                annotation_clip=False,
+                arrowprops={
+                    "arrowstyle": "-",
+                    "color": "0.6",
+                    "linewidth": 0.8,
+                    "relpos": (int(align == "right"), 0.5),
+                    "shrinkB": 4,
+                },
+            )
+    axis.set(
+        yscale="log",
+        xlim=(high + 1.5 * wide, low - 0.05 * wide),
+        xlabel="uniformity: evenly spread →",
+        ylabel="alignment: classes close together →",
+    )
+    axis.set_xticks(
+        [tick for tick in axis.get_xticks() if low - 0.1 * wide <= tick <= high + 0.1 * wide]
+    )
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_major_formatter("{x:g}")
     axis.minorticks_off()

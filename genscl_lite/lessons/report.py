@@ -57,15 +57,23 @@ def listed(names: list[str], last: str = "and") -> str:
 
 # What the files hold
 
+
 def read_predictions(folder: str | Path) -> pd.DataFrame:
     """Read all predictions.npz below a folder: a row a run, with arrays ``right`` and ``confidence``."""
     rows = []
     for path in sorted(files.as_path(folder).glob("*/seed*/predictions.npz")):
         with np.load(path) as said:
-            rows.append({"method": path.parts[-3], "seed": int(path.parts[-2].removeprefix("seed")),
-                         "right": said["predicted"] == said["labels"],
-                         "confidence": said["confidence_percent"] / 100})
-    rows.sort(key=lambda row: list(METHODS).index(row["method"]) if row["method"] in METHODS else -1)
+            rows.append(
+                {
+                    "method": path.parts[-3],
+                    "seed": int(path.parts[-2].removeprefix("seed")),
+                    "right": said["predicted"] == said["labels"],
+                    "confidence": said["confidence_percent"] / 100,
+                }
+            )
+    rows.sort(
+        key=lambda row: list(METHODS).index(row["method"]) if row["method"] in METHODS else -1
+    )
     return pd.DataFrame(rows, columns=["method", "seed", "right", "confidence"])
 
 
@@ -75,7 +83,9 @@ def varied(folder: str | Path, name: str) -> pd.DataFrame:
         runs = read_varied(files.as_path(folder), name)
     except (FileNotFoundError, KeyError):  # no runs, or none that know the parameter
         return pd.DataFrame()
-    runs = runs.assign(**{name: runs[name].fillna(0)}).sort_values(name, kind="stable", ignore_index=True)
+    runs = runs.assign(**{name: runs[name].fillna(0)}).sort_values(
+        name, kind="stable", ignore_index=True
+    )
     several = runs.groupby("method")[name].nunique() > 1
     return runs[runs.method.isin(several.index[several])]
 
@@ -84,19 +94,31 @@ def whole_cost(runs: pd.DataFrame) -> pd.DataFrame:
     """Return for each row its seconds of training, those of its teacher's row, and the two together."""
     own = runs.groupby("method", sort=False).seconds.mean()
     teachers = {method: teacher_of(method, set(own.index)) for method in own.index}
-    costs = pd.DataFrame({"own": own, "teacher": [own.get(teacher, np.nan) if teacher else 0.0
-                                                  for teacher in teachers.values()]}, index=own.index)
+    costs = pd.DataFrame(
+        {
+            "own": own,
+            "teacher": [
+                own.get(teacher, np.nan) if teacher else 0.0 for teacher in teachers.values()
+            ],
+        },
+        index=own.index,
+    )
     return costs.assign(whole=costs.own + costs.teacher)
 
 
 def by_method(runs: pd.DataFrame, value: str) -> pd.DataFrame:
     """Return mean, low, high (95 %, of t) and count of a column for each row that has it."""
-    found = {method: t_interval(own.dropna()) for method, own in runs.groupby("method", sort=False)[value]
-             if own.notna().any()}
+    found = {
+        method: t_interval(own.dropna())
+        for method, own in runs.groupby("method", sort=False)[value]
+        if own.notna().any()
+    }
     return pd.DataFrame(found.values(), columns=Interval._fields, index=list(found))
 
 
-def add_bootstrap(ledger: pd.DataFrame, predictions: pd.DataFrame, resamples: int = 1000) -> pd.DataFrame:
+def add_bootstrap(
+    ledger: pd.DataFrame, predictions: pd.DataFrame, resamples: int = 1000
+) -> pd.DataFrame:
     """Add ``image_low`` and ``image_high``: each difference's interval over seeds and test images alike.
 
     It is NaN where no seed of both rows has predictions.
@@ -104,34 +126,55 @@ def add_bootstrap(ledger: pd.DataFrame, predictions: pd.DataFrame, resamples: in
     right = {(row.method, row.seed): row.right for row in predictions.itertuples()}
     bounds = []
     for row in ledger.itertuples():
-        seeds = [seed for method, seed in right if method == row.better and (row.worse, seed) in right]
-        pair = [np.array([right[method, seed] for seed in seeds]) for method in (row.better, row.worse)]
-        bounds.append(bootstrap_interval(*pair, resamples=resamples)[1:3] if seeds else (np.nan, np.nan))
+        seeds = [
+            seed for method, seed in right if method == row.better and (row.worse, seed) in right
+        ]
+        pair = [
+            np.array([right[method, seed] for seed in seeds]) for method in (row.better, row.worse)
+        ]
+        bounds.append(
+            bootstrap_interval(*pair, resamples=resamples)[1:3] if seeds else (np.nan, np.nan)
+        )
     lows, highs = zip(*bounds, strict=True)
     return ledger.assign(image_low=lows, image_high=highs)
 
 
 # Sentences
 
+
 def describe(runs: pd.DataFrame, wanted: tuple[str, ...] = ()) -> list[str]:
     """Say in a line each what is uneven about a table: seeds, single seeds, settings, missing rows."""
     lines, seeds = [], runs.groupby("method", sort=False).seed.nunique()
     if seeds.nunique() > 1:
         counts = listed([f"{title(m)} {n}" for m, n in seeds.items() if n != seeds.max()])
-        lines.append(f"Seeds are uneven: most rows have {seeds.max()}, but {counts}. "
-                     "A difference is taken over the seeds that both rows have.")
+        lines.append(
+            f"Seeds are uneven: most rows have {seeds.max()}, but {counts}. "
+            "A difference is taken over the seeds that both rows have."
+        )
     if (seeds == 1).any():
-        rows = "each row" if (seeds == 1).all() else listed([title(m) for m in seeds.index[seeds == 1]])
+        rows = (
+            "each row"
+            if (seeds == 1).all()
+            else listed([title(m) for m in seeds.index[seeds == 1]])
+        )
         lines.append(f"One seed for {rows}: no interval can be given, so nothing is decided.")
     rows = runs[~runs.method.isin(TEACHERS)]
     for name in (name for name in CONFIGURATION if name in runs and rows[name].nunique() > 1):
         values = rows.groupby(name).method.unique()
-        lines.append(f"Rows differ in {name}: " + "; ".join(
-            f"{value} for {listed(list(map(title, methods)))}" for value, methods in values.items()) + ".")
+        lines.append(
+            f"Rows differ in {name}: "
+            + "; ".join(
+                f"{value} for {listed(list(map(title, methods)))}"
+                for value, methods in values.items()
+            )
+            + "."
+        )
     missing = [title(method) for method in wanted if method not in seeds.index]
     if missing:
-        lines.append(f"No runs of {listed(missing)}: claims about "
-                     f"{'it' if len(missing) == 1 else 'them'} stay untested.")
+        lines.append(
+            f"No runs of {listed(missing)}: claims about "
+            f"{'it' if len(missing) == 1 else 'them'} stay untested."
+        )
     return lines
 
 
@@ -148,15 +191,20 @@ def claim_line(row) -> str:
     if row.verdict == "untested":
         return f"- **{row.claim}**: untested, there are no runs."
     if pd.isna(row.low):
-        return (f"- **{row.claim}**: undecided. One seed says {row.difference / POINT:+.1f} points, "
-                "and a single seed has no interval.")
+        return (
+            f"- **{row.claim}**: undecided. One seed says {row.difference / POINT:+.1f} points, "
+            "and a single seed has no interval."
+        )
     reading = {
-        "supported": "supported", "contradicted": "contradicted",
+        "supported": "supported",
+        "contradicted": "contradicted",
         "as good": "not shown, but both rows are as good as each other, within half a point",
         "undecided": "undecided",
     }[row.verdict]
-    return (f"- **{row.claim}**: {reading}. {row.difference / POINT:+.1f} points "
-            f"({points(row.low, row.high)}, {row.seeds} seeds).")
+    return (
+        f"- **{row.claim}**: {reading}. {row.difference / POINT:+.1f} points "
+        f"({points(row.low, row.high)}, {row.seeds} seeds)."
+    )
 
 
 def claim_lines(ledger: pd.DataFrame) -> list[str]:
@@ -177,7 +225,9 @@ def difference_of(
     if value not in runs or not {first, second} <= set(runs.method):
         return None
     table = runs.pivot_table(index="seed", columns="method", values=value, aggfunc="mean")
-    difference = table.get(first, pd.Series(dtype=float)) - table.get(second, pd.Series(dtype=float))
+    difference = table.get(first, pd.Series(dtype=float)) - table.get(
+        second, pd.Series(dtype=float)
+    )
     interval = t_interval(difference.dropna())
     return (interval, is_equivalent(difference.dropna(), 0.5 * POINT)) if interval.count else None
 
@@ -186,7 +236,9 @@ def where_it_lies(interval: Interval, as_good: bool = False) -> str:
     """Say on which side of zero an interval lies: no verdict, for one of many intervals is not corrected."""
     if interval.count == 1:
         return "one seed alone"
-    side = "above zero" if interval.low > 0 else "below zero" if interval.high < 0 else "around zero"
+    side = (
+        "above zero" if interval.low > 0 else "below zero" if interval.high < 0 else "around zero"
+    )
     return side + ", and as good within half a point" * as_good
 
 
@@ -198,7 +250,7 @@ def compare(runs: pd.DataFrame, first: str, second: str, value: str = "accuracy_
     interval, as_good = found
     bounds = "" if interval.count == 1 else f" ({points(interval.low, interval.high)})"
     side = where_it_lies(interval, as_good and value.startswith("accuracy"))
-    return (f"- {title(first)} minus {title(second)}: {interval.mean / POINT:+.1f} points{bounds}, {side}.")
+    return f"- {title(first)} minus {title(second)}: {interval.mean / POINT:+.1f} points{bounds}, {side}."
 
 
 def extremes(runs: pd.DataFrame, value: str, what: str) -> str:
@@ -207,8 +259,10 @@ def extremes(runs: pd.DataFrame, value: str, what: str) -> str:
         return ""
     means = by_method(runs, value).sort_values("mean")
     low, high = means.iloc[0], means.iloc[-1]
-    return (f"The lowest mean {what} is that of {title(means.index[0])}, {_with_interval(low)}; the highest "
-            f"that of {title(means.index[-1])}, {_with_interval(high)}.")
+    return (
+        f"The lowest mean {what} is that of {title(means.index[0])}, {_with_interval(low)}; the highest "
+        f"that of {title(means.index[-1])}, {_with_interval(high)}."
+    )
 
 
 def _with_interval(row, unit: float = POINT) -> str:
@@ -216,7 +270,9 @@ def _with_interval(row, unit: float = POINT) -> str:
     return f"{mean} ({'one seed' if pd.isna(row.low) else f'{row.low / unit:.1f} to {row.high / unit:.1f}'})"
 
 
-def along(runs: pd.DataFrame, name: str, first: str, second: str, value: str = "accuracy_last") -> str:
+def along(
+    runs: pd.DataFrame, name: str, first: str, second: str, value: str = "accuracy_last"
+) -> str:
     """Say at which values of ``name`` the difference of two rows lies above zero, below or around it."""
     said: dict[str, list[str]] = {}
     for place, own in runs.groupby(name):
@@ -236,23 +292,36 @@ def spread_line(runs: pd.DataFrame) -> str:
     spread = runs.groupby("method").accuracy_last.std().dropna().sort_values() / POINT
     if len(spread) < 2:
         return ""
-    return (f"From seed to seed, {title(spread.index[0])} varies least (standard deviation "
-            f"{spread.iloc[0]:.1f} points), {title(spread.index[-1])} most ({spread.iloc[-1]:.1f} points).")
+    return (
+        f"From seed to seed, {title(spread.index[0])} varies least (standard deviation "
+        f"{spread.iloc[0]:.1f} points), {title(spread.index[-1])} most ({spread.iloc[-1]:.1f} points)."
+    )
 
 
 def cost_lines(runs: pd.DataFrame, base: str = "ce") -> list[str]:
     """Say what rows with a teacher cost, and which rows no cheaper row is as accurate as, by means alone."""
     costs = whole_cost(runs)
     costs = costs[~costs.index.isin(TEACHERS) & costs.whole.notna()]
-    lines = [f"- {title(method)}: {row.whole / costs.whole[base]:.1f} times the seconds of {title(base)}, of "
-             f"which {100 * row.teacher / row.whole:.0f} % are its teacher's."
-             for method, row in costs.iterrows() if row.teacher > 0 and base in costs.index]
+    lines = [
+        f"- {title(method)}: {row.whole / costs.whole[base]:.1f} times the seconds of {title(base)}, of "
+        f"which {100 * row.teacher / row.whole:.0f} % are its teacher's."
+        for method, row in costs.iterrows()
+        if row.teacher > 0 and base in costs.index
+    ]
     accuracy = runs.groupby("method").accuracy_last.mean()
-    front = [method for method, row in costs.iterrows()
-             if not any(costs.whole[other] <= row.whole and accuracy[other] > accuracy[method]
-                        for other in costs.index)]
+    front = [
+        method
+        for method, row in costs.iterrows()
+        if not any(
+            costs.whole[other] <= row.whole and accuracy[other] > accuracy[method]
+            for other in costs.index
+        )
+    ]
     front.sort(key=lambda method: costs.whole[method])
-    return [*lines, f"- No cheaper row has a higher mean than {listed([title(m) for m in front], 'or')}."]
+    return [
+        *lines,
+        f"- No cheaper row has a higher mean than {listed([title(m) for m in front], 'or')}.",
+    ]
 
 
 def pace_lines(logs: pd.DataFrame) -> list[str]:
@@ -262,8 +331,10 @@ def pace_lines(logs: pd.DataFrame) -> list[str]:
         means = own.groupby("epoch").measured.mean()
         near = means.index[means < means.iloc[-1] - POINT]
         after = means.index[means.index > near.max()] if len(near) else means.index
-        lines.append(f"- {title(method)} is within a point of its end, {100 * means.iloc[-1]:.1f} %, from "
-                     f"epoch {after[0]} on.")
+        lines.append(
+            f"- {title(method)} is within a point of its end, {100 * means.iloc[-1]:.1f} %, from "
+            f"epoch {after[0]} on."
+        )
     return lines
 
 
@@ -276,7 +347,13 @@ def confidence_lines(predictions: pd.DataFrame) -> list[str]:
         if pd.isna(row.low):
             side = "one seed"
         else:
-            side = "too sure" if row.low > 0 else "not sure enough" if row.high < 0 else "neither is shown"
+            side = (
+                "too sure"
+                if row.low > 0
+                else "not sure enough"
+                if row.high < 0
+                else "neither is shown"
+            )
             side += f", {points(row.low, row.high)}"
         gap = f"{row['mean'] / POINT:+.1f} points"
         lines.append(f"- {title(method)}: confidence minus accuracy is {gap} ({side}).")
@@ -294,11 +371,16 @@ def floor_line(gaps: pd.DataFrame) -> str:
 
 def floor_lines(gaps: pd.DataFrame) -> list[str]:
     """Say of each row whether its loss came down to its floor, as items."""
-    words = {"supported": "comes down to its floor", "contradicted": "stays above its floor",
-             "undecided": "may or may not come down to its floor"}
+    words = {
+        "supported": "comes down to its floor",
+        "contradicted": "stays above its floor",
+        "undecided": "may or may not come down to its floor",
+    }
     lines = []
     for row in gaps.itertuples():
-        seeds = "one seed" if row.seeds == 1 else f"{row.low:.2f} to {row.high:.2f}, {row.seeds} seeds"
+        seeds = (
+            "one seed" if row.seeds == 1 else f"{row.low:.2f} to {row.high:.2f}, {row.seeds} seeds"
+        )
         word = words[row.verdict] if row.seeds > 1 else "has one seed, which decides nothing"
         lines.append(f"- {title(row.method)} {word}: the gap is {row.gap:.2f} nats ({seeds}).")
     return lines
@@ -310,19 +392,23 @@ def teacher_lines(runs: pd.DataFrame, ledger: pd.DataFrame, gaps: pd.DataFrame) 
     if row.verdict == "untested" or pd.isna(row.low):
         return ["There are too few runs of GenSCL + KD and SupCon to say which is ahead."]
     bounds = f"({points(row.low, row.high)} points, {row.seeds} seeds)"
-    lines = [{
-        "supported": f"GenSCL + KD is **above** SupCon here {bounds}: there is nothing to explain.",
-        "contradicted": f"GenSCL + KD is **below** SupCon here {bounds}.",
-        "as good": f"GenSCL + KD is **as good as** SupCon here, within half a point {bounds}.",
-        "undecided": f"GenSCL + KD is **not shown to be below** SupCon, nor above it {bounds}. What looks "
-                     "like a loss or a gain in the table may be luck.",
-    }[row.verdict]]
+    lines = [
+        {
+            "supported": f"GenSCL + KD is **above** SupCon here {bounds}: there is nothing to explain.",
+            "contradicted": f"GenSCL + KD is **below** SupCon here {bounds}.",
+            "as good": f"GenSCL + KD is **as good as** SupCon here, within half a point {bounds}.",
+            "undecided": f"GenSCL + KD is **not shown to be below** SupCon, nor above it {bounds}. What looks "
+            "like a loss or a gain in the table may be luck.",
+        }[row.verdict]
+    ]
     floors = gaps.set_index("method").floor
     if {"genscl_kd", "supcon"} <= set(floors.index):
         hard, soft = floors.supcon, floors.genscl_kd - floors.supcon
         softness = "softer than one-hot labels" if soft > hard else "no softer than one-hot labels"
-        lines.append(f"What does its teacher say? The floor of SupCon's loss, the entropy of one-hot label "
-                     f"similarities, is {hard:.2f} nats. The teacher's labels add a term whose floor is "
-                     f"{soft:.2f} nats, so they are {softness}.")
+        lines.append(
+            f"What does its teacher say? The floor of SupCon's loss, the entropy of one-hot label "
+            f"similarities, is {hard:.2f} nats. The teacher's labels add a term whose floor is "
+            f"{soft:.2f} nats, so they are {softness}."
+        )
     pairs = ("ce_mix", "supcon"), ("expert", "ce_mix"), ("genscl_mix_kd_expert", "genscl_mix_kd")
     return [*lines, *filter(None, (compare(runs, *pair) for pair in pairs))]

@@ -14,7 +14,11 @@ from genscl_lite.train.methods import METHODS
 MEASURES = {
     "blend_kl": ("KL from the labels, nats", "nearer to the labels", "farther from them"),
     "blend_share_gap": ("distance of shares", "nearer to the labels", "farther from them"),
-    "blend_correlation": ("correlation of entropies", "following the labels less", "following them more"),
+    "blend_correlation": (
+        "correlation of entropies",
+        "following the labels less",
+        "following them more",
+    ),
 }
 """Of each number of a run on blends: its name, and the words for a difference below zero and above it."""
 
@@ -50,10 +54,19 @@ def blend_lines(blends: pd.DataFrame, measure: str, general: str, others: list[s
         if found:
             interval = found[0]
             _, below, above = MEASURES[measure]
-            side = ("one seed, which decides nothing" if interval.count == 1 else below if interval.high < 0
-                    else above if interval.low > 0 else "not shown to differ")
+            side = (
+                "one seed, which decides nothing"
+                if interval.count == 1
+                else below
+                if interval.high < 0
+                else above
+                if interval.low > 0
+                else "not shown to differ"
+            )
             bounds = f" ({interval.low:+.2f} to {interval.high:+.2f})" * (interval.count > 1)
-            lines.append(f"- {title(general)} minus {title(other)}: {interval.mean:+.2f}{bounds}: {side}.")
+            lines.append(
+                f"- {title(general)} minus {title(other)}: {interval.mean:+.2f}{bounds}: {side}."
+            )
     return lines
 
 
@@ -68,8 +81,10 @@ def seeds_line(blends: pd.DataFrame) -> str:
 def ends_line(values: dict[str, float], what: str, digits: int = 2) -> str:
     """Name the row with the lowest and the row with the highest of some values of single runs."""
     low, high = min(values, key=values.get), max(values, key=values.get)
-    return (f"The lowest {what} is that of {title(low)} ({values[low]:.{digits}f}), the highest that of "
-            f"{title(high)} ({values[high]:.{digits}f}).")
+    return (
+        f"The lowest {what} is that of {title(low)} ({values[low]:.{digits}f}), the highest that of "
+        f"{title(high)} ({values[high]:.{digits}f})."
+    )
 
 
 def fading_line(before: dict[str, float], after: dict[str, float]) -> str:
@@ -78,9 +93,13 @@ def fading_line(before: dict[str, float], after: dict[str, float]) -> str:
     stay = [name for name in before if name not in fade]
 
     def said(names: list[str]) -> str:
-        return listed([f"{name} ({before[name]:.2f} before, {after[name]:.2f} after)" for name in names])
+        return listed(
+            [f"{name} ({before[name]:.2f} before, {after[name]:.2f} after)" for name in names]
+        )
 
-    parts = ["Behind the head " + said(fade) + (" fade" if len(fade) > 1 else " fades")] if fade else []
+    parts = (
+        ["Behind the head " + said(fade) + (" fade" if len(fade) > 1 else " fades")] if fade else []
+    )
     parts += [said(stay) + (" stay" if len(stay) > 1 else " stays")] if stay else []
     return "; ".join(parts) + "."
 

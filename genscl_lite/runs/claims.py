@@ -8,8 +8,22 @@ import pandas as pd
 from genscl_lite.runs.paths import PUBLISHED
 from genscl_lite.runs.statistics import decided, holm, is_equivalent, p_value, t_interval
 
-LEDGER_COLUMNS = ("claim", "better", "worse", "dataset", "arch", "epochs", "published", "seeds", "difference",
-                  "low", "high", "p", "equivalent", "verdict")
+LEDGER_COLUMNS = (
+    "claim",
+    "better",
+    "worse",
+    "dataset",
+    "arch",
+    "epochs",
+    "published",
+    "seeds",
+    "difference",
+    "low",
+    "high",
+    "p",
+    "equivalent",
+    "verdict",
+)
 VERDICTS = ("supported", "contradicted", "as good", "undecided", "untested")
 CONFIGURATION = ("dataset", "arch", "epochs", "labels_per_class", "label_noise")
 POINT = 0.01
@@ -33,11 +47,17 @@ CLAIMS = (
     Claim("Both help more than mixing alone", "genscl_mix_kd", "genscl_mix"),
     Claim("Both help more than a teacher alone", "genscl_mix_kd", "genscl_kd"),
     Claim("GenSCL beats cross-entropy with the same mixing", "genscl_mix", "ce_mix"),
-    Claim("GenSCL beats cross-entropy with the same mixing and teacher", "genscl_mix_kd", "ce_mix_kd"),
+    Claim(
+        "GenSCL beats cross-entropy with the same mixing and teacher", "genscl_mix_kd", "ce_mix_kd"
+    ),
     Claim("Soft labels beat hard ones on the same blends", "genscl_mix", "supcon_mix"),
     Claim("An expert teacher helps GenSCL with mixing", "genscl_mix_kd_expert", "genscl_mix"),
-    Claim("Momentum and queue lose at most half a point", "genscl_mix_kd_queue", "genscl_mix_kd",
-          margin=0.5 * POINT),
+    Claim(
+        "Momentum and queue lose at most half a point",
+        "genscl_mix_kd_queue",
+        "genscl_mix_kd",
+        margin=0.5 * POINT,
+    ),
     Claim("Momentum helps the queue", "genscl_mix_kd_queue", "genscl_mix_kd_queue_m0"),
 )
 
@@ -48,9 +68,13 @@ def check_configurations(runs: pd.DataFrame) -> None:
         for method, values in runs.groupby("method")[name].unique().items():
             if len(values) > 1:
                 found = " and ".join(map(str, sorted(values)))
-                raise ValueError(f"runs of two configurations in one folder: {method} has {name} {found}")
+                raise ValueError(
+                    f"runs of two configurations in one folder: {method} has {name} {found}"
+                )
     if runs.dataset.nunique() > 1:
-        raise ValueError(f"runs of several data sets in one folder: {', '.join(runs.dataset.unique())}")
+        raise ValueError(
+            f"runs of several data sets in one folder: {', '.join(runs.dataset.unique())}"
+        )
 
 
 def make_ledger(runs: pd.DataFrame, published: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -77,16 +101,25 @@ def make_ledger(runs: pd.DataFrame, published: pd.DataFrame | None = None) -> pd
         differences = pair[claim.better] - pair[claim.worse]
         interval = t_interval(differences)
         tested.append(p_value(differences + claim.margin))
-        rows.append({
-            "claim": claim.text, "better": claim.better, "worse": claim.worse, **about,
-            "epochs": runs[runs.method.isin([claim.better, claim.worse])].epochs.max(),
-            "published": theirs.get(claim.better, np.nan) - theirs.get(claim.worse, np.nan),
-            "seeds": interval.count, "difference": interval.mean, "low": interval.low, "high": interval.high,
-            "equivalent": is_equivalent(differences, 0.5 * POINT),
-        })
+        rows.append(
+            {
+                "claim": claim.text,
+                "better": claim.better,
+                "worse": claim.worse,
+                **about,
+                "epochs": runs[runs.method.isin([claim.better, claim.worse])].epochs.max(),
+                "published": theirs.get(claim.better, np.nan) - theirs.get(claim.worse, np.nan),
+                "seeds": interval.count,
+                "difference": interval.mean,
+                "low": interval.low,
+                "high": interval.high,
+                "equivalent": is_equivalent(differences, 0.5 * POINT),
+            }
+        )
     ledger = pd.DataFrame(rows).assign(p=holm(tested))
-    ledger["verdict"] = [verdict(row, claim.margin)
-                         for row, claim in zip(ledger.itertuples(), CLAIMS, strict=True)]
+    ledger["verdict"] = [
+        verdict(row, claim.margin) for row, claim in zip(ledger.itertuples(), CLAIMS, strict=True)
+    ]
     return ledger[list(LEDGER_COLUMNS)]
 
 
@@ -103,7 +136,11 @@ def verdict(row, margin: float = 0.0) -> str:
 def render_ledger(ledger: pd.DataFrame) -> str:
     """Render the ledger as Markdown, differences in percentage points."""
     images = "image_low" in ledger
-    header = "| claim | paper | here, 95 % interval |" + " with test images |" * images + " seeds | verdict |"
+    header = (
+        "| claim | paper | here, 95 % interval |"
+        + " with test images |" * images
+        + " seeds | verdict |"
+    )
     lines = [header, "|---" * (5 + images) + "|"]
 
     def bounds(low: float, high: float) -> str:
@@ -114,5 +151,7 @@ def render_ledger(ledger: pd.DataFrame) -> str:
         here = "" if pd.isna(row.difference) else f"{row.difference / POINT:+.1f}"
         here += f" ({bounds(row.low, row.high)})" * (not pd.isna(row.low))
         drawn = f" {bounds(row.image_low, row.image_high)} |" if images else ""
-        lines.append(f"| {row.claim} | {paper} | {here} |{drawn} {row.seeds or ''} | {row.verdict} |")
+        lines.append(
+            f"| {row.claim} | {paper} | {here} |{drawn} {row.seeds or ''} | {row.verdict} |"
+        )
     return "\n".join(lines)

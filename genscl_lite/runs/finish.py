@@ -57,18 +57,29 @@ def probe_run(run: Run, dataset: Dataset) -> Probe | None:
     if is_classifier(config):
         return None
     encoder, augment = run.result.encoder, build_augment(config.probe_augmentation)
-    return linear_probe(compiled(encoder, run.compiles), dataset, augment,
-                        epochs=config.probe_epochs, batch_size=config.probe_batch_size,
-                        learning_rate=config.probe_learning_rate, dtype=run.dtype,
-                        generator=Generator().manual_seed(config.seed))
+    return linear_probe(
+        compiled(encoder, run.compiles),
+        dataset,
+        augment,
+        epochs=config.probe_epochs,
+        batch_size=config.probe_batch_size,
+        learning_rate=config.probe_learning_rate,
+        dtype=run.dtype,
+        generator=Generator().manual_seed(config.seed),
+    )
 
 
 def describe(dataset: Dataset) -> dict:
     """Return what a model must know of its data: classes, mean and deviation, the images' shape."""
     mean, std = ([float(value) for value in values] for values in (dataset.mean, dataset.std))
     class_names = [str(name) for name in dataset.class_names]
-    return {"name": dataset.name, "class_names": class_names, "mean": mean, "std": std,
-            "image_shape": list(dataset.image_shape)}
+    return {
+        "name": dataset.name,
+        "class_names": class_names,
+        "mean": mean,
+        "std": std,
+        "image_shape": list(dataset.image_shape),
+    }
 
 
 def class_probabilities(run: Run, dataset: Dataset) -> Tensor:
@@ -102,7 +113,11 @@ def predictions(probabilities: Tensor, dataset: Dataset) -> dict[str, np.ndarray
 
 
 def summarize(
-    run: Run, probe: Probe | None, probabilities: Tensor, dataset: Dataset, probe_seconds: float = 0.0
+    run: Run,
+    probe: Probe | None,
+    probabilities: Tensor,
+    dataset: Dataset,
+    probe_seconds: float = 0.0,
 ) -> dict:
     """Return what ``summary.json`` holds; accuracies are fractions, seconds those of training."""
     config, last_epoch = run.config, run.log[-1]
@@ -121,7 +136,9 @@ def summarize(
         "precision": run.precision,
         "seconds": round(run.seconds, 2),
         "probe_seconds": round(probe_seconds, 2),
-        "images_per_second": round(float(np.median([epoch["images_per_second"] for epoch in run.log])), 1),
+        "images_per_second": round(
+            float(np.median([epoch["images_per_second"] for epoch in run.log])), 1
+        ),
         "peak_memory_bytes": run.peak_bytes or None,
         **machine(dataset.train_images.device),
     }
@@ -132,10 +149,15 @@ def embeddings(run: Run, dataset: Dataset) -> dict[str, np.ndarray]:
 
     The pairs are drawn from a generator of their own, so that all runs of a data set show the same mixtures.
     """
-    images = torch.cat(list(dataset.test_images[:KEPT_IMAGES].split(KEPT_MIXTURES)))  # out of files too
+    images = torch.cat(
+        list(dataset.test_images[:KEPT_IMAGES].split(KEPT_MIXTURES))
+    )  # out of files too
     labels = dataset.test_labels[:KEPT_IMAGES]
     mixtures = min(KEPT_MIXTURES, len(images) // 2)
-    pairs = as_unit_float(images[:mixtures]), one_hot(labels[:mixtures], dataset.num_classes).float()
+    pairs = (
+        as_unit_float(images[:mixtures]),
+        one_hot(labels[:mixtures], dataset.num_classes).float(),
+    )
     mixed, mixed_labels = mixup(*pairs, per_image=True, generator=Generator().manual_seed(0))
     arrays = {
         "features": extract(run.result.encoder, dataset, images).half(),

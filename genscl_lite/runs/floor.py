@@ -26,7 +26,9 @@ def read_logs(folder: str | Path) -> pd.DataFrame:
         if path.parts[-3] in METHODS:
             log = pd.read_csv(path)
             log["measured"] = log.accuracy.astype(float).fillna(log.knn_accuracy.astype(float))
-            logs.append(log.assign(method=path.parts[-3], seed=int(path.parts[-2].removeprefix("seed"))))
+            logs.append(
+                log.assign(method=path.parts[-3], seed=int(path.parts[-2].removeprefix("seed")))
+            )
     logs.sort(key=lambda log: list(METHODS).index(log.method[0]))
     none = pd.DataFrame(columns=["method", "seed", "measured"])
     return pd.concat(logs, ignore_index=True) if logs else none
@@ -45,9 +47,16 @@ def floor_gaps(logs: pd.DataFrame) -> pd.DataFrame:
             continue
         last = own.loc[own.groupby("seed").epoch.idxmax()]
         gap = t_interval(last.kl)
-        verdict = ("undecided" if np.isnan(gap.low) or gap.low <= NATS_AT_FLOOR <= gap.high
-                   else "supported" if gap.high < NATS_AT_FLOOR else "contradicted")
-        rows.append((method, last.label_entropy.mean(), gap.mean, gap.low, gap.high, gap.count, verdict))
+        verdict = (
+            "undecided"
+            if np.isnan(gap.low) or gap.low <= NATS_AT_FLOOR <= gap.high
+            else "supported"
+            if gap.high < NATS_AT_FLOOR
+            else "contradicted"
+        )
+        rows.append(
+            (method, last.label_entropy.mean(), gap.mean, gap.low, gap.high, gap.count, verdict)
+        )
     return pd.DataFrame(rows, columns=list(GAP_COLUMNS))
 
 

@@ -46,10 +46,12 @@ def _stop(*_) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return 0, 1 after a failed run, 2 after a wrong request."""
     parser = make_parser("genscl reproduce", "Rebuild a table unattended.")
-    parser.add_argument("--jobs", type=int,
-                        help="methods at once; default: 1 on a GPU, else one a core, up to 4")
-    parser.add_argument("--dry-run", action="store_true",
-                        help="print the papermill command of each run, and stop")
+    parser.add_argument(
+        "--jobs", type=int, help="methods at once; default: 1 on a GPU, else one a core, up to 4"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the papermill command of each run, and stop"
+    )
     options = parser.parse_args(arguments)
     try:
         check_notebooks(options.dry_run)
@@ -71,11 +73,15 @@ def main(arguments: list[str] | None = None) -> int:
 def check_notebooks(dry_run: bool) -> None:
     """Raise ValueError where the notebooks are not there, or papermill, which executes them."""
     if not NOTEBOOKS.is_dir():
-        raise ValueError(f"notebooks: {NOTEBOOKS} is not there; `genscl reproduce` executes the notebooks "
-                         "of a clone (git clone the project, pip install -e .); "
-                         "`genscl train PRESET` needs none")
+        raise ValueError(
+            f"notebooks: {NOTEBOOKS} is not there; `genscl reproduce` executes the notebooks "
+            "of a clone (git clone the project, pip install -e .); "
+            "`genscl train PRESET` needs none"
+        )
     if not dry_run and not find_spec("papermill"):
-        raise ValueError("notebooks: papermill is not installed; pip install 'genscl-lite[notebooks]'")
+        raise ValueError(
+            "notebooks: papermill is not installed; pip install 'genscl-lite[notebooks]'"
+        )
 
 
 def papermill_commands(request: Request) -> list[str]:
@@ -84,10 +90,17 @@ def papermill_commands(request: Request) -> list[str]:
     for job in request.jobs:
         for config in make_configs(job.parameters):
             folder = job.folder / f"seed{config.seed}"
-            changed = {name: value for name, value in job.parameters.items()
-                       if name not in preset or preset[name] != value}
+            changed = {
+                name: value
+                for name, value in job.parameters.items()
+                if name not in preset or preset[name] != value
+            }
             changed |= {"seed": config.seed, "seeds": 1}
-            words = ["papermill", str(relative(NOTEBOOKS / "07_train.ipynb")), str(folder / "train.ipynb")]
+            words = [
+                "papermill",
+                str(relative(NOTEBOOKS / "07_train.ipynb")),
+                str(folder / "train.ipynb"),
+            ]
             for path in request.files:
                 words += ["-f", str(relative(path))]
             for name, value in changed.items():
@@ -100,8 +113,15 @@ def execute(notebook: str, output: Path, parameters: dict, **options) -> None:
     """Execute one of the project's notebooks in a kernel of its own."""
     import papermill  # here, because nothing else needs it
 
-    papermill.execute_notebook(str(NOTEBOOKS / notebook), str(output), parameters, kernel_name="python3",
-                               progress_bar=False, extra_arguments=["--log-level=ERROR"], **options)
+    papermill.execute_notebook(
+        str(NOTEBOOKS / notebook),
+        str(output),
+        parameters,
+        kernel_name="python3",
+        progress_bar=False,
+        extra_arguments=["--log-level=ERROR"],
+        **options,
+    )
 
 
 def reproduce(jobs: list[Job], out: Path, workers: int, deadline: float = math.inf) -> int:
@@ -113,7 +133,10 @@ def reproduce(jobs: list[Job], out: Path, workers: int, deadline: float = math.i
         print(f"{out}: {finished} of {len(jobs)} methods finished, {workers} at a time", flush=True)
         failures, paused = run_all(waiting, workers, deadline)
         if paused:
-            print(f"\ntime is up: {', '.join(paused)} to go on with; the same command continues", flush=True)
+            print(
+                f"\ntime is up: {', '.join(paused)} to go on with; the same command continues",
+                flush=True,
+            )
         table = out / "table.csv"
         if not any(out.glob(SUMMARIES)):
             return 1 if failures else 0
@@ -125,15 +148,22 @@ def reproduce(jobs: list[Job], out: Path, workers: int, deadline: float = math.i
     accuracies = dict(zip(results.method, results.accuracy_mean, strict=True))
     for job in jobs:
         floor = min_accuracy(job.parameters, job.method)
-        if job.method in accuracies.keys() - {*failures, *paused} and accuracies[job.method] < floor:
-            failures[job.method] = f"mean accuracy {accuracies[job.method]}, expected at least {floor}"
+        if (
+            job.method in accuracies.keys() - {*failures, *paused}
+            and accuracies[job.method] < floor
+        ):
+            failures[job.method] = (
+                f"mean accuracy {accuracies[job.method]}, expected at least {floor}"
+            )
             print(f"error: {job.method}: {failures[job.method]}", file=sys.stderr)
     return 1 if failures else 0
 
 
 def is_current(table: Path) -> bool:
     """Tell whether the table is that of all finished runs; clocks, which may go back, are not asked."""
-    return table.exists() and table.read_text("utf-8") == write_csv(make_table(read_summaries(table.parent)))
+    return table.exists() and table.read_text("utf-8") == write_csv(
+        make_table(read_summaries(table.parent))
+    )
 
 
 def look_at_data(job: Job) -> None:
@@ -155,7 +185,11 @@ def run_all(jobs: list[Job], workers: int, deadline: float) -> tuple[dict[str, s
             running.append((job, pool.submit(run_job, job, deadline, teacher)))
             methods[running[-1][1]] = job.method
         for done, future in enumerate(as_completed(methods), start=1):
-            method, seconds, error = methods[future], time.perf_counter() - started, future.exception()
+            method, seconds, error = (
+                methods[future],
+                time.perf_counter() - started,
+                future.exception(),
+            )
             ended, left = "done", f", about {seconds / done * (len(jobs) - done):.0f} s left"
             if isinstance(error, OutOfTime):
                 paused.append(method)
@@ -196,8 +230,10 @@ def run_job(job: Job, deadline: float, teacher: Future | None = None) -> None:
         failed = temporary.replace(job.folder / "failed.ipynb")
         raise ValueError(f"{error.ename}: {error.evalue} (see {failed})") from None
     except DeadKernelError:
-        raise ValueError("its kernel was killed, as systems do when memory is short; the same command goes "
-                         "on, with a smaller --jobs in less memory") from None
+        raise ValueError(
+            "its kernel was killed, as systems do when memory is short; the same command goes "
+            "on, with a smaller --jobs in less memory"
+        ) from None
     temporary.replace(job.folder / "train.ipynb")
     (job.folder / "failed.ipynb").unlink(missing_ok=True)
 

@@ -14,9 +14,16 @@ from genscl_lite.runs.paths import PROJECT
 def machine(device: torch.device) -> dict:
     """Return device, versions and commit, for ``summary.json``."""
     cuda = device.type == "cuda"
-    name = torch.cuda.get_device_name(device) if cuda else f"{cpu_name()}, threads: {torch.get_num_threads()}"
-    versions = {"python": platform.python_version(), "torch": torch.__version__,
-                "torchvision": torchvision.__version__}
+    name = (
+        torch.cuda.get_device_name(device)
+        if cuda
+        else f"{cpu_name()}, threads: {torch.get_num_threads()}"
+    )
+    versions = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+    }
     return {"device": name, "versions": versions, "git_commit": git_commit()}
 
 
@@ -30,7 +37,9 @@ def cpu_name() -> str:
 
 def git_commit() -> str:
     """Return the commit of this checkout; "" where there is none: an installed package, or no git."""
-    if not (PROJECT / ".git").exists() or not shutil.which("git"):  # git looks in folders above, too
+    if not (PROJECT / ".git").exists() or not shutil.which(
+        "git"
+    ):  # git looks in folders above, too
         return ""
     command = ["git", "-C", PROJECT, "rev-parse", "--verify", "--quiet", "HEAD"]
     return subprocess.run(command, capture_output=True, text=True).stdout.strip()

@@ -15,8 +15,13 @@ from genscl_lite.train.config import KINDS, PARAMETERS, TrainConfig, check_param
 from genscl_lite.train.methods import METHODS, TEACHERS, teacher_of
 from genscl_lite.train.run_folder import is_finished
 
-CHOSEN_ELSEWHERE = {"method": "chosen by --only", "out": "chosen by --out", "seeds": "chosen by --seeds",
-                    "max_seconds": "chosen by --max-seconds", "by_method": "for a preset file"}
+CHOSEN_ELSEWHERE = {
+    "method": "chosen by --only",
+    "out": "chosen by --out",
+    "seeds": "chosen by --seeds",
+    "max_seconds": "chosen by --max-seconds",
+    "by_method": "for a preset file",
+}
 
 
 @dataclass(frozen=True)
@@ -53,17 +58,40 @@ def make_parser(program: str, description: str) -> argparse.ArgumentParser:
     """Make the parser of all that ``read_requests`` reads."""
     parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument("preset", help=f"a name ({', '.join(presets())}) or a YAML file")
-    parser.add_argument("--length", default="paper", help="paper: the preset's own (default); quick: a tenth")
-    parser.add_argument("--vary", metavar="NAME=V,V,...",
-                        help="train with each of these values of a parameter, in folders OUT_NAMEV")
-    parser.add_argument("--out", help="folder of the runs; default: runs/PRESET, or runs/PRESET_quick")
+    parser.add_argument(
+        "--length", default="paper", help="paper: the preset's own (default); quick: a tenth"
+    )
+    parser.add_argument(
+        "--vary",
+        metavar="NAME=V,V,...",
+        help="train with each of these values of a parameter, in folders OUT_NAMEV",
+    )
+    parser.add_argument(
+        "--out", help="folder of the runs; default: runs/PRESET, or runs/PRESET_quick"
+    )
     parser.add_argument("--seeds", type=int, help="runs of each method; default: the preset's")
-    parser.add_argument("--only", metavar="METHOD", action="append", default=[],
-                        help="this row alone; may be repeated")
-    parser.add_argument("-p", "--parameter", metavar="NAME=VALUE", action="append", default=[],
-                        help="change a parameter")
-    parser.add_argument("--max-seconds", metavar="S", type=float, default=math.inf,
-                        help="save and stop after so long; the same command continues")
+    parser.add_argument(
+        "--only",
+        metavar="METHOD",
+        action="append",
+        default=[],
+        help="this row alone; may be repeated",
+    )
+    parser.add_argument(
+        "-p",
+        "--parameter",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="change a parameter",
+    )
+    parser.add_argument(
+        "--max-seconds",
+        metavar="S",
+        type=float,
+        default=math.inf,
+        help="save and stop after so long; the same command continues",
+    )
     return parser
 
 
@@ -97,14 +125,18 @@ def variations(parameters: dict, out: Path, text: str) -> Iterator[tuple[Path, d
     """
     name, _, values = text.partition("=")
     if name in ("method", "seed") or name not in PARAMETERS or not values:
-        raise ValueError(f"vary: expected a parameter and its values, as in epochs=20,40,80; got {text!r}")
+        raise ValueError(
+            f"vary: expected a parameter and its values, as in epochs=20,40,80; got {text!r}"
+        )
     for word in values.split(","):
         _, value = parse_parameter(f"{name}={word}")
         if value == parameters.get(name, PARAMETERS[name].default):
             yield out, parameters
         else:
-            floors = {method: {key: own[key] for key in own if key != "min_accuracy"}
-                      for method, own in parameters.get("by_method", {}).items()}
+            floors = {
+                method: {key: own[key] for key in own if key != "min_accuracy"}
+                for method, own in parameters.get("by_method", {}).items()
+            }
             changed = {name: value, "min_accuracy": 0.0, "by_method": floors}
             yield out.with_name(f"{out.name}_{name}{value}"), parameters | changed
 
@@ -130,7 +162,9 @@ def read_presets(files: list[Path]) -> dict:
         try:
             content = yaml.safe_load(path.read_bytes())
         except (yaml.YAMLError, RecursionError) as error:
-            raise ValueError(f"preset: {path} is not YAML: {' '.join(str(error).split())}") from None
+            raise ValueError(
+                f"preset: {path} is not YAML: {' '.join(str(error).split())}"
+            ) from None
         if not isinstance(content, dict):
             raise ValueError(f"preset: {path} is not a mapping of parameters")
         parameters |= content
@@ -169,7 +203,9 @@ def plan(parameters: dict, out: Path, only: list[str]) -> list[Job]:
     for method in only:
         require_choice("only", method, METHODS)
     parameters, by_method = dict(parameters), parameters.get("by_method", {})
-    default = [name for name, method in METHODS.items() if name not in TEACHERS and not method.expert]
+    default = [
+        name for name, method in METHODS.items() if name not in TEACHERS and not method.expert
+    ]
     rows = only or parameters.pop("methods", default)
     parameters.pop("methods", None)
     teachers = {row: teacher_of(row, by_method) for row in rows}
@@ -181,7 +217,9 @@ def plan(parameters: dict, out: Path, only: list[str]) -> list[Job]:
     for method in first + [method for method in METHODS if method in rows and method not in first]:
         row = parameters | {"method": method, "out": str(out / method)}
         if method == "expert":
-            row["by_method"] = by_method | {"expert": by_method.get("expert", {}) | {"labels_per_class": 0}}
+            row["by_method"] = by_method | {
+                "expert": by_method.get("expert", {}) | {"labels_per_class": 0}
+            }
         if METHODS[method].distils:
             row["teacher"] = str(out / teachers[method]) if method in teachers else given
         if method in TEACHERS and make_configs(row)[0].labels_per_class == 0:

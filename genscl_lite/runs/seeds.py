@@ -55,8 +55,15 @@ def run_seeds(
     for config in configs:
         run_folder = folder / f"seed{config.seed}"
         dataset = _load_one_after_the_other(config, data_root, folder / "folder_check.json")
-        run = pretrain(config, dataset, run_folder, device=device, deadline=deadline,
-                       on_start=lambda run, seconds: _say(start_line(run, seconds)), on_epoch=on_epoch)
+        run = pretrain(
+            config,
+            dataset,
+            run_folder,
+            device=device,
+            deadline=deadline,
+            on_start=lambda run, seconds: _say(start_line(run, seconds)),
+            on_epoch=on_epoch,
+        )
         tested = is_finished(run_folder, asdict(config))
         if not tested and any_process(time.monotonic() >= deadline, run.device):
             raise OutOfTime("trained, but not tested yet; the same command goes on from there")
@@ -66,7 +73,9 @@ def run_seeds(
         yield run, files.read_json(run_folder / "summary.json")
 
 
-def _load_one_after_the_other(config: TrainConfig, data_root: str | Path | None, check_path: Path) -> Dataset:
+def _load_one_after_the_other(
+    config: TrainConfig, data_root: str | Path | None, check_path: Path
+) -> Dataset:
     """Load the data: the first process looks at the files, the others then read what it found."""
     if rank() > 0:
         wait_for_all()
@@ -86,13 +95,17 @@ def progress_line(run: Run) -> str:
     """Return "seed 0, epoch 20/200: loss 3.512, 4800 images/s, 12 s left"."""
     row, epochs = run.log[-1], run.config.epochs
     left = run.seconds / run.epoch * (epochs - run.epoch)
-    return (f"seed {run.config.seed}, epoch {run.epoch}/{epochs}: loss {row['loss']:.3f}, "
-            f"{row['images_per_second']:.0f} images/s, {left:.0f} s left")
+    return (
+        f"seed {run.config.seed}, epoch {run.epoch}/{epochs}: loss {row['loss']:.3f}, "
+        f"{row['images_per_second']:.0f} images/s, {left:.0f} s left"
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Be ``genscl train``; return 0, also when the time is up, or 2 after a wrong request or a failed run."""
-    parser = make_parser("genscl train", "Train the rows of a preset, in one process or started by torchrun.")
+    parser = make_parser(
+        "genscl train", "Train the rows of a preset, in one process or started by torchrun."
+    )
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # torchrun ends processes so
     try:
@@ -109,7 +122,9 @@ def main(arguments: list[str] | None = None) -> int:
     except OutOfTime as stop:
         _say(f"time is up: {stop}")
     except (ValueError, OSError, MemoryError) as error:
-        print(f"error: {f'process {rank()}: ' if rank() else ''}{error}", file=sys.stderr, flush=True)
+        print(
+            f"error: {f'process {rank()}: ' if rank() else ''}{error}", file=sys.stderr, flush=True
+        )
         return 2
     if dist.is_initialized():
         dist.destroy_process_group()
@@ -121,10 +136,18 @@ def _train_row(job: Job, device: torch.device, deadline: float) -> None:
     configs = job.unfinished()
     if configs:
         _say(f"{job.method}, {len(configs)} seed(s): {job.folder}")
-    runs = run_seeds(configs, job.folder, data_root=job.data_root, device=device, deadline=deadline,
-                     on_epoch=lambda run: _say(progress_line(run)))
+    runs = run_seeds(
+        configs,
+        job.folder,
+        data_root=job.data_root,
+        device=device,
+        deadline=deadline,
+        on_epoch=lambda run: _say(progress_line(run)),
+    )
     for _, summary in runs:
-        _say(f"{job.method}, seed {summary['seed']}: accuracy {100 * summary['accuracy_last']:.1f} %")
+        _say(
+            f"{job.method}, seed {summary['seed']}: accuracy {100 * summary['accuracy_last']:.1f} %"
+        )
 
 
 def _say(text: str) -> None:

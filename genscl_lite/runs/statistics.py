@@ -72,7 +72,11 @@ def is_equivalent(differences: Sequence[float], margin: float = 0.005, alpha: fl
 
 
 def bootstrap_interval(
-    right: np.ndarray, others_right: np.ndarray, level: float = 0.95, resamples: int = 2000, seed: int = 0
+    right: np.ndarray,
+    others_right: np.ndarray,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> Interval:
     """Return the difference of two accuracies, with an interval over seeds and test images alike.
 

@@ -12,10 +12,29 @@ from genscl_lite.datasets import files
 from genscl_lite.runs.paths import PUBLISHED
 from genscl_lite.train.methods import METHODS
 
-TABLE_COLUMNS = ("method", "dataset", "arch", "epochs", "seeds", "accuracy_mean", "accuracy_sd", "published",
-                 "source", "seconds")
-COST_COLUMNS = ("method", "dataset", "arch", "epochs", "seconds", "probe_seconds", "images_per_second",
-                "peak_memory_bytes", "device")
+TABLE_COLUMNS = (
+    "method",
+    "dataset",
+    "arch",
+    "epochs",
+    "seeds",
+    "accuracy_mean",
+    "accuracy_sd",
+    "published",
+    "source",
+    "seconds",
+)
+COST_COLUMNS = (
+    "method",
+    "dataset",
+    "arch",
+    "epochs",
+    "seconds",
+    "probe_seconds",
+    "images_per_second",
+    "peak_memory_bytes",
+    "device",
+)
 SUMMARIES = "*/seed*/summary.json"
 
 
@@ -26,10 +45,14 @@ def read_summaries(folder: str | Path) -> pd.DataFrame:
     """
     paths = sorted(files.as_path(folder).glob(SUMMARIES))
     if not paths:
-        raise FileNotFoundError(f"{folder}: no finished run (METHOD/seedN/summary.json) in this folder")
+        raise FileNotFoundError(
+            f"{folder}: no finished run (METHOD/seedN/summary.json) in this folder"
+        )
     runs = pd.DataFrame([files.read_json(path) for path in paths]).fillna({"label_noise": 0.0})
     order = {method: place for place, method in enumerate(METHODS)}
-    return runs.sort_values(["method", "seed"], key=lambda column: column.replace(order), ignore_index=True)
+    return runs.sort_values(
+        ["method", "seed"], key=lambda column: column.replace(order), ignore_index=True
+    )
 
 
 def read_varied(folder: str | Path, name: str) -> pd.DataFrame:
@@ -41,7 +64,9 @@ def read_varied(folder: str | Path, name: str) -> pd.DataFrame:
     folders = [folder, *folder.parent.glob(f"{folder.name}_{name}[0-9]*")]
     runs = [read_summaries(path) for path in folders if any(path.glob(SUMMARIES))]
     if not runs:
-        raise FileNotFoundError(f"{folder}: no finished run there, and none beside it of another {name}")
+        raise FileNotFoundError(
+            f"{folder}: no finished run there, and none beside it of another {name}"
+        )
     return pd.concat(runs).sort_values(name, kind="stable", ignore_index=True)
 
 
@@ -71,12 +96,16 @@ def make_cost_table(runs: pd.DataFrame) -> pd.DataFrame:
     runs = runs.assign(peak_memory_bytes=runs.peak_memory_bytes.astype(float))
     means = {name: "mean" for name in ("seconds", "probe_seconds", "images_per_second")}
     groups = runs.groupby(["method", "dataset", "arch", "epochs", "device"], sort=False)
-    return groups.agg(means | {"peak_memory_bytes": "max"}).reset_index()[list(COST_COLUMNS)].round(1)
+    return (
+        groups.agg(means | {"peak_memory_bytes": "max"}).reset_index()[list(COST_COLUMNS)].round(1)
+    )
 
 
 def write_csv(table: pd.DataFrame) -> str:
     """Write a table as CSV in which no text is a formula for a spreadsheet."""
-    return table.replace(r"^(?=[=+\-@\t\r])", "'", regex=True).to_csv(index=False, lineterminator="\n")
+    return table.replace(r"^(?=[=+\-@\t\r])", "'", regex=True).to_csv(
+        index=False, lineterminator="\n"
+    )
 
 
 def write_table(path: str | Path, table: pd.DataFrame) -> None:
@@ -91,23 +120,36 @@ def cell(text: object) -> str:
 
 def render_table(table: pd.DataFrame) -> str:
     """Render a table as Markdown, accuracies in percent."""
-    lines = ["| method | epochs | seeds | accuracy, % | published, % | seconds a run |", "|---" * 6 + "|"]
+    lines = [
+        "| method | epochs | seeds | accuracy, % | published, % | seconds a run |",
+        "|---" * 6 + "|",
+    ]
     for row in table.itertuples():
         spread = "" if pd.isna(row.accuracy_sd) else f" ± {100 * row.accuracy_sd:.1f}"
-        published = "" if pd.isna(row.published) else f"{100 * row.published:.1f} ({cell(row.source)})"
-        lines.append(f"| {METHODS[row.method].title} | {row.epochs} | {row.seeds} "
-                     f"| {100 * row.accuracy_mean:.1f}{spread} | {published} | {row.seconds:.0f} |")
+        published = (
+            "" if pd.isna(row.published) else f"{100 * row.published:.1f} ({cell(row.source)})"
+        )
+        lines.append(
+            f"| {METHODS[row.method].title} | {row.epochs} | {row.seeds} "
+            f"| {100 * row.accuracy_mean:.1f}{spread} | {published} | {row.seconds:.0f} |"
+        )
     return "\n".join(lines)
 
 
 def render_cost_table(table: pd.DataFrame) -> str:
     """Render costs as Markdown, the machines below it."""
-    lines = ["| method | encoder | epochs | training, s | probe, s | images/s | peak GPU memory |",
-             "|---" * 7 + "|"]
+    lines = [
+        "| method | encoder | epochs | training, s | probe, s | images/s | peak GPU memory |",
+        "|---" * 7 + "|",
+    ]
     for row in table.itertuples():
-        memory = "" if pd.isna(row.peak_memory_bytes) else f"{row.peak_memory_bytes / 2**30:.1f} GiB"
-        lines.append(f"| {METHODS[row.method].title} | {cell(row.arch)} | {row.epochs} | {row.seconds:.0f} "
-                     f"| {row.probe_seconds:.0f} | {row.images_per_second:.0f} | {memory} |")
+        memory = (
+            "" if pd.isna(row.peak_memory_bytes) else f"{row.peak_memory_bytes / 2**30:.1f} GiB"
+        )
+        lines.append(
+            f"| {METHODS[row.method].title} | {cell(row.arch)} | {row.epochs} | {row.seconds:.0f} "
+            f"| {row.probe_seconds:.0f} | {row.images_per_second:.0f} | {memory} |"
+        )
     return "\n".join([*lines, "", f"On {'; '.join(map(cell, table.device.unique()))}."])
 
 
@@ -119,14 +161,18 @@ def keep_results(runs: str | Path, kept: str | Path, embeddings: bool = True) ->
     runs, kept = files.as_path(runs), files.as_path(kept)
     costs = make_cost_table(read_summaries(runs))
     for summary in sorted(runs.glob(SUMMARIES)):
-        names = ["summary.json"] + ["predictions.npz"] * summary.with_name("predictions.npz").exists()
+        names = ["summary.json"] + ["predictions.npz"] * summary.with_name(
+            "predictions.npz"
+        ).exists()
         if summary.parent == min(summary.parents[1].glob("seed*")):
             names += ["config.json", "log.csv"] + ["embeddings.npz"] * embeddings
         folder = kept / summary.relative_to(runs).parent
         folder.mkdir(parents=True, exist_ok=True)
         if "log.csv" not in names and summary.with_name("log.csv").exists():
             log = pd.read_csv(summary.with_name("log.csv"))
-            write_table(folder / "log.csv", log[log[["knn_accuracy", "accuracy"]].notna().any(axis=1)])
+            write_table(
+                folder / "log.csv", log[log[["knn_accuracy", "accuracy"]].notna().any(axis=1)]
+            )
         for name in names:
             shutil.copyfile(summary.with_name(name), folder / name)
     shutil.copyfile(runs / "table.csv", kept / "table.csv")
@@ -135,10 +181,14 @@ def keep_results(runs: str | Path, kept: str | Path, embeddings: bool = True) ->
 
 def main(arguments: list[str] | None = None) -> int:
     """Be ``genscl keep``."""
-    parser = argparse.ArgumentParser(prog="genscl keep", description="Copy the small files of finished runs.")
+    parser = argparse.ArgumentParser(
+        prog="genscl keep", description="Copy the small files of finished runs."
+    )
     parser.add_argument("runs", help="folder of METHOD/seedN runs, for instance runs/digits")
     parser.add_argument("kept", help="folder to copy to, for instance data/results/digits")
-    parser.add_argument("--no-embeddings", action="store_true", help="leave out what notebook 09 draws")
+    parser.add_argument(
+        "--no-embeddings", action="store_true", help="leave out what notebook 09 draws"
+    )
     options = parser.parse_args(arguments)
     try:
         keep_results(options.runs, options.kept, embeddings=not options.no_embeddings)

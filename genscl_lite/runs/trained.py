@@ -72,8 +72,12 @@ class Encoder:
     """What it was trained on, without the images: class names, shape, mean and deviation."""
 
     @classmethod
-    def load(cls, path: str | Path, device: torch.device | str | None = None,
-             module: nn.Module | None = None) -> "Encoder":
+    def load(
+        cls,
+        path: str | Path,
+        device: torch.device | str | None = None,
+        module: nn.Module | None = None,
+    ) -> "Encoder":
         """Load what a finished run left behind.
 
         Args:
@@ -88,16 +92,28 @@ class Encoder:
         path = weights_path(path)
         config, summary, dataset = _read_header(path)
         if config.arch == "custom" and module is None:
-            raise ValueError(f"module: {path} holds an encoder of its own (arch custom); "
-                             "build it and give it as module=")
+            raise ValueError(
+                f"module: {path} holds an encoder of its own (arch custom); "
+                "build it and give it as module="
+            )
         if config.arch != "custom" and module is not None:
-            raise ValueError(f"module: {path} holds a {config.arch}, which is built by this name; "
-                             f"expected None, got {type(module).__name__}")
+            raise ValueError(
+                f"module: {path} holds a {config.arch}, which is built by this name; "
+                f"expected None, got {type(module).__name__}"
+            )
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-            warnings.filterwarnings("ignore", message="encoder: reduces")  # said when it was trained
+            warnings.filterwarnings(
+                "ignore", message="encoder: reduces"
+            )  # said when it was trained
             model = new_model(config, dataset, module)
-            first_layer = next(layer for layer in model.head.modules() if isinstance(layer, nn.Linear))
-            probe = None if is_classifier(config) else nn.Linear(first_layer.in_features, dataset.num_classes)
+            first_layer = next(
+                layer for layer in model.head.modules() if isinstance(layer, nn.Linear)
+            )
+            probe = (
+                None
+                if is_classifier(config)
+                else nn.Linear(first_layer.in_features, dataset.num_classes)
+            )
         parts = kept_parts(model, probe)
         load_weights(path, parts)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -125,8 +141,10 @@ class Encoder:
     def latents(self, images: Images, rows: int | None = None) -> Tensor:
         """Return the head's latents, (N, D) float32, not of unit length; ValueError for a classifier."""
         if self.probe is None:
-            raise ValueError(f"latents: method {self.config.method} is a classifier, "
-                             "whose head gives probabilities")
+            raise ValueError(
+                f"latents: method {self.config.method} is a classifier, "
+                "whose head gives probabilities"
+            )
         return self._extract(self.model, images, rows)
 
     def probabilities(self, images: Images, rows: int | None = None) -> Tensor:
@@ -135,7 +153,9 @@ class Encoder:
 
     def predict(self, images: Images, rows: int | None = None) -> list[str]:
         """Return the name of the most probable class of each image."""
-        return [self.class_names[number] for number in self._logits(images, rows).argmax(dim=1).tolist()]
+        return [
+            self.class_names[number] for number in self._logits(images, rows).argmax(dim=1).tolist()
+        ]
 
     @torch.no_grad()
     def _logits(self, images: Images, rows: int | None) -> Tensor:
@@ -163,10 +183,16 @@ class Encoder:
         if path.exists() and "arch" not in read_about(path):
             raise ValueError(f"path: {path} exists and is no exported encoder; choose another name")
         if beside.exists() and not path.exists():
-            raise ValueError(f"path: {beside} exists and belongs to no exported encoder; choose another name")
+            raise ValueError(
+                f"path: {beside} exists and belongs to no exported encoder; choose another name"
+            )
         names = ("mean", "std", "image_shape", "class_names")
-        about = {"arch": self.config.arch, **{name: getattr(self.dataset, name) for name in names},
-                 "config": asdict(self.config), "summary": self.summary}
+        about = {
+            "arch": self.config.arch,
+            **{name: getattr(self.dataset, name) for name in names},
+            "config": asdict(self.config),
+            "summary": self.summary,
+        }
         save_state(path, self.model.encoder, **about)
         files.write_json(beside, about)
 
@@ -180,7 +206,9 @@ def weights_path(path: str | Path) -> Path:
     """
     path = files.as_path(path)
     if not path.exists():
-        raise ValueError(f"path: {path} does not exist; expected a run's folder or a model.safetensors")
+        raise ValueError(
+            f"path: {path} does not exist; expected a run's folder or a model.safetensors"
+        )
     if path.is_file():
         return path
     seeds = sorted(path.glob("seed*/"), key=lambda folder: (len(folder.name), folder.name))
@@ -191,7 +219,9 @@ def weights_path(path: str | Path) -> Path:
     if (folder / "model.safetensors").is_file():
         return folder / "model.safetensors"
     if (folder / "config.json").exists():
-        raise ValueError(f"path: the run in {folder} is not finished; the command that began it goes on")
+        raise ValueError(
+            f"path: the run in {folder} is not finished; the command that began it goes on"
+        )
     raise ValueError(f"path: {folder} holds no finished run; expected a folder METHOD/seedN of one")
 
 
@@ -199,12 +229,15 @@ def _read_header(path: Path) -> tuple[TrainConfig, dict, Dataset]:
     """Return configuration, summary and a ``Dataset`` without images."""
     about = read_about(path)
     if "arch" in about:
-        raise RunFolderError(f"{path}: an exported encoder without its head; "
-                             "give the run's model.safetensors")
+        raise RunFolderError(
+            f"{path}: an exported encoder without its head; give the run's model.safetensors"
+        )
     for name in ("config", "summary", "data"):
         if name not in about:
-            raise RunFolderError(f"{path}: holds no {name}, an earlier version wrote it; "
-                                 "delete the summary.json of this run and finish it again")
+            raise RunFolderError(
+                f"{path}: holds no {name}, an earlier version wrote it; "
+                "delete the summary.json of this run and finish it again"
+            )
     config, dataset = described(path, about)
     return config, about["summary"], dataset
 
@@ -212,7 +245,9 @@ def _read_header(path: Path) -> tuple[TrainConfig, dict, Dataset]:
 # The images that a trained model is given
 
 
-def in_parts(images: Images, image_shape: tuple[int, int, int], rows: int | None = None) -> Iterator[Tensor]:
+def in_parts(
+    images: Images, image_shape: tuple[int, int, int], rows: int | None = None
+) -> Iterator[Tensor]:
     """Check images against a model's (channels, H, W) and return them in parts, (rows, channels, H, W).
 
     The last part may be smaller. Files become RGB, or gray for 1 channel.
@@ -230,8 +265,10 @@ def in_parts(images: Images, image_shape: tuple[int, int, int], rows: int | None
         rows = min(1000, max(1, 2**22 // (image_shape[1] * image_shape[2])))
     require_whole("rows", rows)
     if not isinstance(images, Tensor | ImageFiles | list | tuple):
-        raise ValueError("images: expected a tensor, ImageFiles, or a list of paths or PIL images, "
-                         f"got {type(images).__name__}")
+        raise ValueError(
+            "images: expected a tensor, ImageFiles, or a list of paths or PIL images, "
+            f"got {type(images).__name__}"
+        )
     if not len(images):
         raise ValueError("images: expected at least one, got none")
     if isinstance(images, Tensor | ImageFiles):
@@ -252,19 +289,25 @@ def _check_pixels(images: Tensor | ImageFiles, image_shape: tuple[int, int, int]
         raise ValueError(f"images: expected uint8 or floating point, got {images.dtype}")
     least, most = images.aminmax()
     if not (least >= 0 and most <= 1):  # so that NaN fails too
-        raise ValueError(f"images: expected floating point values in [0, 1], got {least:.4g} to {most:.4g}")
+        raise ValueError(
+            f"images: expected floating point values in [0, 1], got {least:.4g} to {most:.4g}"
+        )
 
 
 def _check_list(images: Sequence, image_shape: tuple[int, int, int]) -> None:
     for place, image in enumerate(images):
         if not isinstance(image, str | Path | Image.Image):
-            raise ValueError("images: expected paths or PIL images in the list, "
-                             f"got {type(image).__name__} at {place}")
+            raise ValueError(
+                "images: expected paths or PIL images in the list, "
+                f"got {type(image).__name__} at {place}"
+            )
     channels, height, width = image_shape
     if channels not in (1, 3) or height != width:
-        raise ValueError("images: files become square and of 1 or 3 channels, but the model takes "
-                         f"{channels} x {height} x {width}; "
-                         f"expected a tensor (N, {channels}, {height}, {width})")
+        raise ValueError(
+            "images: files become square and of 1 or 3 channels, but the model takes "
+            f"{channels} x {height} x {width}; "
+            f"expected a tensor (N, {channels}, {height}, {width})"
+        )
 
 
 def _read_picture(image: str | Path | Image.Image, image_shape: tuple[int, int, int]) -> Tensor:
@@ -301,8 +344,11 @@ def main(command: str, arguments: list[str] | None = None) -> int:
             confidences, classes = encoder.probabilities(options.files).max(dim=1)
             for file, confidence, number in zip(options.files, confidences, classes, strict=True):
                 name = encoder.class_names[number]
-                print(*(text if text.isprintable() else ascii(text) for text in (file, name)),
-                      f"{confidence:.4f}", sep="\t")
+                print(
+                    *(text if text.isprintable() else ascii(text) for text in (file, name)),
+                    f"{confidence:.4f}",
+                    sep="\t",
+                )
         elif command == "features":
             features = encoder.features(options.files).cpu().numpy()
             files.write_arrays(options.out, features=features, files=np.array(options.files))

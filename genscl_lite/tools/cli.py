@@ -10,16 +10,28 @@ import sys
 from importlib import import_module
 
 COMMANDS = {
-    "reproduce": ("rebuild a table: train all rows of a preset through the notebooks", "runs.launch:command"),
+    "reproduce": (
+        "rebuild a table: train all rows of a preset through the notebooks",
+        "runs.launch:command",
+    ),
     "train": ("train rows of a preset without notebooks; what torchrun starts", "runs.seeds:main"),
     "data": ("download a data set", "datasets.builtin:main"),
     "check": ("say whether this machine is ready, or what is in a data set", "tools.doctor:main"),
-    "benchmark": ("measure time and memory against peers: the loss, a training step", "tools.benchmark:main"),
+    "benchmark": (
+        "measure time and memory against peers: the loss, a training step",
+        "tools.benchmark:main",
+    ),
     "predict": ("name the classes of images by a finished run", "runs.trained:predict"),
     "features": ("write the features of images to a file", "runs.trained:features"),
     "export": ("write the encoder of a finished run for other programs", "runs.trained:export"),
-    "keep": ("copy the small files of finished runs, as data/results holds them", "runs.tables:main"),
-    "pages": ("write the tables of README and of the guides anew from data/results", "tools.pages:main"),
+    "keep": (
+        "copy the small files of finished runs, as data/results holds them",
+        "runs.tables:main",
+    ),
+    "pages": (
+        "write the tables of README and of the guides anew from data/results",
+        "tools.pages:main",
+    ),
 }
 """Command -> what it does, and the function that takes its words and returns the exit status."""
 
@@ -37,9 +49,14 @@ def main(arguments: list[str] | None = None) -> int:
     if command not in COMMANDS:
         close = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
-        print(f"error: command: {command!r} is unknown{hint}; `genscl --help` lists all", file=sys.stderr)
+        print(
+            f"error: command: {command!r} is unknown{hint}; `genscl --help` lists all",
+            file=sys.stderr,
+        )
         return 2
-    if "" not in sys.path:  # modules of the current folder are found, but not before those installed
+    if (
+        "" not in sys.path
+    ):  # modules of the current folder are found, but not before those installed
         sys.path.append("")
     module, function = COMMANDS[command][1].split(":")
     try:

@@ -23,7 +23,9 @@ class Finding(NamedTuple):
     fix: str = ""
 
     def __str__(self) -> str:
-        return f"{self.status:<8} {self.name}: {self.text}" + (f"; fix: {self.fix}" if self.fix else "")
+        return f"{self.status:<8} {self.name}: {self.text}" + (
+            f"; fix: {self.fix}" if self.fix else ""
+        )
 
 
 def check_python(version: tuple = tuple(sys.version_info)) -> Finding:
@@ -42,7 +44,9 @@ def check_packages() -> list[Finding]:
     except importlib.metadata.PackageNotFoundError:
         return [Finding("genscl-lite", PROBLEM, "not installed", "pip install -r requirements.txt")]
     parts = [text.partition(";") for text in requirements if not text.startswith("genscl-lite[")]
-    return [check_package(wanted.strip(), for_tests="test" in marker) for wanted, _, marker in parts]
+    return [
+        check_package(wanted.strip(), for_tests="test" in marker) for wanted, _, marker in parts
+    ]
 
 
 def check_package(wanted: str, for_tests: bool = False) -> Finding:
@@ -82,11 +86,15 @@ def check_device() -> Finding:
     import torch
 
     if not torch.backends.cuda.is_built():
-        return Finding("GPU", NOTE, "none, this torch is built without CUDA: CPU, fine for the notebooks")
+        return Finding(
+            "GPU", NOTE, "none, this torch is built without CUDA: CPU, fine for the notebooks"
+        )
     try:
         torch.cuda.init()
         gpu = torch.cuda.get_device_properties(0)
-    except Exception as error:  # no driver, an old one, no GPU: torch has several kinds of errors for them
+    except (
+        Exception
+    ) as error:  # no driver, an old one, no GPU: torch has several kinds of errors for them
         built = f"none, though this torch is built for CUDA {torch.version.cuda}"
         why = first_line(error).partition(". ")[0]
         fix = "if there is a GPU, install or update NVIDIA's driver until nvidia-smi shows it"
@@ -107,13 +115,17 @@ def check_cores() -> Finding:
     cores, threads = usable_cores(), torch.get_num_threads()
     if threads <= cores:
         return Finding("CPU cores", OK, str(cores))
-    return Finding("CPU cores", NOTE, f"{cores}, for {threads} threads", f"export OMP_NUM_THREADS={cores}")
+    return Finding(
+        "CPU cores", NOTE, f"{cores}, for {threads} threads", f"export OMP_NUM_THREADS={cores}"
+    )
 
 
 def check_data() -> list[Finding]:
     """Look for digits, which come with scikit-learn, and CIFAR, whose files are compared with their md5."""
     if error := import_error("genscl_lite.datasets"):
-        return [Finding("data", PROBLEM, f"cannot be looked at ({error})", "mend the problems above")]
+        return [
+            Finding("data", PROBLEM, f"cannot be looked at ({error})", "mend the problems above")
+        ]
     from genscl_lite.datasets import load_dataset
     from genscl_lite.datasets.builtin import ARCHIVES, check_cifar
 
@@ -169,19 +181,33 @@ def first_line(error: Exception) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Be ``genscl check``: print the report; return 0 if nothing that is required is missing, else 1."""
-    description = "Say whether this machine is ready (packages, GPU, data), or what is in a data set."
+    description = (
+        "Say whether this machine is ready (packages, GPU, data), or what is in a data set."
+    )
     parser = argparse.ArgumentParser(prog="genscl check", description=description)
-    parser.add_argument("data", nargs="?", help="a folder of images, a data set's name, or module:function")
+    parser.add_argument(
+        "data", nargs="?", help="a folder of images, a data set's name, or module:function"
+    )
     parser.add_argument("--root", help="folder of CIFAR's files; default: $GENSCL_DATA, or data")
-    parser.add_argument("--image-size", type=int, default=64, help="pixels a folder's images become (64)")
+    parser.add_argument(
+        "--image-size", type=int, default=64, help="pixels a folder's images become (64)"
+    )
     parser.add_argument("--picture", metavar="FILE", help="save some images of each class there")
-    parser.add_argument("--strict", action="store_true", help="return 1 also where something is odd")
+    parser.add_argument(
+        "--strict", action="store_true", help="return 1 also where something is odd"
+    )
     options = parser.parse_args(arguments)
     if options.data:
         from genscl_lite.tools.look import look  # here, because it needs packages
 
         return look(options)
-    findings = [check_python(), *check_packages(), check_torch_pair(), check_device(), check_cores()]
+    findings = [
+        check_python(),
+        *check_packages(),
+        check_torch_pair(),
+        check_device(),
+        check_cores(),
+    ]
     findings += check_data()
     print(*findings, sep="\n")
     problems = sum(finding.status == PROBLEM for finding in findings)

@@ -39,10 +39,19 @@ def load(name: str, root: str | None, image_size: int) -> Dataset:
     """Load the data set of a name or module:function, or else the folder of images that bears the name."""
     if name not in LOADERS and (as_path(name).is_dir() or "/" in name):
         name, root = "folder", name
-    return load_data(SimpleNamespace(
-        dataset=name, labels_per_class=0, seed=0, image_size=image_size, val_share=0.2, distributions="",
-        on_bad_image="skip", resident="auto",
-    ), root)
+    return load_data(
+        SimpleNamespace(
+            dataset=name,
+            labels_per_class=0,
+            seed=0,
+            image_size=image_size,
+            val_share=0.2,
+            distributions="",
+            on_bad_image="skip",
+            resident="auto",
+        ),
+        root,
+    )
 
 
 def describe(data: Dataset) -> list[str]:

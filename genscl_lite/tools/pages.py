@@ -29,17 +29,23 @@ def verdicts(*folders: str) -> str:
     for folder, runs in zip(folders, map(read, folders), strict=True):
         ledger, run = claims.make_ledger(runs), runs[runs.method != "expert"].iloc[0]
         labels = f"{run.labels_per_class} labels a class" if run.labels_per_class else "all labels"
-        seeds = " to ".join(map(str, sorted({ledger.seeds[ledger.seeds > 0].min(), ledger.seeds.max()})))
+        seeds = " to ".join(
+            map(str, sorted({ledger.seeds[ledger.seeds > 0].min(), ledger.seeds.max()}))
+        )
         title = f"{run.dataset}, {labels}, seeds: {seeds}"
         gaps = floor.floor_gaps(floor.read_logs(RESULTS / folder))
         found = ": ".join(filter(None, floor.floor_verdict(gaps)))
-        columns |= {"claim": [*ledger.claim, floor.FLOOR_CLAIM],
-                    title: [*map(_verdict, ledger.itertuples()), found]}
+        columns |= {
+            "claim": [*ledger.claim, floor.FLOOR_CLAIM],
+            title: [*map(_verdict, ledger.itertuples()), found],
+        }
     return markdown(columns, zip(*columns.values(), strict=True))
 
 
 def _verdict(row) -> str:
-    low, difference, high = (f"{value / claims.POINT:+.1f}" for value in (row.low, row.difference, row.high))
+    low, difference, high = (
+        f"{value / claims.POINT:+.1f}" for value in (row.low, row.difference, row.high)
+    )
     interval = f" ({low} to {high})" if row.seeds > 1 else ""
     return f"{row.verdict}: {difference}{interval}" if row.seeds else row.verdict
 
@@ -50,19 +56,37 @@ def varied(folder: str, name: str) -> str:
     groups = runs.groupby(["method", name], sort=False).accuracy_last
     cells = groups.agg(lambda accuracy: f"{100 * accuracy.mean():.1f} ({len(accuracy)})").unstack()
     wide = cells[cells.notna().sum(axis=1) > 1].dropna(axis=1, how="all").fillna("")
-    rows = [[METHODS[method].title, *wide.loc[method]] for method in METHODS if method in wide.index]
+    rows = [
+        [METHODS[method].title, *wide.loc[method]] for method in METHODS if method in wide.index
+    ]
     return markdown(["method", *(f"{name} {value}" for value in wide)], rows)
 
 
 def people(*folders: str) -> str:
     """Render how near each run's held-out images lie to what people see in them: a run a line."""
-    head = ["labels", "row", "seed", "accuracy, %", "calibration error", "`all`", "`between`", "Pearson"]
+    head = [
+        "labels",
+        "row",
+        "seed",
+        "accuracy, %",
+        "calibration error",
+        "`all`",
+        "`between`",
+        "Pearson",
+    ]
     rows = []
     for run in (run for folder in folders for run in read(folder).itertuples()):
         near = run.people["outputs"]
         numbers = run.calibration_error, near["all"], near["between"], near["between_pearson"]
-        rows.append([run.dataset, METHODS[run.method].title, str(run.seed), f"{100 * run.accuracy_last:.1f}",
-                     *(f"{number:.3f}" for number in numbers)])
+        rows.append(
+            [
+                run.dataset,
+                METHODS[run.method].title,
+                str(run.seed),
+                f"{100 * run.accuracy_last:.1f}",
+                *(f"{number:.3f}" for number in numbers),
+            ]
+        )
     return markdown(head, rows)
 
 
@@ -84,7 +108,9 @@ def people_differences(first: str, second: str) -> str:
     both, lines = one.index.intersection(other.index), []
     for method in (method for method in METHODS if method in both.get_level_values("method")):
         for name, measure in MEASURES.items():
-            pairs = [(measure(one.loc[key]), measure(other.loc[key])) for key in both if key[0] == method]
+            pairs = [
+                (measure(one.loc[key]), measure(other.loc[key])) for key in both if key[0] == method
+            ]
             lines.append((method, name, [ours - theirs for ours, theirs in pairs]))
     rows = []
     corrected = statistics.holm([statistics.p_value(values) for *_, values in lines])
@@ -127,6 +153,7 @@ TABLES = {
 
 def rewritten(page: str) -> str:
     """Return a page with all its tables made anew."""
+
     def table(marked: re.Match) -> str:
         kind, *words = marked[2].split()
         return f"{marked[1]}\n\n{TABLES[kind](*words)}\n\n{marked[3]}"
@@ -140,7 +167,9 @@ def pages() -> list[Path]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Be ``genscl pages``; return 0, or 2 where there are no pages: outside a clone."""
-    argparse.ArgumentParser(prog="genscl pages", description=__doc__.splitlines()[0]).parse_args(arguments)
+    argparse.ArgumentParser(prog="genscl pages", description=__doc__.splitlines()[0]).parse_args(
+        arguments
+    )
     try:
         for path in pages():
             with files.written_whole(path) as temporary:

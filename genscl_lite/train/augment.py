@@ -14,7 +14,11 @@ from torch import Generator, Tensor
 
 from genscl_lite._checks import require_choice
 
-GRAY = (0.2989, 0.587, 0.114)  # shares of red, green and blue in brightness (ITU-R 601-2), as in torchvision
+GRAY = (
+    0.2989,
+    0.587,
+    0.114,
+)  # shares of red, green and blue in brightness (ITU-R 601-2), as in torchvision
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,14 @@ class Augment:
     torch.Size([4, 1, 8, 8])
     """
 
-    crop_scale: tuple[float, float] = (1.0, 1.0)  # smallest and largest area of a crop, shares of the image
-    crop_ratio: tuple[float, float] = (1.0, 1.0)  # the same of its width / height, even in the logarithm
+    crop_scale: tuple[float, float] = (
+        1.0,
+        1.0,
+    )  # smallest and largest area of a crop, shares of the image
+    crop_ratio: tuple[float, float] = (
+        1.0,
+        1.0,
+    )  # the same of its width / height, even in the logarithm
     degrees: float = 0.0  # rotation by up to so many degrees, either way
     translate: float = 0.0  # shift by up to this share of width and of height, either way
     zoom: tuple[float, float] = (1.0, 1.0)  # smallest and largest magnification
@@ -41,7 +51,9 @@ class Augment:
     jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     jitter_probability: float = 0.8
     grayscale: float = 0.0  # probability of losing all colour; RGB only
-    padding: str = "zeros"  # what lies outside the image: "zeros", or "border" for its outermost pixels
+    padding: str = (
+        "zeros"  # what lies outside the image: "zeros", or "border" for its outermost pixels
+    )
 
     def without_crop(self) -> "Augment":
         """Return the same for images that have been cropped already; it draws as many uniforms."""
@@ -69,8 +81,10 @@ class Augment:
         """Do what ``__call__`` does, by the (U, N) ``uniforms`` of ``draw``, on the images' device."""
         views = as_unit_float(images)
         if (any(self.jitter) or self.grayscale) and images.shape[1] != 3:
-            raise ValueError("images: colour jitter and grayscale need 3 channels, "
-                             f"got shape {tuple(images.shape)}")
+            raise ValueError(
+                "images: colour jitter and grayscale need 3 channels, "
+                f"got shape {tuple(images.shape)}"
+            )
         theta = self._affine(uniforms[:GEOMETRY_UNIFORMS], images.shape[3] / images.shape[2])
         views = views.clone() if theta is None else warp(views, theta, self.padding)
         if any(self.jitter):
@@ -81,7 +95,14 @@ class Augment:
 
     def _affine(self, uniforms: Tensor, aspect: float) -> Tensor | None:
         """Return (N, 2, 3) maps from view to image. None: there is no geometry to change."""
-        geometry = (self.crop_scale, self.crop_ratio, self.degrees, self.translate, self.zoom, self.flip)
+        geometry = (
+            self.crop_scale,
+            self.crop_ratio,
+            self.degrees,
+            self.translate,
+            self.zoom,
+            self.flip,
+        )
         if geometry == ((1.0, 1.0), (1.0, 1.0), 0, 0, (1.0, 1.0), 0):
             return None
         area, ratio, x, y, shift_x, shift_y, angle, zoom, flip = uniforms
@@ -89,10 +110,14 @@ class Augment:
         ratio = _between(ratio, *map(math.log, self.crop_ratio)).exp() / aspect
         width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
         centre_x, centre_y = _between(x, -1, 1) * (1 - width), _between(y, -1, 1) * (1 - height)
-        shift_x, shift_y = (2 * _between(u, -self.translate, self.translate) for u in (shift_x, shift_y))
+        shift_x, shift_y = (
+            2 * _between(u, -self.translate, self.translate) for u in (shift_x, shift_y)
+        )
         angle, zoom = _between(angle, -self.degrees, self.degrees), _between(zoom, *self.zoom)
         width = torch.where(flip < self.flip, -width, width)
-        return affine_map(angle, zoom, centre_x - shift_x, centre_y - shift_y, width, height, aspect)
+        return affine_map(
+            angle, zoom, centre_x - shift_x, centre_y - shift_y, width, height, aspect
+        )
 
     def _change_colour(self, views: Tensor, uniforms: Tensor) -> None:
         """Make the four changes in each image's own order and strengths; in place, in a CPU's cache.
@@ -104,12 +129,22 @@ class Augment:
         jittered = uniforms[8] < self.jitter_probability  # (N,)
         limits = [(max(0.0, 1 - strength), 1 + strength) for strength in self.jitter[:3]]
         factors = torch.stack([_between(drawn[i], *limits[i]) for i in range(3)])  # (3, N)
-        place, hue_at = torch.arange(4, device=order.device)[:, None], (order == 3).int().argmax(dim=0)
-        active = torch.cat([(place < hue_at)[:3], (place > hue_at)[1:]]) & jittered  # (6, N), by turn
+        place, hue_at = (
+            torch.arange(4, device=order.device)[:, None],
+            (order == 3).int().argmax(dim=0),
+        )
+        active = (
+            torch.cat([(place < hue_at)[:3], (place > hue_at)[1:]]) & jittered
+        )  # (6, N), by turn
         change = torch.cat([order[:3], order[1:]])
         share = torch.where(active, factors.gather(0, change.clamp(max=2)), 1)  # 1 changes nothing
-        mean, own = (1 - share) * (change == 1), (1 - share) * (change == 2)  # of contrast, of saturation
-        for turn in range(6):  # blend with black, with an image's mean gray or with each pixel's own
+        mean, own = (
+            (1 - share) * (change == 1),
+            (1 - share) * (change == 2),
+        )  # of contrast, of saturation
+        for turn in range(
+            6
+        ):  # blend with black, with an image's mean gray or with each pixel's own
             if turn == 3:
                 turn_hue_(views, _between(drawn[3], -self.jitter[3], self.jitter[3]) * jittered)
             gray = _gray(views)
@@ -126,8 +161,13 @@ AUGMENTATIONS = {
     "affine": Augment(degrees=15, translate=0.1, zoom=(0.85, 1.15)),
     "crop": Augment(crop_scale=(0.2, 1.0), crop_ratio=(3 / 4, 4 / 3), flip=0.5, padding="border"),
     "crop_jitter": Augment(
-        crop_scale=(0.2, 1.0), crop_ratio=(3 / 4, 4 / 3), flip=0.5, padding="border",
-        jitter=(0.4, 0.4, 0.4, 0.1), jitter_probability=0.8, grayscale=0.2,
+        crop_scale=(0.2, 1.0),
+        crop_ratio=(3 / 4, 4 / 3),
+        flip=0.5,
+        padding="border",
+        jitter=(0.4, 0.4, 0.4, 0.1),
+        jitter_probability=0.8,
+        grayscale=0.2,
     ),
 }
 """For digits "affine"; as in SupContrast and GenSCL v1 "crop_jitter" for training, "crop" for their probe."""
@@ -142,8 +182,10 @@ def build_augment(name: str) -> Augment:
 def as_unit_float(images: Tensor) -> Tensor:
     """Bring uint8 images to float32 in [0, 1]; floating point ones keep their values."""
     if images.ndim != 4 or not (images.dtype == torch.uint8 or images.is_floating_point()):
-        raise ValueError(f"images: expected uint8 or floating point (N, channels, height, width), "
-                         f"got {images.dtype} of shape {tuple(images.shape)}")
+        raise ValueError(
+            f"images: expected uint8 or floating point (N, channels, height, width), "
+            f"got {images.dtype} of shape {tuple(images.shape)}"
+        )
     return images.float().div_(255) if images.dtype == torch.uint8 else images.float()
 
 
@@ -157,18 +199,27 @@ def affine_map(angle, zoom, x, y, width, height, aspect: float = 1.0) -> Tensor:
     """
     cos, sin = angle.deg2rad().cos() / zoom, angle.deg2rad().sin() / zoom
     right, down = sin / aspect, sin * aspect
-    return torch.stack([
-        torch.stack([cos * width, right * height, cos * x + right * y], dim=1),
-        torch.stack([-down * width, cos * height, -down * x + cos * y], dim=1),
-    ], dim=1)
+    return torch.stack(
+        [
+            torch.stack([cos * width, right * height, cos * x + right * y], dim=1),
+            torch.stack([-down * width, cos * height, -down * x + cos * y], dim=1),
+        ],
+        dim=1,
+    )
 
 
 def warp(images: Tensor, theta: Tensor, padding: str = "zeros") -> Tensor:
     """Sample (N, channels, H, W) images bilinearly where (N, 2, 3) ``theta`` maps each pixel of the view."""
     height, width = images.shape[2:]
-    x, y = (torch.arange(1 - size, size, 2, device=images.device) / size for size in (width, height))
+    x, y = (
+        torch.arange(1 - size, size, 2, device=images.device) / size for size in (width, height)
+    )
     pixels = torch.stack([x.repeat(height), y.repeat_interleave(width), x.new_ones(height * width)])
-    grid = (theta.to(images).flatten(0, 1) @ pixels.to(images)).view(-1, 2, height, width).movedim(1, 3)
+    grid = (
+        (theta.to(images).flatten(0, 1) @ pixels.to(images))
+        .view(-1, 2, height, width)
+        .movedim(1, 3)
+    )
     return F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)
 
 
@@ -178,14 +229,23 @@ def turn_hue_(images: Tensor, turns: Tensor) -> Tensor:
     value = torch.maximum(torch.maximum(red, green), blue)
     chroma = value - torch.minimum(torch.minimum(red, green), blue)
     safe = chroma.clamp(min=1e-12)
-    is_red, is_green = (value == red).float(), (value == green).float()  # lerp chooses quicker than where
+    is_red, is_green = (
+        (value == red).float(),
+        (value == green).float(),
+    )  # lerp chooses quicker than where
     hue = torch.lerp((red - green).div_(safe).add_(4), (blue - red).div_(safe).add_(2), is_green)
     hue = hue.lerp_((green - blue).div_(safe), is_red).add_(6 * turns[:, None, None])
     hue = hue.sub_((hue / 6).floor_(), alpha=6)  # in sixths of the circle
-    falls = 2 - (hue - 3).abs_(), (hue - 2).abs_().sub_(1), (hue - 4).abs_().sub_(1)  # from value, by chroma
+    falls = (
+        2 - (hue - 3).abs_(),
+        (hue - 2).abs_().sub_(1),
+        (hue - 4).abs_().sub_(1),
+    )  # from value, by chroma
     turned = (turns != 0).float()[:, None, None]  # others keep every bit
     for channel, fall in zip((red, green, blue), falls, strict=True):
-        channel.lerp_(fall.clamp_(0, 1).mul_(chroma).sub_(value).neg_(), turned)  # value - chroma fall
+        channel.lerp_(
+            fall.clamp_(0, 1).mul_(chroma).sub_(value).neg_(), turned
+        )  # value - chroma fall
     return images
 
 

@@ -25,10 +25,14 @@ class Draws(NamedTuple):
 
     index: Tensor  # (S, N): which images a batch holds
     uniforms: Tensor  # (S, U, V*N), for ``Augment.apply``; view by view
-    mixture: Mixture | None  # each part (S, V*N), partners of the same view; None where nothing is mixed
+    mixture: (
+        Mixture | None
+    )  # each part (S, V*N), partners of the same view; None where nothing is mixed
 
     def to(self, device: torch.device | str) -> "Draws":
-        mixture = self.mixture and Mixture(*(part.to(device, non_blocking=True) for part in self.mixture))
+        mixture = self.mixture and Mixture(
+            *(part.to(device, non_blocking=True) for part in self.mixture)
+        )
         return Draws(self.index.to(device), self.uniforms.to(device, non_blocking=True), mixture)
 
     def step(self, step: int) -> "Draws":
@@ -37,7 +41,9 @@ class Draws(NamedTuple):
         return Draws(self.index[step], self.uniforms[step], mixture)
 
 
-def draw_epoch(config: TrainConfig, labels: Tensor, size: tuple[int, int], generator: Generator) -> Draws:
+def draw_epoch(
+    config: TrainConfig, labels: Tensor, size: tuple[int, int], generator: Generator
+) -> Draws:
     """Draw an epoch over images of (height, width) ``size`` with (all,) class numbers, on the CPU.
 
     Every batch is full, so that shapes never change: the last one is filled up with the order's first images.
@@ -59,7 +65,9 @@ def draw_epoch(config: TrainConfig, labels: Tensor, size: tuple[int, int], gener
             drawn = draw_mixture(batch, size, **mixing, generator=generator)
             mixtures.append(drawn._replace(partner=drawn.partner + turn % config.views * batch))
     by_step = torch.cat(uniforms, dim=1).unflatten(1, (steps, -1)).transpose(0, 1)  # (S, U, V*N)
-    parts = [torch.cat(part).unflatten(0, (steps, -1)) for part in zip(*mixtures, strict=True)]  # (S, V*N)
+    parts = [
+        torch.cat(part).unflatten(0, (steps, -1)) for part in zip(*mixtures, strict=True)
+    ]  # (S, V*N)
     return Draws(index, by_step, Mixture(*parts) if mixes else None)
 
 
@@ -75,11 +83,15 @@ def balanced_order(labels: Tensor, generator: Generator) -> Tensor:
     by_class = labels.argsort(stable=True).split(labels.bincount().tolist())
     classes = [members for members in by_class if len(members)]
     each, left = divmod(len(labels), len(classes))
-    one_more = torch.randperm(len(classes), generator=generator) < left  # so many classes are drawn once more
+    one_more = (
+        torch.randperm(len(classes), generator=generator) < left
+    )  # so many classes are drawn once more
     drawn = []
     for members, count in zip(classes, (each + one_more).tolist(), strict=True):
-        rounds = [members[torch.randperm(len(members), generator=generator)]
-                  for _ in range(math.ceil(count / len(members)))]
+        rounds = [
+            members[torch.randperm(len(members), generator=generator)]
+            for _ in range(math.ceil(count / len(members)))
+        ]
         drawn.append(torch.cat(rounds)[:count])
     order = torch.cat(drawn)
     return order[torch.randperm(len(order), generator=generator)]
@@ -97,8 +109,14 @@ def image_batches(
         return (images[batch] for batch in index[step:].to(images.device))
     augment = build_augment(config.augmentation)
     crops = images.random_crops(
-        index, seed=config.seed, epoch=epoch, first_step=step, views=config.views, scale=augment.crop_scale,
-        ratio=augment.crop_ratio, rows=processes.own_part(index.shape[1]),
+        index,
+        seed=config.seed,
+        epoch=epoch,
+        first_step=step,
+        views=config.views,
+        scale=augment.crop_scale,
+        ratio=augment.crop_ratio,
+        rows=processes.own_part(index.shape[1]),
     )
     every = (processes.gather_views(part.flatten(0, 1), config.views) for part in crops)
     return (views.unflatten(0, (config.views, -1)) for views in every)
@@ -125,15 +143,21 @@ class Views:
     teacher_table: Tensor | None  # (all, C): what a teacher said beforehand, a second target
 
     @classmethod
-    def of(cls, config: TrainConfig, dataset: Dataset, teacher_table: Tensor | None = None) -> "Views":
+    def of(
+        cls, config: TrainConfig, dataset: Dataset, teacher_table: Tensor | None = None
+    ) -> "Views":
         """Take from a data set what a step needs beside its pixels; all on the data set's device."""
         device, augment = dataset.train_images.device, build_augment(config.augmentation)
         if not isinstance(dataset.train_images, Tensor):
             augment = augment.without_crop()
-        mean, std = (torch.tensor(v, device=device).reshape(-1, 1, 1) for v in (dataset.mean, dataset.std))
+        mean, std = (
+            torch.tensor(v, device=device).reshape(-1, 1, 1) for v in (dataset.mean, dataset.std)
+        )
         one_hot = torch.eye(dataset.num_classes, device=device)
         table = None if teacher_table is None else teacher_table.to(device)
-        return cls(augment, mean, std, dataset.train_labels, one_hot, dataset.train_distributions, table)
+        return cls(
+            augment, mean, std, dataset.train_labels, one_hot, dataset.train_distributions, table
+        )
 
     def __call__(self, images: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """Make V views of a batch, uint8 (N, channels, H, W) or, cropped from files, (V, N, channels, H, W).

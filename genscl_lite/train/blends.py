@@ -15,12 +15,14 @@ def class_shares(arrays: dict[str, np.ndarray], temperature: float | None) -> Te
         arrays: of ``embeddings.npz``; blends are made of the first B test images, the others are whole.
         temperature: of the latents; None: they are a classifier's logits, and the shares its probabilities.
     """
-    blends, latents = (torch.from_numpy(arrays[name]).float() for name in ("mixed_latents", "latents"))
+    blends, latents = (
+        torch.from_numpy(arrays[name]).float() for name in ("mixed_latents", "latents")
+    )
     if temperature is None:
         return blends.softmax(dim=1)
-    classes = torch.from_numpy(arrays["labels"]).long()[len(blends):]
+    classes = torch.from_numpy(arrays["labels"]).long()[len(blends) :]
     members = torch.eye(arrays["mixed_labels"].shape[1])[classes]
-    similar = (normalize(blends) @ normalize(latents[len(blends):]).T / temperature).exp()
+    similar = (normalize(blends) @ normalize(latents[len(blends) :]).T / temperature).exp()
     return normalize(similar @ (members / members.sum(dim=0).clamp(min=1)), p=1)
 
 
@@ -41,7 +43,9 @@ def blend_similarity(arrays: dict[str, np.ndarray], temperature: float | None) -
     return normalize(similar.fill_diagonal_(0), p=1)
 
 
-def blend_measures(arrays: dict[str, np.ndarray], temperature: float | None) -> dict[str, float | None]:
+def blend_measures(
+    arrays: dict[str, np.ndarray], temperature: float | None
+) -> dict[str, float | None]:
     """Say how far a run's similarities are from the labels' on blends of test images; None: not defined.
 
     ``blend_kl``: from label similarities to the run's, nats. ``blend_share_gap``: of the two classes of a
@@ -54,8 +58,20 @@ def blend_measures(arrays: dict[str, np.ndarray], temperature: float | None) -> 
     first = torch.from_numpy(arrays["labels"]).long()[: len(labels)]
     target, said = label_similarity(labels).fill_diagonal_(0), blend_similarity(arrays, temperature)
     target, shares = normalize(target, p=1), class_shares(arrays, temperature)
-    kl = (torch.special.xlogy(target, target) - target * said.clamp(min=1e-30).log()).sum(dim=1).mean()
-    gap = (share_of_first(shares, labels, first) - share_of_first(labels, labels, first)).abs().mean()
+    kl = (
+        (torch.special.xlogy(target, target) - target * said.clamp(min=1e-30).log())
+        .sum(dim=1)
+        .mean()
+    )
+    gap = (
+        (share_of_first(shares, labels, first) - share_of_first(labels, labels, first)).abs().mean()
+    )
     entropies = torch.stack([torch.special.entr(part).sum(dim=1) for part in (labels, shares)])
-    found = {"blend_kl": kl, "blend_share_gap": gap, "blend_correlation": torch.corrcoef(entropies)[0, 1]}
-    return {name: round(float(value), 6) if value.isfinite() else None for name, value in found.items()}
+    found = {
+        "blend_kl": kl,
+        "blend_share_gap": gap,
+        "blend_correlation": torch.corrcoef(entropies)[0, 1],
+    }
+    return {
+        name: round(float(value), 6) if value.isfinite() else None for name, value in found.items()
+    }

@@ -46,21 +46,37 @@ class TrainConfig:
     """
 
     method: str = choice("genscl_mix", METHODS)  # a row of the table, one of METHODS
-    dataset: str = "digits"  # digits, cifar10, cifar100, folder ("custom": your own Dataset, from Python)
+    dataset: str = (
+        "digits"  # digits, cifar10, cifar100, folder ("custom": your own Dataset, from Python)
+    )
     labels_per_class: int = 10  # labelled training images of each class; 0: all
     image_size: int = 0  # of a folder's images: pixels they become; other data sets have their own
-    label_noise: float = below_one(0.0)  # share of the training labels that are made wrong, at random
-    distributions: str = ""  # of a folder: CSV of label distributions (path, then a column for each class)
-    val_share: float = below_one(0.2)  # of a folder without a split: share of each class to test with
-    on_bad_image: str = choice("stop", ("stop", "skip"))  # of a folder: stop at unreadable files, or skip
-    resident: str = choice("auto", ("auto", "always", "never"))  # of a folder: in memory; auto: up to 4 GiB
+    label_noise: float = below_one(
+        0.0
+    )  # share of the training labels that are made wrong, at random
+    distributions: str = (
+        ""  # of a folder: CSV of label distributions (path, then a column for each class)
+    )
+    val_share: float = below_one(
+        0.2
+    )  # of a folder without a split: share of each class to test with
+    on_bad_image: str = choice(
+        "stop", ("stop", "skip")
+    )  # of a folder: stop at unreadable files, or skip
+    resident: str = choice(
+        "auto", ("auto", "always", "never")
+    )  # of a folder: in memory; auto: up to 4 GiB
     balanced: bool = False  # sample all classes equally often
-    arch: str = "resnet_small"  # resnet_small, resnet18, resnet50, ..., torchvision/NAME, timm/NAME, custom
+    arch: str = (
+        "resnet_small"  # resnet_small, resnet18, resnet50, ..., torchvision/NAME, timm/NAME, custom
+    )
     seed: int = 0  # weights, order, augmentation, and which labels are kept
     epochs: int = positive(200)  # passes over the training images
     batch_size: int = positive(50)  # N, images of a batch
     views: int = positive(2)  # V, augmented views of each image
-    augmentation: str = choice("affine", AUGMENTATIONS)  # of the views: affine, crop_jitter, crop, none
+    augmentation: str = choice(
+        "affine", AUGMENTATIONS
+    )  # of the views: affine, crop_jitter, crop, none
     learning_rate: float = positive(0.2)  # peak, SGD
     warmup_epochs: int = 5  # linear from warmup_from
     warmup_from: float = 0.01  # first learning rate
@@ -70,16 +86,22 @@ class TrainConfig:
     latent_dim: int = positive(64)  # D, size of the latents
     temperature: float = positive(0.1)  # tau
     base_temperature: float = 0.0  # multiply the loss by temperature / base_temperature; 0: do not
-    similarity: str = choice("cosine", SIMILARITIES)  # of labels: cosine, inner_product, bhattacharyya
+    similarity: str = choice(
+        "cosine", SIMILARITIES
+    )  # of labels: cosine, inner_product, bhattacharyya
     weighting: str = choice("normalized", WEIGHTINGS)  # or eq2, as published
     mixing: str = choice("mixup_cutmix", MIXINGS)  # or mixup, cutmix
     mix_alpha: float = positive(1.0)  # lam ~ Beta(alpha, alpha)
     mix_per_image: bool = True  # draw lam and coin for each image, not once for a batch
-    teacher: str = ""  # the teacher's runs, model.safetensors, torchvision/NAME@WEIGHTS, timm/NAME, CSV
+    teacher: str = (
+        ""  # the teacher's runs, model.safetensors, torchvision/NAME@WEIGHTS, timm/NAME, CSV
+    )
     teacher_temperature: float = positive(1.0)  # softness of the teacher's labels
     label_weight: float = 1.0  # weight of the labels' own term beside a teacher; 0: teacher alone
     kd_weight: float = 1.0  # weight of the teacher's term
-    ce_weight: float = 0.0  # weight of a classifier's cross-entropy, trained beside the contrastive loss
+    ce_weight: float = (
+        0.0  # weight of a classifier's cross-entropy, trained beside the contrastive loss
+    )
     queue_size: int = 200  # keys remembered
     momentum: float = below_one(0.9)  # of the momentum encoder
     probe_epochs: int = positive(50)  # of the linear probe
@@ -89,8 +111,12 @@ class TrainConfig:
     knn_neighbours: int = positive(5)  # k of the kNN accuracy in the log
     eval_every: int = positive(20)  # epochs between kNN accuracies
     checkpoint_every: int = positive(10)  # epochs between checkpoints
-    precision: str = choice("auto", ("auto", "float32", "bfloat16"))  # auto: bfloat16 where it is quicker
-    compile: str = choice("auto", ("auto", "always", "never"))  # torch.compile; auto: large networks on a GPU
+    precision: str = choice(
+        "auto", ("auto", "float32", "bfloat16")
+    )  # auto: bfloat16 where it is quicker
+    compile: str = choice(
+        "auto", ("auto", "always", "never")
+    )  # torch.compile; auto: large networks on a GPU
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -108,23 +134,32 @@ class TrainConfig:
     def _check_method(self):
         method, keys = METHODS[self.method], self.batch_size * (self.views - 1)
         if method.head == "projection" and self.views < 2:
-            raise ValueError(f"views: {self.method} contrasts views and needs 2 or more, got {self.views}")
+            raise ValueError(
+                f"views: {self.method} contrasts views and needs 2 or more, got {self.views}"
+            )
         if method.queues and self.queue_size < keys:
-            raise ValueError(f"queue_size: expected at least the {keys} keys of a batch, "
-                             f"got {self.queue_size}")
+            raise ValueError(
+                f"queue_size: expected at least the {keys} keys of a batch, got {self.queue_size}"
+            )
         if method.distils and self.label_weight == self.kd_weight == 0:
             raise ValueError("label_weight and kd_weight: one of them must be above 0")
         if self.warmup_epochs >= self.epochs and self.warmup_epochs:
-            raise ValueError(f"warmup_epochs: expected fewer than the {self.epochs} epochs, "
-                             f"got {self.warmup_epochs}")
+            raise ValueError(
+                f"warmup_epochs: expected fewer than the {self.epochs} epochs, "
+                f"got {self.warmup_epochs}"
+            )
 
     def _check_data(self):
         if (self.dataset == "folder") != bool(self.image_size):
-            raise ValueError(f"image_size: the pixels of a folder's images, 0 for other data sets; "
-                             f"got {self.image_size} for {self.dataset}")
+            raise ValueError(
+                f"image_size: the pixels of a folder's images, 0 for other data sets; "
+                f"got {self.image_size} for {self.dataset}"
+            )
         if self.distributions and self.dataset != "folder":
-            raise ValueError(f"distributions: a CSV names files of a folder, and {self.dataset} has none; "
-                             f"got {self.distributions!r}")
+            raise ValueError(
+                f"distributions: a CSV names files of a folder, and {self.dataset} has none; "
+                f"got {self.distributions!r}"
+            )
 
 
 PARAMETERS = {field.name: field for field in dataclasses.fields(TrainConfig)}
@@ -211,7 +246,9 @@ def check_parameters(parameters: dict) -> None:
         for method in parameters.get(name, []):
             require_choice(name, method, METHODS)
     if not 0 <= parameters.get("max_seconds", 0) < math.inf:
-        raise ValueError(f"max_seconds: expected a number of at least 0, got {parameters['max_seconds']}")
+        raise ValueError(
+            f"max_seconds: expected a number of at least 0, got {parameters['max_seconds']}"
+        )
     by_method = {*PARAMETERS, "min_accuracy"} - {"method", "seed", "teacher"}
     for method, values in parameters.get("by_method", {}).items():
         require_choice("by_method", method, METHODS)

@@ -8,7 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from genscl_lite._checks import check_labels, check_rows, require_instances, require_positive, require_whole
+from genscl_lite._checks import (
+    check_labels,
+    check_rows,
+    require_instances,
+    require_positive,
+    require_whole,
+)
 from genscl_lite.datasets import Dataset
 from genscl_lite.datasets.images import ImageFiles
 from genscl_lite.losses import unit_rows
@@ -24,13 +30,21 @@ class Probe:
     classifier: nn.Linear
     probabilities: Tensor  # (T, C): what it says of each test image
     accuracy_last: float  # after the last epoch: the result
-    accuracy_best: float  # the best epoch on the test images: only to compare with work that reports it
+    accuracy_best: (
+        float  # the best epoch on the test images: only to compare with work that reports it
+    )
 
 
 @torch.no_grad()
 def extract(
-    module: nn.Module, dataset: Dataset, images: Tensor | ImageFiles, chunk: int = 1000, *,
-    dtype: torch.dtype = torch.float32, augment: Augment | None = None, generator: Generator | None = None,
+    module: nn.Module,
+    dataset: Dataset,
+    images: Tensor | ImageFiles,
+    chunk: int = 1000,
+    *,
+    dtype: torch.dtype = torch.float32,
+    augment: Augment | None = None,
+    generator: Generator | None = None,
 ) -> Tensor:
     """Pass images through a module in evaluation mode.
 
@@ -44,10 +58,16 @@ def extract(
     """
     modes, outputs = {part: part.training for part in module.modules()}, []
     module.eval()
-    views = _views(images, chunk, augment, generator) if augment else map(as_unit_float, images.split(chunk))
+    views = (
+        _views(images, chunk, augment, generator)
+        if augment
+        else map(as_unit_float, images.split(chunk))
+    )
     for part in views:
         part = dataset.normalize(part).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(part.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        with torch.autocast(
+            part.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16
+        ):
             outputs.append(module(part).float())
     for part, training in modes.items():
         part.training = training
@@ -108,7 +128,9 @@ def linear_probe(
     classifier = nn.Linear(test.shape[1], dataset.num_classes).to(device)
     bound = test.shape[1] ** -0.5
     with torch.no_grad():
-        classifier.weight.copy_(bound * (2 * torch.rand(classifier.weight.shape, generator=generator) - 1))
+        classifier.weight.copy_(
+            bound * (2 * torch.rand(classifier.weight.shape, generator=generator) - 1)
+        )
         classifier.bias.zero_()
     optimizer = torch.optim.SGD(classifier.parameters(), lr=learning_rate, momentum=0.9)
     milestones = [round(epochs * share) for share in (0.6, 0.75, 0.9)]
@@ -118,8 +140,14 @@ def linear_probe(
         order = torch.randperm(len(dataset.train_labels), generator=generator).to(device)
         for indices in order.split(max(1, FEATURES_HELD // batch_size) * batch_size):
             # the encoder does not change, so the features of many batches can be had at once
-            features = extract(encoder, dataset, dataset.train_images[indices], dtype=dtype, augment=augment,
-                               generator=generator)
+            features = extract(
+                encoder,
+                dataset,
+                dataset.train_images[indices],
+                dtype=dtype,
+                augment=augment,
+                generator=generator,
+            )
             labels = dataset.train_labels[indices]
             for x, y in zip(features.split(batch_size), labels.split(batch_size), strict=True):
                 loss = F.cross_entropy(classifier(x), y)
@@ -128,13 +156,20 @@ def linear_probe(
                 optimizer.step()
         schedule.step()
         accuracies.append(classifier_accuracy(classifier(test), dataset.test_labels))
-    return Probe(classifier, classifier(test).softmax(dim=1).detach(), accuracies[-1], max(accuracies))
+    return Probe(
+        classifier, classifier(test).softmax(dim=1).detach(), accuracies[-1], max(accuracies)
+    )
 
 
 @torch.no_grad()
 def knn_accuracy(
-    features: Tensor, labels: Tensor, test_features: Tensor, test_labels: Tensor,
-    neighbours: int = 200, temperature: float = 0.07, chunk: int = 1000,
+    features: Tensor,
+    labels: Tensor,
+    test_features: Tensor,
+    test_labels: Tensor,
+    neighbours: int = 200,
+    temperature: float = 0.07,
+    chunk: int = 1000,
 ) -> float:
     """Let the nearest training images of each test image vote on its class; return the share that is right.
 
@@ -157,8 +192,12 @@ def knn_accuracy(
     dtype = torch.promote_types(features.dtype, torch.float32)
     features, test_features = unit_rows(features, dtype), unit_rows(test_features, dtype)
     (classes, place), right = labels.long().unique(return_inverse=True), 0  # those of the voters
-    for part, truth in zip(test_features.split(chunk), test_labels.long().split(chunk), strict=True):
-        cosine, nearest = (part @ features.T).topk(min(neighbours, len(features)), dim=1)  # (chunk, k)
+    for part, truth in zip(
+        test_features.split(chunk), test_labels.long().split(chunk), strict=True
+    ):
+        cosine, nearest = (part @ features.T).topk(
+            min(neighbours, len(features)), dim=1
+        )  # (chunk, k)
         votes = torch.zeros(len(part), len(classes), dtype=dtype, device=part.device)
         votes.scatter_add_(1, place[nearest], ((cosine - cosine[:, :1]) / temperature).exp())
         right += int((classes[votes.argmax(dim=1)] == truth).sum())
@@ -189,7 +228,9 @@ def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int 
     require_whole("bins", bins)
     confidence, predicted = probabilities.max(dim=1)
     gaps = [0.0] * bins
-    for share, right in zip(confidence.tolist(), (predicted == labels.long()).tolist(), strict=True):
+    for share, right in zip(
+        confidence.tolist(), (predicted == labels.long()).tolist(), strict=True
+    ):
         gaps[min(max(math.ceil(share * bins), 1), bins) - 1] += share - right
     return sum(map(abs, gaps)) / len(labels)
 
@@ -200,5 +241,7 @@ def _check_rows(like: Tensor | None = None, validate: bool = True, **pair: Tenso
     (name, rows), (label_name, labels) = pair.items()
     check_rows(name, rows, like, validate)
     if labels.ndim != 1:
-        raise ValueError(f"{label_name}: expected class numbers ({len(rows)},), got {tuple(labels.shape)}")
+        raise ValueError(
+            f"{label_name}: expected class numbers ({len(rows)},), got {tuple(labels.shape)}"
+        )
     check_labels(label_name, labels, len(rows), validate)

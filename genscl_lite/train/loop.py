@@ -84,8 +84,13 @@ def pretrain(
         teacher.classifier.to(device, memory_format=torch.channels_last)
     table = None if teacher else read_teacher_table(config, dataset)
     dataset = dataset.to(device)
-    writes = folder and processes.rank() == 0  # of several processes, the first one keeps the folder
-    with files.locked(folder, wait=5) if writes else nullcontext(), _seeded_torch(config.seed, device):
+    writes = (
+        folder and processes.rank() == 0
+    )  # of several processes, the first one keeps the folder
+    with (
+        files.locked(folder, wait=5) if writes else nullcontext(),
+        _seeded_torch(config.seed, device),
+    ):
         processes.wait_for_all()
         there = folder and (folder / "checkpoint.pt").exists()
         saved = run_folder.read_checkpoint(folder / "checkpoint.pt", device) if there else None
@@ -103,7 +108,9 @@ def pretrain(
             on_start(run, expected_seconds(run, len(dataset.train_labels), dataset.image_shape))
         pieces = Pieces.of(run, dataset, teacher, table)
         if loss:
-            pieces = dataclasses.replace(pieces, loss=partial(batch_loss, loss=loss_of_labels(loss)))
+            pieces = dataclasses.replace(
+                pieces, loss=partial(batch_loss, loss=loss_of_labels(loss))
+            )
         while run.epoch < config.epochs:
             with _memory_errors_named(run, folder):
                 complete = train_epoch(run, dataset, pieces, deadline)
@@ -130,10 +137,14 @@ class Pieces:
     teacher: Teacher | None
 
     @classmethod
-    def of(cls, run: Run, dataset: Dataset, teacher: Teacher | None, table: Tensor | None = None) -> "Pieces":
+    def of(
+        cls, run: Run, dataset: Dataset, teacher: Teacher | None, table: Tensor | None = None
+    ) -> "Pieces":
         """Take a teacher to ask, or a table of the (all, C) distributions that one gave beforehand."""
         if teacher:
-            teacher = Teacher(compiled(teacher.classifier, run.compiles), teacher.temperature, validate=False)
+            teacher = Teacher(
+                compiled(teacher.classifier, run.compiles), teacher.temperature, validate=False
+            )
         return cls(
             views=compiled(Views.of(run.config, dataset, table), run.compiles),
             model=compiled(processes.parallel(run.model, run.device), run.compiles),
@@ -148,7 +159,10 @@ def train_epoch(run: Run, dataset: Dataset, pieces: Pieces, deadline: float = ma
     config, started = run.config, time.perf_counter()
     run.drawn_from = run.generator.get_state()
     draws = draw_epoch(config, dataset.train_labels.cpu(), dataset.image_shape[1:], run.generator)
-    images, steps = image_batches(config, dataset, draws.index, run.epoch, run.step), len(draws.index)
+    images, steps = (
+        image_batches(config, dataset, draws.index, run.epoch, run.step),
+        len(draws.index),
+    )
     draws = draws.to(run.device)
     if run.step == 0:
         run.sums = torch.tensor([0.0, 0.0, 0.0, math.inf, math.inf], device=run.device)
@@ -174,7 +188,9 @@ def train_step(run: Run, images: Tensor, pieces: Pieces, draws: Draws, rate: flo
     for group in run.optimizer.param_groups:
         group["lr"] = rate
 
-    whole_batch = pieces.views(images, draws)  # augmented and mixed: (M, channels, H, W) and (M, T, C)
+    whole_batch = pieces.views(
+        images, draws
+    )  # augmented and mixed: (M, channels, H, W) and (M, T, C)
     views, targets = (processes.keep_own_part(rows, config.views) for rows in whole_batch)
     index = draws.index[processes.own_part(len(draws.index))]  # (N,): which image a row shows
     n = len(index)
@@ -185,7 +201,9 @@ def train_step(run: Run, images: Tensor, pieces: Pieces, draws: Draws, rate: flo
             targets = torch.cat([targets, taught[:, None]], dim=1)  # (M, 2, C)
         if run.queue:  # first views are queries, the others keys
             latents = pieces.model(views[:n]).float()  # (N, D)
-            keys = processes.gather_views(pieces.keys(views[n:]).float(), config.views - 1)  # (K, D)
+            keys = processes.gather_views(
+                pieces.keys(views[n:]).float(), config.views - 1
+            )  # (K, D)
             key_targets = processes.gather_views(targets[n:], config.views - 1)  # (K, T, C)
             contrasts = (keys, key_targets), run.queue.contents()
             parts = pieces.loss(config, latents, targets[:n], index, *contrasts)
@@ -209,7 +227,11 @@ def train_step(run: Run, images: Tensor, pieces: Pieces, draws: Draws, rate: flo
 
 
 def batch_loss(
-    config: TrainConfig, outputs: Tensor, targets: Tensor, index: Tensor, *contrasts: tuple[Tensor, Tensor],
+    config: TrainConfig,
+    outputs: Tensor,
+    targets: Tensor,
+    index: Tensor,
+    *contrasts: tuple[Tensor, Tensor],
     loss: Callable | None = None,
 ) -> LossParts:
     """Compute the method's loss of (M, D) latents, (M, D + C) latents and joint logits, or (M, C) logits.
@@ -223,20 +245,29 @@ def batch_loss(
     images = index.repeat(len(outputs) // len(index))  # (M,)
     contrast = map(torch.cat, zip(*contrasts, strict=True)) if contrasts else (None, None)
     parts = (loss or method.loss)(
-        LossInputs(outputs if method.head == "classifier" else latents, targets, images, *contrast), weights,
-        temperature=config.temperature, similarity=config.similarity, weighting=config.weighting,
-        base_temperature=config.base_temperature or None, validate=False,
-        gather=processes.processes() > 1 and ("anchors" if contrasts else True),  # keys are gathered already
+        LossInputs(outputs if method.head == "classifier" else latents, targets, images, *contrast),
+        weights,
+        temperature=config.temperature,
+        similarity=config.similarity,
+        weighting=config.weighting,
+        base_temperature=config.base_temperature or None,
+        validate=False,
+        gather=processes.processes() > 1
+        and ("anchors" if contrasts else True),  # keys are gathered already
     )
     if config.ce_weight and method.head == "projection":
-        parts = add_parts(parts, config.ce_weight, distilled_cross_entropy(logits, targets, weights))
+        parts = add_parts(
+            parts, config.ce_weight, distilled_cross_entropy(logits, targets, weights)
+        )
     return parts
 
 
 def _teacher_labels(teacher: Teacher, images: Tensor, classes: int) -> Tensor:
     labels = teacher(images)  # (M, C)
     if labels.shape[1] != classes:
-        raise ValueError(f"teacher: expected {classes} classes as in the data, got {labels.shape[1]}")
+        raise ValueError(
+            f"teacher: expected {classes} classes as in the data, got {labels.shape[1]}"
+        )
     return labels
 
 
@@ -248,11 +279,15 @@ def _check_finite(run: Run, steps: int) -> None:
         return
     where = f"not finite in epoch {run.epoch + 1}, step {int(min(loss, labels)) + 1} of {steps}"
     if labels <= loss:
-        raise ValueError(f"labels: {where}; look at the teacher, which gives NaN, or at the label "
-                         "distributions of the data")
+        raise ValueError(
+            f"labels: {where}; look at the teacher, which gives NaN, or at the label "
+            "distributions of the data"
+        )
     rate = learning_rate(run.config, run.epoch + loss / steps)
-    raise ValueError(f"loss: {where}, at learning rate {rate:.4g}; look at learning_rate (lower it, warm up "
-                     "for longer), temperature (raise it) and precision (float32)")
+    raise ValueError(
+        f"loss: {where}, at learning rate {rate:.4g}; look at learning_rate (lower it, warm up "
+        "for longer), temperature (raise it) and precision (float32)"
+    )
 
 
 def finish_epoch(run: Run, dataset: Dataset) -> None:
@@ -262,22 +297,36 @@ def finish_epoch(run: Run, dataset: Dataset) -> None:
     last_rate = learning_rate(config, run.epoch + (run.step - 1) / run.step)
     run.epoch += 1
     due = run.epoch % config.eval_every == 0 or run.epoch == config.epochs
-    knn, accuracy = _test_accuracies(run, dataset) if due and processes.rank() == 0 else (None, None)
+    knn, accuracy = (
+        _test_accuracies(run, dataset) if due and processes.rank() == 0 else (None, None)
+    )
     run.seconds += run.epoch_seconds + time.perf_counter() - started
-    run.log.append({
-        "epoch": run.epoch, "loss": loss, "label_entropy": entropy, "kl": kl, "learning_rate": last_rate,
-        "images_per_second": len(dataset.train_labels) / run.epoch_seconds, "seconds": run.seconds,
-        "knn_accuracy": knn, "accuracy": accuracy,
-    })
+    run.log.append(
+        {
+            "epoch": run.epoch,
+            "loss": loss,
+            "label_entropy": entropy,
+            "kl": kl,
+            "learning_rate": last_rate,
+            "images_per_second": len(dataset.train_labels) / run.epoch_seconds,
+            "seconds": run.seconds,
+            "knn_accuracy": knn,
+            "accuracy": accuracy,
+        }
+    )
     run.step, run.epoch_seconds, run.drawn_from = 0, 0.0, None
 
 
 def _test_accuracies(run: Run, dataset: Dataset) -> tuple[float, float | None]:
     """Return the kNN accuracy of the features and, for a classifier, its own accuracy, on the test images."""
     model = run.result
-    train, test = (extract(model.encoder, dataset, images, dtype=run.dtype)
-                   for images in (dataset.train_images, dataset.test_images))
-    knn = knn_accuracy(train, dataset.train_labels, test, dataset.test_labels, run.config.knn_neighbours)
+    train, test = (
+        extract(model.encoder, dataset, images, dtype=run.dtype)
+        for images in (dataset.train_images, dataset.test_images)
+    )
+    knn = knn_accuracy(
+        train, dataset.train_labels, test, dataset.test_labels, run.config.knn_neighbours
+    )
     if not is_classifier(run.config):
         return knn, None
     return knn, classifier_accuracy(model.head(test), dataset.test_labels)
@@ -311,20 +360,29 @@ def _memory_errors_named(run: Run, folder: str | Path | None):
     try:
         yield
     except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(
+            error
+        ):
             raise
         saved = ""
         if folder and (run.epoch or run.step):
             save(run, folder)
             saved = f"; {run.so_far} are saved"
         batch, views = run.config.batch_size, run.config.views
-        raise MemoryError(f"out of memory on {run.device} with batch_size {batch} and {views} views; "
-                          f"try batch_size {max(1, batch // 2)}, in a folder of its own{saved}") from None
+        raise MemoryError(
+            f"out of memory on {run.device} with batch_size {batch} and {views} views; "
+            f"try batch_size {max(1, batch // 2)}, in a folder of its own{saved}"
+        ) from None
 
 
 def _check_fit(
-    config: TrainConfig, dataset: Dataset, encoder: nn.Module | None, teacher: Teacher | None,
-    folder: str | Path | None, deadline: float, loss: Callable | None,
+    config: TrainConfig,
+    dataset: Dataset,
+    encoder: nn.Module | None,
+    teacher: Teacher | None,
+    folder: str | Path | None,
+    deadline: float,
+    loss: Callable | None,
 ) -> None:
     """Raise ValueError where the configuration says another thing than the arguments."""
     check_data(dataset)
@@ -332,17 +390,24 @@ def _check_fit(
     if folder is None and deadline < math.inf:
         raise ValueError("deadline: needs a folder to save the run in")
     if loss and folder is not None:
-        raise ValueError("loss: the configuration keeps no account of it, so it goes without a folder")
+        raise ValueError(
+            "loss: the configuration keeps no account of it, so it goes without a folder"
+        )
     if (encoder is not None) != (config.arch == "custom"):
         given = "with" if encoder is not None else "without"
-        raise ValueError(f'arch: "custom" and an encoder go together, got arch={config.arch!r} {given} one')
+        raise ValueError(
+            f'arch: "custom" and an encoder go together, got arch={config.arch!r} {given} one'
+        )
     if dataset.name != config.dataset:
-        raise ValueError(f"dataset: the configuration says {config.dataset!r}, "
-                         f"the data set is {dataset.name!r}")
+        raise ValueError(
+            f"dataset: the configuration says {config.dataset!r}, the data set is {dataset.name!r}"
+        )
     if teacher is not None and not METHODS[config.method].distils:
         raise ValueError(f"teacher: method {config.method} learns from none; take one with KD")
     if teacher is not None and teacher.temperature != config.teacher_temperature:
-        raise ValueError(f"teacher_temperature: the configuration says {config.teacher_temperature}, "
-                         f"the teacher has {teacher.temperature}")
+        raise ValueError(
+            f"teacher_temperature: the configuration says {config.teacher_temperature}, "
+            f"the teacher has {teacher.temperature}"
+        )
     if processes.rank() == 0:
         warn_of(dataset.name, odd_things(dataset))

@@ -23,7 +23,9 @@ class LossInputs(NamedTuple):
     outputs: Tensor  # (M, D) latents of a projection head, or (M, C) logits of a classifier
     targets: Tensor  # (M, T, C) label distributions: the label and, with a teacher, what it says
     images: Tensor  # (M,) which image a row shows
-    contrast_latents: Tensor | None  # (K, D) keys of batch and queue; None: the batch is its own contrast
+    contrast_latents: (
+        Tensor | None
+    )  # (K, D) keys of batch and queue; None: the batch is its own contrast
     contrast_targets: Tensor | None  # (K, T, C)
 
 
@@ -40,8 +42,12 @@ def instance_similarity(inputs: LossInputs, target_weights: list[float], **optio
 def label_similarity(inputs: LossInputs, target_weights: list[float], **options) -> LossParts:
     """Compare similarities of latents with those of label distributions: SupCon and GenSCL."""
     return distilled_loss(
-        inputs.outputs, inputs.targets, target_weights,
-        contrast_latents=inputs.contrast_latents, contrast_targets=inputs.contrast_targets, **options,
+        inputs.outputs,
+        inputs.targets,
+        target_weights,
+        contrast_latents=inputs.contrast_latents,
+        contrast_targets=inputs.contrast_targets,
+        **options,
     )
 
 
@@ -49,9 +55,12 @@ def hard_label_similarity(inputs: LossInputs, target_weights: list[float], **opt
     """Compare as SupCon does, of each label distribution the largest class alone: what soft labels add."""
     own, contrasts = inputs.targets, inputs.contrast_targets
     return gen_supcon_loss(
-        inputs.outputs, own[:, 0].argmax(dim=1), contrast_latents=inputs.contrast_latents,
+        inputs.outputs,
+        own[:, 0].argmax(dim=1),
+        contrast_latents=inputs.contrast_latents,
         contrast_labels=None if contrasts is None else contrasts[:, 0].argmax(dim=1),
-        return_parts=True, **options,
+        return_parts=True,
+        **options,
     )
 
 
@@ -66,13 +75,21 @@ def loss_of_labels(function: Callable[[Tensor, Tensor, float], Tensor]) -> Calla
         ValueError: when called, for a method with a queue: the function knows no contrasts but the batch.
     """
 
-    def loss(inputs: LossInputs, target_weights: list[float], *, temperature: float, **options) -> LossParts:
+    def loss(
+        inputs: LossInputs, target_weights: list[float], *, temperature: float, **options
+    ) -> LossParts:
         if inputs.contrast_latents is not None:
-            raise ValueError("loss: a function of latents and labels knows no queue; take another method")
+            raise ValueError(
+                "loss: a function of latents and labels knows no queue; take another method"
+            )
         pairs = zip(target_weights, inputs.targets.unbind(1), strict=True)
         with torch.autocast(inputs.outputs.device.type, enabled=False):
-            total = sum(weight * function(inputs.outputs, y, temperature) for weight, y in pairs if weight)
-        return LossParts(total, torch.zeros_like(total), total.detach(), skipped=torch.zeros_like(total))
+            total = sum(
+                weight * function(inputs.outputs, y, temperature) for weight, y in pairs if weight
+            )
+        return LossParts(
+            total, torch.zeros_like(total), total.detach(), skipped=torch.zeros_like(total)
+        )
 
     return loss
 
@@ -92,14 +109,20 @@ class Method:
     family: str  # rows of one family have one colour in plots
     mixes: bool = False
     distils: bool = False
-    expert: bool = False  # its teacher is the row "expert", which knows the labels of all training images
+    expert: bool = (
+        False  # its teacher is the row "expert", which knows the labels of all training images
+    )
     queues: bool = False
-    slow_keys: bool = True  # a queue's keys come from a momentum encoder; False: from the encoder itself
+    slow_keys: bool = (
+        True  # a queue's keys come from a momentum encoder; False: from the encoder itself
+    )
 
     def __post_init__(self):
         require_choice("head", self.head, HEADS)
         if self.queues and self.head == "classifier":
-            raise ValueError(f"queues: a queue keeps latents, {self.title!r} has a classifier's head")
+            raise ValueError(
+                f"queues: a queue keeps latents, {self.title!r} has a classifier's head"
+            )
 
 
 def _classifier(title: str, **ingredients: bool) -> Method:
@@ -119,7 +142,11 @@ METHODS = {
     "simclr": Method("SimCLR", instance_similarity, "projection", "instance"),
     "supcon": _by_labels("SupCon"),
     "supcon_mix": Method(
-        "SupCon + MixUp-CutMix, larger label", hard_label_similarity, "projection", "label", mixes=True
+        "SupCon + MixUp-CutMix, larger label",
+        hard_label_similarity,
+        "projection",
+        "label",
+        mixes=True,
     ),
     "genscl_kd": _by_labels("GenSCL + KD", distils=True),
     "genscl_mix": _by_labels("GenSCL + MixUp-CutMix", mixes=True),
@@ -131,7 +158,11 @@ METHODS = {
         "GenSCL + both, momentum and queue", mixes=True, distils=True, queues=True
     ),
     "genscl_mix_kd_queue_m0": _by_labels(
-        "GenSCL + both, queue without momentum", mixes=True, distils=True, queues=True, slow_keys=False
+        "GenSCL + both, queue without momentum",
+        mixes=True,
+        distils=True,
+        queues=True,
+        slow_keys=False,
     ),
 }
 

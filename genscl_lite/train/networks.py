@@ -25,9 +25,13 @@ class SmallResNet(nn.Module):
 
     def __init__(self, in_channels: int = 1, width: int = 16):
         super().__init__()
-        self.stem = nn.Sequential(_conv3x3(in_channels, width), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+        self.stem = nn.Sequential(
+            _conv3x3(in_channels, width), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+        )
         self.blocks = nn.Sequential(
-            BasicBlock(width, width), _halving_block(width, 2 * width), _halving_block(2 * width, 4 * width)
+            BasicBlock(width, width),
+            _halving_block(width, 2 * width),
+            _halving_block(2 * width, 4 * width),
         )
 
     def forward(self, images: Tensor) -> Tensor:
@@ -44,18 +48,25 @@ class SmallConvNet(nn.Sequential):
 
     def __init__(self, in_channels: int = 3, width: int = 24):
         super().__init__(
-            nn.Conv2d(in_channels, width // 2, kernel_size=2), nn.ReLU(inplace=True),
+            nn.Conv2d(in_channels, width // 2, kernel_size=2),
+            nn.ReLU(inplace=True),
             *_pooling_stage(width // 2, width),
             *_pooling_stage(width, 2 * width),
             *_pooling_stage(2 * width, 4 * width),
-            nn.AdaptiveMaxPool2d(1), nn.Flatten(),  # (N, 4w)
+            nn.AdaptiveMaxPool2d(1),
+            nn.Flatten(),  # (N, 4w)
         )
 
 
 def _pooling_stage(channels: int, width: int) -> list[nn.Module]:
     return [
-        _conv3x3(channels, width), nn.MaxPool2d(2), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
-        _conv3x3(width, width), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+        _conv3x3(channels, width),
+        nn.MaxPool2d(2),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+        _conv3x3(width, width),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
     ]
 
 
@@ -75,7 +86,9 @@ def _conv3x3(channels: int, width: int) -> nn.Conv2d:
 
 def _halving_block(channels: int, width: int) -> BasicBlock:
     shortcut = nn.Conv2d(channels, width, kernel_size=1, stride=2, bias=False)
-    return BasicBlock(channels, width, stride=2, downsample=nn.Sequential(shortcut, nn.BatchNorm2d(width)))
+    return BasicBlock(
+        channels, width, stride=2, downsample=nn.Sequential(shortcut, nn.BatchNorm2d(width))
+    )
 
 
 ENCODERS = {
@@ -124,15 +137,19 @@ def _names_of(source: str, arch: str) -> list[str]:
     if source == "torchvision":
         return list_models(module=torchvision.models)
     timm = _timm(arch)
-    return [*timm.list_models(), *timm.list_pretrained()]  # without and with the tags of their weights
+    return [
+        *timm.list_models(),
+        *timm.list_pretrained(),
+    ]  # without and with the tags of their weights
 
 
 def _timm(arch: str):
     try:
         import timm  # slow to import, so only where it is asked for
     except ImportError as error:
-        raise ValueError(f"arch: {arch!r} needs timm, which cannot be imported ({error}); "
-                         "run `pip install timm`") from error
+        raise ValueError(
+            f"arch: {arch!r} needs timm, which cannot be imported ({error}); run `pip install timm`"
+        ) from error
     return timm
 
 
@@ -154,14 +171,20 @@ def build_encoder(arch: str, in_channels: int = 3, image_size: int | None = None
     """
     check_arch(arch)
     if arch == "custom":
-        raise ValueError('arch: "custom" stands for an encoder of your own; none can be built by this name')
+        raise ValueError(
+            'arch: "custom" stands for an encoder of your own; none can be built by this name'
+        )
     if source_of(arch)[0]:
         return build_network(arch, None, in_channels, image_size)
     return ENCODERS[arch](in_channels)
 
 
 def build_network(
-    arch: str, classes: int | None, in_channels: int = 3, image_size: int | None = None, weights: str = ""
+    arch: str,
+    classes: int | None,
+    in_channels: int = 3,
+    image_size: int | None = None,
+    weights: str = "",
 ) -> nn.Module:
     """Build a network of torchvision or timm. Without ``weights`` nothing is downloaded.
 
@@ -176,15 +199,23 @@ def build_network(
     source, name = source_of(arch)
     if source == "timm":
         if weights:
-            raise ValueError(f"weights: {weights!r} are torchvision's, and {arch} is of timm; expected none")
+            raise ValueError(
+                f"weights: {weights!r} are torchvision's, and {arch} is of timm; expected none"
+            )
         timm = _timm(arch)
         pretrained = timm.get_pretrained_cfg(name)
-        sized = {"img_size": image_size} if image_size and pretrained and pretrained.fixed_input_size else {}
+        sized = (
+            {"img_size": image_size}
+            if image_size and pretrained and pretrained.fixed_input_size
+            else {}
+        )
         options = {"num_classes": classes or 0, "in_chans": in_channels} | sized
         return _sized(timm.create_model, arch, image_size, options)
     if in_channels != 3:
-        raise ValueError(f"in_channels: {arch} takes 3 channels, got {in_channels}; the kit's own names "
-                         "(resnet18) and timm/NAME take any number")
+        raise ValueError(
+            f"in_channels: {arch} takes 3 channels, got {in_channels}; the kit's own names "
+            "(resnet18) and timm/NAME take any number"
+        )
     options = {"weights": weights or None, "num_classes": classes or 1000}
     if not weights and name in ("googlenet", "inception_v3"):
         options["init_weights"] = True  # what it is anyway; where it is not said, they warn
@@ -193,7 +224,9 @@ def build_network(
     if image_size and name.startswith("maxvit_"):
         options["input_size"] = (image_size, image_size)
     network = _sized(get_model, arch, image_size, options)
-    if getattr(network, "aux_logits", False):  # GoogLeNet and Inception give several outputs in training mode
+    if getattr(
+        network, "aux_logits", False
+    ):  # GoogLeNet and Inception give several outputs in training mode
         network.aux_logits = False
         network.aux1 = network.aux2 = network.AuxLogits = None
     if classes is None:
@@ -207,20 +240,29 @@ def _sized(build, arch: str, image_size: int | None, options: dict) -> nn.Module
         return build(source_of(arch)[1], **options)
     except (AssertionError, ValueError) as error:
         pixels = image_size or "its own"
-        raise ValueError(f"image_size: {arch} cannot be built for {pixels} pixels: {error}") from error
+        raise ValueError(
+            f"image_size: {arch} cannot be built for {pixels} pixels: {error}"
+        ) from error
 
 
 def _remove_classifier(network: nn.Module, classes: int) -> None:
     """Put nn.Identity in place of the last linear layer or convolution with so many outputs."""
-    names = [name for name, layer in network.named_modules()
-             if getattr(layer, "out_features", getattr(layer, "out_channels", None)) == classes]
+    names = [
+        name
+        for name, layer in network.named_modules()
+        if getattr(layer, "out_features", getattr(layer, "out_channels", None)) == classes
+    ]
     if not names:
-        raise ValueError(f"arch: {type(network).__name__} has no layer with {classes} outputs that could be "
-                         "its classifier")
+        raise ValueError(
+            f"arch: {type(network).__name__} has no layer with {classes} outputs that could be "
+            "its classifier"
+        )
     network.set_submodule(names[-1], nn.Identity())
 
 
-def pretrained_timm(arch: str, in_channels: int = 3) -> tuple[nn.Module, dict[str, tuple[float, ...]]]:
+def pretrained_timm(
+    arch: str, in_channels: int = 3
+) -> tuple[nn.Module, dict[str, tuple[float, ...]]]:
     """Download a classifier of timm; return it and the ``mean`` and ``std`` of images that it expects."""
     check_arch(arch)
     network = _timm(arch).create_model(source_of(arch)[1], pretrained=True, in_chans=in_channels)
@@ -235,7 +277,9 @@ def weight_classes(arch: str, weights: str = "DEFAULT") -> tuple[str, ...]:
     """
     source, name = source_of(arch)
     if source != "torchvision":
-        raise ValueError(f"weights: only torchvision/NAME has weights by name, got {weights!r} for {arch!r}")
+        raise ValueError(
+            f"weights: only torchvision/NAME has weights by name, got {weights!r} for {arch!r}"
+        )
     check_arch(arch)
     require_choice("weights", weights, known := get_model_weights(name).__members__)
     return tuple(known[weights].meta["categories"])
@@ -260,7 +304,11 @@ class Model(nn.Module):
     """
 
     def __init__(
-        self, encoder: nn.Module, outputs: int, image_shape: tuple[int, int, int], classifier: bool = False,
+        self,
+        encoder: nn.Module,
+        outputs: int,
+        image_shape: tuple[int, int, int],
+        classifier: bool = False,
         joint_classes: int = 0,
     ):
         super().__init__()
@@ -268,8 +316,12 @@ class Model(nn.Module):
         probe = probe_encoder(encoder, image_shape)
         warn_of_coarse_maps(probe, image_shape)
         features = probe.features
-        self.head = nn.Linear(features, outputs) if classifier else nn.Sequential(
-            nn.Linear(features, features), nn.ReLU(inplace=True), nn.Linear(features, outputs)
+        self.head = (
+            nn.Linear(features, outputs)
+            if classifier
+            else nn.Sequential(
+                nn.Linear(features, features), nn.ReLU(inplace=True), nn.Linear(features, outputs)
+            )
         )
         self.joint = nn.Linear(features, joint_classes) if joint_classes else None
 
@@ -299,16 +351,25 @@ def probe_encoder(encoder: nn.Module, image_shape: tuple[int, int, int]) -> Enco
     EncoderProbe(features=64, last_map=(2, 2))
     """
     maps = []
-    windows = [layer for layer in encoder.modules()
-               if isinstance(layer, nn.Conv2d | nn.MaxPool2d) and layer.kernel_size not in (1, (1, 1))]
-    hooks = [layer.register_forward_hook(lambda layer, inputs, output: maps.append(tuple(output.shape[-2:])))
-             for layer in windows]
+    windows = [
+        layer
+        for layer in encoder.modules()
+        if isinstance(layer, nn.Conv2d | nn.MaxPool2d) and layer.kernel_size not in (1, (1, 1))
+    ]
+    hooks = [
+        layer.register_forward_hook(
+            lambda layer, inputs, output: maps.append(tuple(output.shape[-2:]))
+        )
+        for layer in windows
+    ]
     modes = {module: module.training for module in encoder.modules()}
     device = next(encoder.parameters(), torch.empty(0)).device
     try:
         features = encoder.eval()(torch.zeros(2, *image_shape, device=device))
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"encoder: fails on images of shape {tuple(image_shape)}: {error}") from error
+        raise ValueError(
+            f"encoder: fails on images of shape {tuple(image_shape)}: {error}"
+        ) from error
     finally:
         for hook in hooks:
             hook.remove()
@@ -316,8 +377,10 @@ def probe_encoder(encoder: nn.Module, image_shape: tuple[int, int, int]) -> Enco
             module.training = training
     if not isinstance(features, Tensor) or features.ndim != 2:
         shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
-        raise ValueError(f"encoder: expected features of shape (N, F), got {shape} "
-                         f"for 2 images of {tuple(image_shape)}")
+        raise ValueError(
+            f"encoder: expected features of shape (N, F), got {shape} "
+            f"for 2 images of {tuple(image_shape)}"
+        )
     return EncoderProbe(features.shape[1], maps[-1] if maps else None)
 
 

@@ -51,7 +51,9 @@ def _is_quicker(model: nn.Module, image_shape: tuple[int, int, int]) -> bool:
         return False
     types = torch.float32, torch.bfloat16
     # the processor's time, which does not grow with what else runs on the machine
-    float32, bfloat16 = seconds_of_pass(model, image_shape, types, torch.device("cpu"), time.process_time)
+    float32, bfloat16 = seconds_of_pass(
+        model, image_shape, types, torch.device("cpu"), time.process_time
+    )
     return bfloat16 <= CLEARLY * float32
 
 
@@ -64,7 +66,10 @@ def flops_of_pass(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
 
 
 def seconds_of_pass(
-    model: nn.Module, image_shape: tuple[int, int, int], types: tuple[torch.dtype, ...], device: torch.device,
+    model: nn.Module,
+    image_shape: tuple[int, int, int],
+    types: tuple[torch.dtype, ...],
+    device: torch.device,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[float]:
     """Time passes of ``ROWS`` images forward and back on a copy of the model by ``clock``, types in turns.
@@ -72,7 +77,9 @@ def seconds_of_pass(
     Returns the least of each; the first round warms up, and counts only where it is the only one.
     """
     model = copy.deepcopy(model).train()
-    images = torch.zeros(ROWS, *image_shape, device=device).contiguous(memory_format=torch.channels_last)
+    images = torch.zeros(ROWS, *image_shape, device=device).contiguous(
+        memory_format=torch.channels_last
+    )
 
     def timed(dtype: torch.dtype) -> float:
         started = clock()

@@ -17,7 +17,9 @@ from torch.nn.parallel import DistributedDataParallel
 from genscl_lite.datasets.cores import share_of_cores
 from genscl_lite.gather import add_over_processes, gather_rows
 
-PATIENCE = timedelta(hours=2)  # so long processes wait for each other, say while the first one evaluates
+PATIENCE = timedelta(
+    hours=2
+)  # so long processes wait for each other, say while the first one evaluates
 
 
 def start_processes() -> torch.device:
@@ -29,9 +31,13 @@ def start_processes() -> torch.device:
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
         store, number, count = next(rendezvous("env://", timeout=PATIENCE))
         # torchrun may keep its store when it starts processes again; what dead ones wrote must not be read
-        store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        store = dist.PrefixStore(
+            f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store
+        )
         backend = "nccl" if cuda else "gloo"
-        dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=PATIENCE)
+        dist.init_process_group(
+            backend, store=store, rank=number, world_size=count, timeout=PATIENCE
+        )
     return torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
 
 
@@ -52,7 +58,9 @@ def own_part(batch: int) -> slice:
     """Return which images of a batch are this process's; ValueError if they cannot be shared out evenly."""
     count = processes()
     if batch % count:
-        raise ValueError(f"batch_size: {batch} images cannot be shared out evenly among {count} processes")
+        raise ValueError(
+            f"batch_size: {batch} images cannot be shared out evenly among {count} processes"
+        )
     images = batch // count
     return slice(rank() * images, (rank() + 1) * images)
 

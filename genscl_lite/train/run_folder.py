@@ -16,13 +16,17 @@ def write_log(path: str | Path, rows: list[dict]) -> None:
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({name: f"{x:.6g}" if isinstance(x, float) else x for name, x in row.items()})
+        writer.writerow(
+            {name: f"{x:.6g}" if isinstance(x, float) else x for name, x in row.items()}
+        )
     with written_whole(path) as temporary:
         temporary.write_text(text.getvalue())
 
 
 def write_checkpoint(path: str | Path, state: dict) -> None:
-    with written_whole(path, (OSError, RuntimeError)) as temporary:  # torch has the latter for a full disk
+    with written_whole(
+        path, (OSError, RuntimeError)
+    ) as temporary:  # torch has the latter for a full disk
         torch.save(state, temporary)
 
 
@@ -39,15 +43,21 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
     except (OSError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # what is no checkpoint is met with errors of many types
-        raise RunFolderError(f"{path}: damaged or no checkpoint ({type(error).__name__}); "
-                             "delete it to start this run from the beginning") from None
+        raise RunFolderError(
+            f"{path}: damaged or no checkpoint ({type(error).__name__}); "
+            "delete it to start this run from the beginning"
+        ) from None
 
 
 def claim(folder: str | Path, config: dict) -> None:
     """Write ``config.json``, or check that the one there, or that of a checkpoint without it, is the same."""
     path, checkpoint = (Path(folder) / name for name in ("config.json", "checkpoint.pt"))
     if path.exists() or checkpoint.exists():
-        check_same(path, read_json(path) if path.exists() else read_checkpoint(checkpoint)["config"], config)
+        check_same(
+            path,
+            read_json(path) if path.exists() else read_checkpoint(checkpoint)["config"],
+            config,
+        )
     if not path.exists():
         write_json(path, config)
 
@@ -56,9 +66,13 @@ def check_same(path: Path, there: dict, config: dict) -> None:
     """Raise RunFolderError, which names what differs, unless the one ``there`` is ``config``."""
     different = [name for name in {**there, **config} if there.get(name) != config.get(name)]
     if different:
-        changes = [f"{name} {there.get(name)!r} there, {config.get(name)!r} now" for name in different[:3]]
-        raise RunFolderError(f"{path.parent}: holds a run with another configuration ({', '.join(changes)}); "
-                             "choose another folder")
+        changes = [
+            f"{name} {there.get(name)!r} there, {config.get(name)!r} now" for name in different[:3]
+        ]
+        raise RunFolderError(
+            f"{path.parent}: holds a run with another configuration ({', '.join(changes)}); "
+            "choose another folder"
+        )
 
 
 def is_finished(folder: str | Path, config: dict) -> bool:

@@ -17,7 +17,9 @@ def learning_rate(config: TrainConfig, epoch: float) -> float:
 
     def cosine(at: float) -> float:
         last = config.learning_rate * 1e-3
-        return last + (config.learning_rate - last) * (1 + math.cos(math.pi * at / config.epochs)) / 2
+        return (
+            last + (config.learning_rate - last) * (1 + math.cos(math.pi * at / config.epochs)) / 2
+        )
 
     first, warmup = config.warmup_from, config.warmup_epochs
     return cosine(epoch) if epoch >= warmup else first + (cosine(warmup) - first) * epoch / warmup

@@ -27,15 +27,21 @@ class Run:
     config: TrainConfig
     model: Model
     optimizer: torch.optim.Optimizer
-    generator: Generator  # the run's randomness; on the CPU, so that draws are the same on every device
+    generator: (
+        Generator  # the run's randomness; on the CPU, so that draws are the same on every device
+    )
     dtype: torch.dtype  # in which models compute; parameters and losses are float32
     compiles: bool = False  # whether what a step calls is compiled
     key_encoder: MomentumEncoder | None = None
     queue: LabelledQueue | None = None
-    average: MomentumEncoder | None = None  # over the model's weights, where the configuration asks for one
+    average: MomentumEncoder | None = (
+        None  # over the model's weights, where the configuration asks for one
+    )
     epoch: int = 0  # epochs done
     step: int = 0  # steps done of the next one
-    drawn_from: Tensor | None = None  # generator's state before the draws of this epoch; None between epochs
+    drawn_from: Tensor | None = (
+        None  # generator's state before the draws of this epoch; None between epochs
+    )
     # (5,) of this epoch: loss, label entropy, KL; first step whose loss, and whose labels, were not finite
     sums: Tensor | None = None
     seconds: float = 0.0
@@ -96,7 +102,10 @@ class Run:
 
 
 def new_run(
-    config: TrainConfig, dataset: Dataset, encoder: nn.Module | None, device: torch.device,
+    config: TrainConfig,
+    dataset: Dataset,
+    encoder: nn.Module | None,
+    device: torch.device,
     dtype: torch.dtype | None = None,
 ) -> Run:
     """Make model and optimizer and, where they are asked for, momentum encoder, queue and average.
@@ -106,8 +115,13 @@ def new_run(
     method = METHODS[config.method]
     model = processes.synchronize_batch_norm(new_model(config, dataset, encoder), device)
     model = model.to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(model.parameters(), lr=config.learning_rate, momentum=config.sgd_momentum,
-                                weight_decay=config.weight_decay, fused=True)
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=config.learning_rate,
+        momentum=config.sgd_momentum,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
     dtype = dtype or choose_precision(config, model, dataset.image_shape, device)
     compiles = wants_compile(config, model, dataset.image_shape, device)
     run = Run(config, model, optimizer, Generator().manual_seed(config.seed), dtype, compiles)
@@ -126,7 +140,9 @@ def new_model(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None =
     encoder = encoder or build_encoder(config.arch, shape[0], shape[-1])
     if is_classifier(config):
         return Model(encoder, classes, shape, classifier=True)
-    return Model(encoder, config.latent_dim, shape, joint_classes=classes if config.ce_weight else 0)
+    return Model(
+        encoder, config.latent_dim, shape, joint_classes=classes if config.ce_weight else 0
+    )
 
 
 def is_classifier(config: TrainConfig) -> bool:
@@ -134,7 +150,9 @@ def is_classifier(config: TrainConfig) -> bool:
     return METHODS[config.method].head == "classifier"
 
 
-def wants_compile(config: TrainConfig, model: nn.Module, image_shape: tuple, device: torch.device) -> bool:
+def wants_compile(
+    config: TrainConfig, model: nn.Module, image_shape: tuple, device: torch.device
+) -> bool:
     """Tell whether ``config.compile`` wants it here: "auto" on a GPU, for a network of many operations."""
     large = config.compile == "auto" and device.type == "cuda"
     return config.compile == "always" or (large and flops_of_pass(model, image_shape) >= MANY_FLOPS)
@@ -152,4 +170,6 @@ def kept_parts(model: Model, probe: nn.Linear | None = None) -> nn.ModuleDict:
     >>> list(kept_parts(new_model(TrainConfig("ce"), load_dataset("digits"))))
     ['encoder', 'head']
     """
-    return nn.ModuleDict({"encoder": model.encoder, "head": model.head} | ({"probe": probe} if probe else {}))
+    return nn.ModuleDict(
+        {"encoder": model.encoder, "head": model.head} | ({"probe": probe} if probe else {})
+    )

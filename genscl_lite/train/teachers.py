@@ -16,7 +16,10 @@ from genscl_lite.train.networks import build_network, pretrained_timm, source_of
 from genscl_lite.train.state import is_classifier, new_model
 from genscl_lite.train.weights import described, load_weights, read_about
 
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}  # as torchvision's weights expect
+IMAGENET = {
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+}  # as torchvision's weights expect
 
 
 def load_teacher(config: TrainConfig, dataset: Dataset) -> Teacher | None:
@@ -33,27 +36,40 @@ def load_teacher(config: TrainConfig, dataset: Dataset) -> Teacher | None:
     if not METHODS[config.method].distils or _is_table(config):
         return None
     if not config.teacher:
-        raise ValueError(f"teacher: method {config.method} learns from a teacher; "
-                         "give the folder of a finished ce_mix run")
+        raise ValueError(
+            f"teacher: method {config.method} learns from a teacher; "
+            "give the folder of a finished ce_mix run"
+        )
     if source_of(config.teacher)[0]:
         return Teacher(_pretrained(config.teacher, dataset), config.teacher_temperature)
     path = teacher_path(config)
     if not path.is_file():
-        raise ValueError(f"teacher: {path.parent} holds no finished run; "
-                         f"train method ce_mix with seed {config.seed} there first")
+        raise ValueError(
+            f"teacher: {path.parent} holds no finished run; "
+            f"train method ce_mix with seed {config.seed} there first"
+        )
     about = read_about(path)
     theirs, data = described(path, about)
     if not is_classifier(theirs):
-        raise ValueError(f"teacher: {path.parent} holds {theirs.method}, which is no classifier; "
-                         "use teacher, ce or ce_mix")
-    about_labels = {"labels_per_class": _labels_of_teacher(config), "label_noise": config.label_noise}
+        raise ValueError(
+            f"teacher: {path.parent} holds {theirs.method}, which is no classifier; "
+            "use teacher, ce or ce_mix"
+        )
+    about_labels = {
+        "labels_per_class": _labels_of_teacher(config),
+        "label_noise": config.label_noise,
+    }
     for name, value in {"dataset": config.dataset, **about_labels}.items():
         if getattr(theirs, name) != value:
-            raise ValueError(f"teacher: {path.parent} was trained with {name} {getattr(theirs, name)!r}, "
-                             f"this run needs {value!r}")
+            raise ValueError(
+                f"teacher: {path.parent} was trained with {name} {getattr(theirs, name)!r}, "
+                f"this run needs {value!r}"
+            )
     if theirs.arch == "custom":
-        raise ValueError(f"teacher: {path.parent} holds an encoder of its own; "
-                         "build it and give it as pretrain(teacher=...)")
+        raise ValueError(
+            f"teacher: {path.parent} holds an encoder of its own; "
+            "build it and give it as pretrain(teacher=...)"
+        )
     if data:
         check_classes(str(path.parent), data.class_names, dataset)
     model = new_model(theirs, dataset)
@@ -91,8 +107,9 @@ def read_teacher_table(config: TrainConfig, dataset: Dataset) -> Tensor | None:
     if not METHODS[config.method].distils or not _is_table(config):
         return None
     if not dataset.train_files:
-        raise ValueError(f"teacher: a CSV names files, and {dataset.name} has none; it goes with dataset "
-                         "folder")
+        raise ValueError(
+            f"teacher: a CSV names files, and {dataset.name} has none; it goes with dataset folder"
+        )
     files, classes = dataset.train_files, dataset.class_names
     return read_distributions(config.teacher, files, classes, others=None, name="teacher")
 
@@ -106,15 +123,19 @@ def _pretrained(name: str, dataset: Dataset) -> nn.Module:
     arch, _, weights = name.partition("@")
     if source_of(arch)[0] == "timm":
         if not _named_by_wordnet(dataset):
-            raise ValueError(f"teacher: {name} does not tell its classes, so it goes with ImageNet's folders "
-                             "(n01440764, ...) only; build another teacher yourself and give it as "
-                             "pretrain(teacher=...)")
+            raise ValueError(
+                f"teacher: {name} does not tell its classes, so it goes with ImageNet's folders "
+                "(n01440764, ...) only; build another teacher yourself and give it as "
+                "pretrain(teacher=...)"
+            )
         network, expected = pretrained_timm(arch, dataset.image_shape[0])
         _check_number_of_classes(name, network.num_classes, dataset)
         return nn.Sequential(Renormalize(dataset, **expected), network)
     if not weights:
-        raise ValueError("teacher: expected a folder, a .safetensors or .csv file, torchvision/NAME@WEIGHTS "
-                         f"or timm/NAME, got {name!r}")
+        raise ValueError(
+            "teacher: expected a folder, a .safetensors or .csv file, torchvision/NAME@WEIGHTS "
+            f"or timm/NAME, got {name!r}"
+        )
     check_classes(name, weight_classes(arch, weights), dataset)
     channels, _, size = dataset.image_shape
     network = build_network(arch, dataset.num_classes, channels, size, weights)
@@ -126,7 +147,12 @@ class Renormalize(nn.Module):
 
     def __init__(self, dataset: Dataset, mean: tuple[float, ...], std: tuple[float, ...]):
         super().__init__()
-        buffers = {"mean": dataset.mean, "std": dataset.std, "expected_mean": mean, "expected_std": std}
+        buffers = {
+            "mean": dataset.mean,
+            "std": dataset.std,
+            "expected_mean": mean,
+            "expected_std": std,
+        }
         for name, values in buffers.items():
             self.register_buffer(name, torch.tensor(values).reshape(-1, 1, 1))
 
@@ -147,10 +173,13 @@ def check_classes(teacher: str, theirs: list[str] | tuple[str, ...], dataset: Da
     pairs = enumerate(zip(theirs, dataset.class_names, strict=True))
     different = [f"{c}: {there} there, {here} here" for c, (there, here) in pairs if there != here]
     if different:
-        raise ValueError(f"teacher: {teacher} has other classes, or another order: {first_few(different, 3)}")
+        raise ValueError(
+            f"teacher: {teacher} has other classes, or another order: {first_few(different, 3)}"
+        )
 
 
 def _check_number_of_classes(teacher: str, theirs: int, dataset: Dataset) -> None:
     if theirs != dataset.num_classes:
-        raise ValueError(f"teacher: {teacher} knows {theirs} classes, "
-                         f"{dataset.name} has {dataset.num_classes}")
+        raise ValueError(
+            f"teacher: {teacher} knows {theirs} classes, {dataset.name} has {dataset.num_classes}"
+        )

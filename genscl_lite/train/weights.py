@@ -27,9 +27,13 @@ def save_weights(path: str | Path, model: nn.Module, **about: object) -> None:
 
 def save_state(path: str | Path, model: nn.Module, **about: object) -> None:
     """Write weights for ``load_state_dict(safetensors.torch.load_file(path))``: tied ones under each name."""
-    state = {name: tensor.detach().contiguous().clone() for name, tensor in model.state_dict().items()}
+    state = {
+        name: tensor.detach().contiguous().clone() for name, tensor in model.state_dict().items()
+    }
     with written_whole(path, (OSError, SafetensorError)) as temporary:
-        safetensors.torch.save_file(state, str(temporary), metadata={"format": "pt"} | _header(about))
+        safetensors.torch.save_file(
+            state, str(temporary), metadata={"format": "pt"} | _header(about)
+        )
 
 
 def _header(about: dict[str, object]) -> dict[str, str]:
@@ -42,7 +46,11 @@ def read_about(path: str | Path) -> dict[str, object]:
         with safe_open(str(path), framework="pt") as file:
             # safetensors has entries of its own: the format, and for tied weights name -> name of the tensor
             own = {"pt", *file.keys()}
-            return {name: json.loads(value) for name, value in file.metadata().items() if value not in own}
+            return {
+                name: json.loads(value)
+                for name, value in file.metadata().items()
+                if value not in own
+            }
     except (SafetensorError, AttributeError, ValueError, RecursionError) as error:
         reason = type(error).__name__
         raise RunFolderError(f"{path}: damaged, or not written by this kit ({reason})") from None
@@ -59,12 +67,18 @@ def described(path: str | Path, about: dict) -> tuple[TrainConfig, Dataset | Non
         config = TrainConfig(**about["config"])
         data = _without_images(**about["data"]) if "data" in about else None
     except (KeyError, TypeError, ValueError) as error:
-        raise RunFolderError(f"{path}: its header is damaged or of another version ({error})") from None
+        raise RunFolderError(
+            f"{path}: its header is damaged or of another version ({error})"
+        ) from None
     with safe_open(str(path), framework="pt") as file:
         shapes = [file.get_slice(name).get_shape() for name in file.keys()]
-    sizes = {data.num_classes if data else 0, 0 if is_classifier(config) else config.latent_dim} - {0}
+    sizes = {data.num_classes if data else 0, 0 if is_classifier(config) else config.latent_dim} - {
+        0
+    }
     if larger := sizes.difference(*(shape for shape in shapes if 0 not in shape)):
-        raise RunFolderError(f"{path}: damaged, or of another model (no tensor has the size {larger.pop()})")
+        raise RunFolderError(
+            f"{path}: damaged, or of another model (no tensor has the size {larger.pop()})"
+        )
     return config, data
 
 
@@ -77,9 +91,16 @@ def _without_images(name, class_names, mean, std, image_shape) -> Dataset:
         require_positive("mean and std", value)
     fits = channels == len(mean) == len(std) <= 1024 and channels * height * width <= 2**24
     if not fits or not all(isinstance(text, str) for text in (name, *class_names)):
-        raise ValueError(f"names that are no text, mean and std of other channels, or images {image_shape}")
-    images, labels = torch.empty(0, *image_shape, dtype=torch.uint8), torch.empty(0, dtype=torch.long)
-    return Dataset(name, images, labels, images, labels, tuple(class_names), tuple(mean), tuple(std))
+        raise ValueError(
+            f"names that are no text, mean and std of other channels, or images {image_shape}"
+        )
+    images, labels = (
+        torch.empty(0, *image_shape, dtype=torch.uint8),
+        torch.empty(0, dtype=torch.long),
+    )
+    return Dataset(
+        name, images, labels, images, labels, tuple(class_names), tuple(mean), tuple(std)
+    )
 
 
 def load_weights(path: str | Path, model: nn.Module) -> None:
@@ -94,7 +115,11 @@ def load_weights(path: str | Path, model: nn.Module) -> None:
         reason = " ".join(str(error).split())[:200]
         raise RunFolderError(f"{path}: damaged, or of another model ({reason})") from None
     parts = dict(model.named_children())
-    others = sorted(missing) + sorted(name for name in unexpected if name.partition(".")[0] in parts)
+    others = sorted(missing) + sorted(
+        name for name in unexpected if name.partition(".")[0] in parts
+    )
     if others:
-        raise RunFolderError(f"{path}: of another model ({others[0]} is on one side only, "
-                             f"and {len(others) - 1} more)")
+        raise RunFolderError(
+            f"{path}: of another model ({others[0]} is on one side only, "
+            f"and {len(others) - 1} more)"
+        )

@@ -30,5 +30,7 @@ if __name__ == "__main__":
     titles = [f"number {k}\n{names[cifar.test_labels[k]]}" for k in PHOTOGRAPHS]
     axes = show_label_bars(photographs.numpy(), {"teacher": said}, titles, named=0.2, names=names)
     axes[0, 0].figure.savefig(out.with_suffix(".png"), dpi=100)
-    print(f"{teacher.config.method}, {100 * teacher.summary['accuracy_last']:.1f} % of the test images right")
+    print(
+        f"{teacher.config.method}, {100 * teacher.summary['accuracy_last']:.1f} % of the test images right"
+    )
     print(table.round(2))

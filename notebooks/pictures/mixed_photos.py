@@ -27,7 +27,9 @@ if __name__ == "__main__":
     lam, partner = SHARES.repeat_interleave(2), torch.arange(2 * count) ^ 1
     rows = {}
     for name, cuts in (("MixUp", False), ("CutMix", True)):
-        drawn = Mixture(lam, *CENTRES.repeat_interleave(2, dim=0).T, torch.full((2 * count,), cuts), partner)
+        drawn = Mixture(
+            lam, *CENTRES.repeat_interleave(2, dim=0).T, torch.full((2 * count,), cuts), partner
+        )
         mixed, mixed_labels = blend(images, labels, drawn)
         rows[name] = mixed[::2].numpy(), mixed_labels[::2].numpy()
     show_mixed_photos(rows, names).savefig(Path(__file__).with_suffix(".png"), dpi=100)

@@ -18,7 +18,9 @@ from genscl_lite._checks import (
 def test_the_nearest_choice_is_suggested():
     with pytest.raises(ValueError) as error:
         require_choice("method", "gensl", ["ce", "genscl"])
-    assert str(error.value).startswith("method: 'gensl' is unknown (did you mean 'genscl'?); expected")
+    assert str(error.value).startswith(
+        "method: 'gensl' is unknown (did you mean 'genscl'?); expected"
+    )
     require_choice("method", "ce", ["ce", "genscl"])
     assert nearest("zzz", ["ce", "genscl"]) == ""
 
@@ -29,7 +31,9 @@ def test_only_positive_numbers_pass(value):
         require_positive("alpha", value)
     require_positive("alpha", 1e-9)
     for number in (1e-31, 1e31):
-        with pytest.raises(ValueError, match="alpha: expected a number above 0, from 1e-30 to 1e30, got "):
+        with pytest.raises(
+            ValueError, match="alpha: expected a number above 0, from 1e-30 to 1e30, got "
+        ):
             require_positive("alpha", number)
 
 
@@ -45,7 +49,10 @@ def test_missing_packages_are_named_in_one_line_and_nothing_is_imported():
     assert "this" not in sys.modules
     with pytest.raises(ImportError) as error:
         require_packages("train", "torch", "no_such_package", "nor_this")
-    assert str(error.value) == f"{__name__} needs no_such_package, nor_this: pip install 'genscl-lite[train]'"
+    assert (
+        str(error.value)
+        == f"{__name__} needs no_such_package, nor_this: pip install 'genscl-lite[train]'"
+    )
 
 
 def test_labels_of_views_stand_view_by_view():
@@ -54,9 +61,14 @@ def test_labels_of_views_stand_view_by_view():
     assert repeat_for_views(each, 2, 3).tolist() == [1, 4, 2, 5, 3, 6]
 
 
-@pytest.mark.parametrize("dtype, error", [
-    (torch.float32, 2e-3), (torch.float64, 2e-3), (torch.bfloat16, 2e-2),
-])
+@pytest.mark.parametrize(
+    "dtype, error",
+    [
+        (torch.float32, 2e-3),
+        (torch.float64, 2e-3),
+        (torch.bfloat16, 2e-2),
+    ],
+)
 def test_sums_of_one_are_judged_by_what_the_type_can_hold(dtype, error):
     y = torch.full((3, 4), 0.25, dtype=dtype)
     check_labels("labels", y * (1 + error / 4), 3)

@@ -21,7 +21,9 @@ def test_a_teacher_is_a_frozen_tempered_classifier():
 
 
 def test_a_teacher_is_in_evaluation_mode_whoever_trains_it():
-    classifier = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 4))
+    classifier = nn.Sequential(
+        nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 4)
+    )
     whole, images = nn.ModuleList([classifier]), torch.randn(6, 1, 4, 4)
     teacher = Teacher(classifier)
     labels, before = teacher(images), [t.clone() for t in classifier.state_dict().values()]
@@ -46,9 +48,13 @@ def test_the_teacher_alone():
 
 def test_contrasts_bring_their_own_targets():
     keys, key_targets = torch.randn(6, 5), torch.randn(6, 2, 4).softmax(2)
-    ours = distilled_loss(Z, TARGETS, [1, 1], contrast_latents=keys, contrast_targets=key_targets).loss
-    expected = sum(gen_supcon_loss(Z, TARGETS[:, t], contrast_latents=keys, contrast_labels=key_targets[:, t])
-                   for t in range(2))
+    ours = distilled_loss(
+        Z, TARGETS, [1, 1], contrast_latents=keys, contrast_targets=key_targets
+    ).loss
+    expected = sum(
+        gen_supcon_loss(Z, TARGETS[:, t], contrast_latents=keys, contrast_labels=key_targets[:, t])
+        for t in range(2)
+    )
     assert torch.isclose(ours, expected)
 
 
@@ -60,10 +66,16 @@ def test_cross_entropy_is_torchs():
 
 
 @pytest.mark.parametrize("loss", [distilled_loss, distilled_cross_entropy])
-@pytest.mark.parametrize("weights, message", [
-    ([1], "targets: expected shape"), ([0, 0], "target_weights"), ([1, -1], "target_weights"),
-    ([1, float("nan")], "target_weights"), ([1, float("inf")], "target_weights"),
-])
+@pytest.mark.parametrize(
+    "weights, message",
+    [
+        ([1], "targets: expected shape"),
+        ([0, 0], "target_weights"),
+        ([1, -1], "target_weights"),
+        ([1, float("nan")], "target_weights"),
+        ([1, float("inf")], "target_weights"),
+    ],
+)
 def test_bad_weights_are_named(loss, weights, message):
     with pytest.raises(ValueError, match=message):
         loss(Z[:, :4], TARGETS, weights)
@@ -74,7 +86,9 @@ def test_a_bad_teacher_is_named():
         Teacher(nn.Identity(), temperature=0)
     with pytest.raises(ValueError, match="classifier: expected a Module, got function"):
         Teacher(lambda images: images)
-    with pytest.raises(ValueError, match=r"classifier: expected logits of shape \(2, C\) .*got \(2, 0\)"):
+    with pytest.raises(
+        ValueError, match=r"classifier: expected logits of shape \(2, C\) .*got \(2, 0\)"
+    ):
         Teacher(nn.Flatten())(torch.zeros(2, 0, 4))
     with pytest.raises(ValueError, match="classifier: .*or do when divided by temperature"):
         Teacher(nn.Flatten(), temperature=1e-9)(torch.full((2, 4), 1e30))

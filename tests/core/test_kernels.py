@@ -21,19 +21,34 @@ from genscl_lite.kernels import feature_pair
 from tests import oracle
 from tests.test_properties import FLOATS, SOME, finite_or_refused, floats, labels_of, quick
 
-CHAIN = torch.tensor([[1.0, 0.5, 0.0, 0.0], [0.5, 1.0, 0.5, 0.0], [0.0, 0.5, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
+CHAIN = torch.tensor(
+    [[1.0, 0.5, 0.0, 0.0], [0.5, 1.0, 0.5, 0.0], [0.0, 0.5, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
+)
 GROUPS = superclass_kernel(["a", "a", "b", "b"], within=0.3)
-SAID = torch.randn(4, 4, generator=torch.Generator().manual_seed(5), dtype=torch.float64).mul(2).softmax(1)
+SAID = (
+    torch.randn(4, 4, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    .mul(2)
+    .softmax(1)
+)
 SIZES = torch.tensor([1.0, 1e-3, 1e-6, 1e4], dtype=torch.float64)
-MATRICES = {"chain": CHAIN, "groups": GROUPS, "confusion": SAID @ SAID.T, "float32": (SAID @ SAID.T).float(),
-            "sizes": CHAIN * SIZES * SIZES[:, None],
-            "whole numbers": (4 * CHAIN).long(), "one class": torch.ones(4, 4)}
+MATRICES = {
+    "chain": CHAIN,
+    "groups": GROUPS,
+    "confusion": SAID @ SAID.T,
+    "float32": (SAID @ SAID.T).float(),
+    "sizes": CHAIN * SIZES * SIZES[:, None],
+    "whole numbers": (4 * CHAIN).long(),
+    "one class": torch.ones(4, 4),
+}
 
 
 def sample(rows=7, contrasts=5, dim=4, seed=0):
     g = torch.Generator().manual_seed(seed)
     z, c = (torch.randn(n, dim, generator=g, dtype=torch.float64) for n in (rows, contrasts))
-    y, yc = (torch.softmax(3 * torch.randn(n, 4, generator=g, dtype=torch.float64), dim=1) for n in (rows, contrasts))
+    y, yc = (
+        torch.softmax(3 * torch.randn(n, 4, generator=g, dtype=torch.float64), dim=1)
+        for n in (rows, contrasts)
+    )
     return z, y, c, yc
 
 
@@ -51,7 +66,9 @@ def test_label_similarity_equals_the_loops(name, kind):
     for others in (y, yc):
         ours = label_similarity(y, others, MATRICES[name])
         expected = torch.tensor(loops(y, others, MATRICES[name]), dtype=torch.float64)
-        assert torch.allclose(ours.double(), expected, rtol=1e-12 if kind == "distributions" else 1e-6, atol=0)
+        assert torch.allclose(
+            ours.double(), expected, rtol=1e-12 if kind == "distributions" else 1e-6, atol=0
+        )
         assert torch.equal(label_similarity(y, others, ClassKernel(MATRICES[name])), ours)
 
 
@@ -62,12 +79,25 @@ def test_label_similarity_equals_the_loops(name, kind):
 @pytest.mark.parametrize("weighting", ["normalized", "eq2"])
 def test_loss_equals_the_loops(name, kind, queue, backend, weighting):
     z, y, c, yc = sample()
-    y, yc = (y, yc) if kind == "distributions" else (torch.tensor([0, 1, 1, 2, 3, 0, 2]), torch.tensor([0, 1, 2, 3, 3]))
+    y, yc = (
+        (y, yc)
+        if kind == "distributions"
+        else (torch.tensor([0, 1, 1, 2, 3, 0, 2]), torch.tensor([0, 1, 2, 3, 3]))
+    )
     contrast = {"contrast_latents": c, "contrast_labels": yc} if queue else {}
-    parts = gen_supcon_loss(z, y, similarity=MATRICES[name], backend=backend, weighting=weighting,
-                            return_parts=True, **contrast)
+    parts = gen_supcon_loss(
+        z,
+        y,
+        similarity=MATRICES[name],
+        backend=backend,
+        weighting=weighting,
+        return_parts=True,
+        **contrast,
+    )
     s = loops(y, yc if queue else y, MATRICES[name])
-    loss, entropy, skipped = oracle.gen_supcon(z.tolist(), s, 0.1, c.tolist() if queue else None, weighting)
+    loss, entropy, skipped = oracle.gen_supcon(
+        z.tolist(), s, 0.1, c.tolist() if queue else None, weighting
+    )
     assert abs(parts.loss.item() - loss) < 1e-10 and abs(parts.entropy.item() - entropy) < 1e-10
     assert parts.skipped == skipped
 
@@ -87,8 +117,10 @@ def test_streamed_is_the_explicit_matrix(name, kind, contrasts, monkeypatch):
     weights = torch.tensor(loops(y, yc if contrasts else y, MATRICES[name]), dtype=torch.float64)
     labels = {"labels": y} | ({"contrast_labels": yc} if contrasts else {})
     results = []
-    for backend, arguments in (("dense", {"weights": weights}),
-                               ("streamed", labels | {"similarity": MATRICES[name]})):
+    for backend, arguments in (
+        ("dense", {"weights": weights}),
+        ("streamed", labels | {"similarity": MATRICES[name]}),
+    ):
         parts = gen_supcon_loss(**latents, **arguments, backend=backend, return_parts=True)
         results.append([*parts[:3], *torch.autograd.grad(parts.loss, leaves)])
     for ours, expected in zip(*results, strict=True):
@@ -101,7 +133,9 @@ def test_keys_of_a_queue():
     queue.enqueue(c[:4], yc[:4])
     queue.enqueue(c[4:], yc[4:])
     keys, labels = queue.contents()
-    ours = gen_supcon_loss(z, y.float(), contrast_latents=keys, contrast_labels=labels, similarity=CHAIN)
+    ours = gen_supcon_loss(
+        z, y.float(), contrast_latents=keys, contrast_labels=labels, similarity=CHAIN
+    )
     s = torch.tensor(loops(y, labels, CHAIN))
     assert torch.isclose(ours, gen_supcon_loss(z, weights=s, contrast_latents=keys), rtol=1e-6)
 
@@ -110,20 +144,29 @@ def test_keys_of_a_queue():
 def test_the_identity_is_the_cosine(dtype, rtol):
     z, y, c, yc = sample(rows=40, contrasts=30)
     y, yc, numbers = y.to(dtype), yc.to(dtype), y.argmax(1)
-    assert torch.allclose(label_similarity(y, yc, torch.eye(4)), label_similarity(y, yc), rtol=rtol, atol=0)
-    assert torch.equal(label_similarity(numbers, similarity=torch.eye(4)), label_similarity(numbers))
+    assert torch.allclose(
+        label_similarity(y, yc, torch.eye(4)), label_similarity(y, yc), rtol=rtol, atol=0
+    )
+    assert torch.equal(
+        label_similarity(numbers, similarity=torch.eye(4)), label_similarity(numbers)
+    )
     for labels in (y, numbers):
         for backend in ("dense", "streamed"):
-            ours, cosine = (gen_supcon_loss(z.to(dtype), labels, similarity=s, backend=backend)
-                            for s in (torch.eye(4), "cosine"))
+            ours, cosine = (
+                gen_supcon_loss(z.to(dtype), labels, similarity=s, backend=backend)
+                for s in (torch.eye(4), "cosine")
+            )
             assert torch.isclose(ours, cosine, rtol=rtol, atol=0)
 
 
 @pytest.mark.parametrize("factor", [1e-300, 1e-30, 3.0, 1e30, 1e300])
 def test_only_the_proportions_count(factor):
     _, y, *_ = sample()
-    assert torch.allclose(label_similarity(y, similarity=CHAIN.double() * factor),
-                          label_similarity(y, similarity=CHAIN), rtol=1e-13)
+    assert torch.allclose(
+        label_similarity(y, similarity=CHAIN.double() * factor),
+        label_similarity(y, similarity=CHAIN),
+        rtol=1e-13,
+    )
 
 
 def test_classes_of_one_group_are_one_class_where_within_is_1():
@@ -131,8 +174,14 @@ def test_classes_of_one_group_are_one_class_where_within_is_1():
     matrix, numbers = superclass_kernel([7, 7, 3, 9], within=1), y.argmax(1)
     group = torch.tensor([0, 0, 1, 2])
     sums = torch.stack([y[:, 0] + y[:, 1], y[:, 2], y[:, 3]], dim=1)
-    assert torch.allclose(gen_supcon_loss(z, y, similarity=matrix), gen_supcon_loss(z, sums), rtol=1e-12)
-    assert torch.allclose(gen_supcon_loss(z, numbers, similarity=matrix), gen_supcon_loss(z, group[numbers]), rtol=1e-12)
+    assert torch.allclose(
+        gen_supcon_loss(z, y, similarity=matrix), gen_supcon_loss(z, sums), rtol=1e-12
+    )
+    assert torch.allclose(
+        gen_supcon_loss(z, numbers, similarity=matrix),
+        gen_supcon_loss(z, group[numbers]),
+        rtol=1e-12,
+    )
     assert torch.isclose(label_similarity(torch.eye(4), similarity=matrix)[0, 1], torch.tensor(1.0))
 
 
@@ -165,7 +214,9 @@ def test_gradients_by_differences(backend, queue):
         contrast = {"contrast_latents": c, "contrast_labels": yc} if queue else {}
         return gen_supcon_loss(z, logits.softmax(1), similarity=CHAIN, backend=backend, **contrast)
 
-    assert torch.autograd.gradcheck(loss, (z.requires_grad_(), y.log().requires_grad_(), c.requires_grad_(queue)))
+    assert torch.autograd.gradcheck(
+        loss, (z.requires_grad_(), y.log().requires_grad_(), c.requires_grad_(queue))
+    )
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -174,9 +225,14 @@ def test_similarities_have_the_type_of_the_labels(dtype):
     for matrix in (CHAIN, MATRICES["sizes"], GROUPS.to(dtype)):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             ours = label_similarity(y.to(dtype), yc.to(dtype), matrix)
-        exact = label_similarity(*(t.to(dtype).double() / t.to(dtype).double().sum(1, True) for t in (y, yc)), similarity=matrix)
+        exact = label_similarity(
+            *(t.to(dtype).double() / t.to(dtype).double().sum(1, True) for t in (y, yc)),
+            similarity=matrix,
+        )
         eps = torch.finfo(dtype).eps
-        assert ours.dtype == dtype and torch.allclose(ours.double(), exact, rtol=8 * eps, atol=8 * eps)
+        assert ours.dtype == dtype and torch.allclose(
+            ours.double(), exact, rtol=8 * eps, atol=8 * eps
+        )
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -209,11 +265,15 @@ def test_no_matrix_of_all_pairs_is_formed(kind, queue, monkeypatch):
     y, yc = (y, yc) if kind == "distributions" else (y.argmax(1), yc.argmax(1))
     contrast = {"contrast_latents": c, "contrast_labels": yc} if queue else {}
     with LargestTensor() as largest:
-        gen_supcon_loss(z.requires_grad_(), y, similarity=CHAIN, backend="streamed", **contrast).backward()
+        gen_supcon_loss(
+            z.requires_grad_(), y, similarity=CHAIN, backend="streamed", **contrast
+        ).backward()
     assert 1500 * 4 <= largest.numel < 1500 * 100
 
 
-@pytest.mark.parametrize("similarity, kind", [(CHAIN, "distributions"), (ClassKernel(CHAIN), "numbers")])
+@pytest.mark.parametrize(
+    "similarity, kind", [(CHAIN, "distributions"), (ClassKernel(CHAIN), "numbers")]
+)
 def test_compiles_in_one_graph(similarity, kind):
     z, y, *_ = sample(rows=12)
     options = {"similarity": similarity, "backend": "streamed", "validate": False}
@@ -226,12 +286,16 @@ def test_compiles_in_one_graph(similarity, kind):
 def test_a_module_and_a_kernel_are_checked_once(monkeypatch):
     z, y, *_ = sample()
     counted, eigenvalues = [], torch.linalg.eigvalsh
-    monkeypatch.setattr(torch.linalg, "eigvalsh", lambda s: counted.append(len(s)) or eigenvalues(s))
+    monkeypatch.setattr(
+        torch.linalg, "eigvalsh", lambda s: counted.append(len(s)) or eigenvalues(s)
+    )
     module, kernel = GenSupConLoss(similarity=CHAIN), ClassKernel(CHAIN)
     assert counted == [4, 4] and "ClassKernel(4 classes)" in repr(module)
     expected = gen_supcon_loss(z, y, similarity=CHAIN, validate=False)
     for _ in range(3):
-        assert torch.equal(module(z, y), expected) and torch.equal(gen_supcon_loss(z, y, similarity=kernel), expected)
+        assert torch.equal(module(z, y), expected) and torch.equal(
+            gen_supcon_loss(z, y, similarity=kernel), expected
+        )
     assert counted == [4, 4]
     gen_supcon_loss(z, y, similarity=CHAIN)
     assert counted == [4, 4, 4]  # a bare matrix, each time
@@ -259,7 +323,9 @@ def test_views_share_labels():
     for labels in (y[:6], y[:6].argmax(1)):
         ours = gen_supcon_loss(views, labels, similarity=CHAIN)
         rows = torch.cat(views.unbind(1))
-        assert torch.equal(ours, gen_supcon_loss(rows, torch.cat([labels, labels]), similarity=CHAIN))
+        assert torch.equal(
+            ours, gen_supcon_loss(rows, torch.cat([labels, labels]), similarity=CHAIN)
+        )
 
 
 @st.composite
@@ -267,14 +333,22 @@ def kernels_of(draw, classes):
     """Positive semidefinite matrices >= 0 of any rank and scale, of any type; now and then what is none."""
     g, rank = torch.Generator().manual_seed(draw(st.integers(0, 999))), draw(st.integers(1, 5))
     root = torch.rand(classes, rank, generator=g, dtype=torch.float64)
-    root *= 10 ** (draw(st.sampled_from([0, 0, 3])) * torch.randn(classes, 1, generator=g, dtype=torch.float64))
+    root *= 10 ** (
+        draw(st.sampled_from([0, 0, 3])) * torch.randn(classes, 1, generator=g, dtype=torch.float64)
+    )
     root = root + torch.eye(classes, rank, dtype=torch.float64) * draw(st.sampled_from([0.0, 1.0]))
     s = root @ root.T * draw(st.sampled_from([1.0, 1e-3, 1e3]))
     wrong = draw(st.sampled_from([None] * 5 + ["negative", "lopsided", "indefinite"]))
     if wrong and classes > 1:
-        s[0, 1] = {"negative": -s[0, 1], "lopsided": 2 * s[0, 1] + s[0, 0], "indefinite": 3 * s.max()}[wrong]
+        s[0, 1] = {
+            "negative": -s[0, 1],
+            "lopsided": 2 * s[0, 1] + s[0, 0],
+            "indefinite": 3 * s.max(),
+        }[wrong]
         s[1, 0] = s[1, 0] if wrong == "lopsided" else s[0, 1]
-    return s.to(draw(st.sampled_from([torch.float64, torch.float32]))), wrong if classes > 1 else None
+    return s.to(
+        draw(st.sampled_from([torch.float64, torch.float32]))
+    ), wrong if classes > 1 else None
 
 
 @quick
@@ -293,24 +367,43 @@ def test_similarities_are_those_of_a_kernel(data, classes, dtype):
     """Symmetric, 1 of a label to itself, positive semidefinite; as of any product of roots, without their noise."""
     matrix, wrong = data.draw(kernels_of(classes))
     y = data.draw(labels_of(8, "distributions"))
-    y = torch.cat([y.double()[:, :classes] + 1e-3, torch.rand(8, classes).double()], dim=1)[:, -classes:]
+    y = torch.cat([y.double()[:, :classes] + 1e-3, torch.rand(8, classes).double()], dim=1)[
+        :, -classes:
+    ]
     y = (y / y.sum(1, keepdim=True)).to(dtype)
     s = finite_or_refused(label_similarity, y, similarity=matrix)
     if wrong:
         assert s is None
         return
     eps = 100 * max(torch.finfo(dtype).eps, torch.finfo(matrix.dtype).eps)
-    exact = torch.tensor(oracle.kernel_similarities(y.tolist(), y.tolist(), matrix.tolist()), dtype=torch.float64)
+    exact = torch.tensor(
+        oracle.kernel_similarities(y.tolist(), y.tolist(), matrix.tolist()), dtype=torch.float64
+    )
     assert torch.allclose(s.double(), exact, rtol=eps, atol=0)
-    assert torch.allclose(s.diagonal(), torch.ones_like(s[0]), atol=eps) and torch.allclose(s, s.T, atol=eps)
+    assert torch.allclose(s.diagonal(), torch.ones_like(s[0]), atol=eps) and torch.allclose(
+        s, s.T, atol=eps
+    )
     assert torch.linalg.eigvalsh(s.double()).min() > -8 * eps
 
 
 @quick
-@given(st.data(), SOME, st.integers(1, 6), SOME, st.sampled_from([None, 1, 5]), st.sampled_from([0.01, 0.1, 10.0]))
-def test_the_loss_is_finite_and_alike_in_both_backends(data, rows, classes, dim, contrasts, temperature):
+@given(
+    st.data(),
+    SOME,
+    st.integers(1, 6),
+    SOME,
+    st.sampled_from([None, 1, 5]),
+    st.sampled_from([0.01, 0.1, 10.0]),
+)
+def test_the_loss_is_finite_and_alike_in_both_backends(
+    data, rows, classes, dim, contrasts, temperature
+):
     z, numbers = data.draw(floats(rows, dim)), torch.arange(rows) % classes
-    y = data.draw(st.sampled_from([numbers, F.one_hot(numbers, classes).double(), torch.rand(rows, classes).softmax(1)]))
+    y = data.draw(
+        st.sampled_from(
+            [numbers, F.one_hot(numbers, classes).double(), torch.rand(rows, classes).softmax(1)]
+        )
+    )
     latents, options = {"latents": z.requires_grad_()}, {"labels": y, "temperature": temperature}
     if contrasts is not None:
         latents["contrast_latents"] = data.draw(floats(contrasts, dim)).requires_grad_()
@@ -318,7 +411,9 @@ def test_the_loss_is_finite_and_alike_in_both_backends(data, rows, classes, dim,
     options["similarity"], wrong = data.draw(kernels_of(classes))
     losses = []
     for backend in ("dense", "streamed"):
-        parts = finite_or_refused(gen_supcon_loss, **latents, **options, backend=backend, return_parts=True)
+        parts = finite_or_refused(
+            gen_supcon_loss, **latents, **options, backend=backend, return_parts=True
+        )
         if parts is None:
             return
         parts.loss.backward()
@@ -331,10 +426,19 @@ def test_the_loss_is_finite_and_alike_in_both_backends(data, rows, classes, dim,
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=9), st.floats(0, 1))
 def test_superclasses_make_a_kernel(groups, within):
     s, places = superclass_kernel(groups, within), range(len(groups))
-    expected = [[1 if a == b else within if groups[a] == groups[b] else 0 for b in places] for a in places]
+    expected = [
+        [1 if a == b else within if groups[a] == groups[b] else 0 for b in places] for a in places
+    ]
     assert torch.allclose(s, torch.tensor(expected, dtype=s.dtype), atol=0)
-    assert torch.linalg.eigvalsh(s.double())[0] > -1e-6 and repr(ClassKernel(s)) == f"ClassKernel({len(groups)} classes)"
-    for alike in (tuple(groups), torch.tensor([ord(g) for g in groups]), torch.tensor([ord(g) for g in groups]).numpy()):
+    assert (
+        torch.linalg.eigvalsh(s.double())[0] > -1e-6
+        and repr(ClassKernel(s)) == f"ClassKernel({len(groups)} classes)"
+    )
+    for alike in (
+        tuple(groups),
+        torch.tensor([ord(g) for g in groups]),
+        torch.tensor([ord(g) for g in groups]).numpy(),
+    ):
         assert torch.equal(superclass_kernel(alike, within), s)
 
 
@@ -342,16 +446,19 @@ def test_superclasses_of_0_are_the_identity():
     assert torch.equal(superclass_kernel([0, 0, 1], 0), torch.eye(3))
 
 
-@pytest.mark.parametrize("groups, within, message", [
-    ([], 0.5, r"groups: expected a list, the group of each of C classes, got \[\]"),
-    ("ab", 0.5, "groups: expected a list, the group of each of C classes, got 'ab'"),
-    (None, 0.5, "groups: expected a list, the group of each of C classes, got None"),
-    (torch.tensor(3), 0.5, "groups: expected a list, the group of each of C classes, got 3"),
-    ([0, 1], 1.5, r"within: expected a number in \[0, 1\], got 1.5"),
-    ([0, 1], -0.1, r"within: expected a number in \[0, 1\], got -0.1"),
-    ([0, 1], float("nan"), r"within: expected a number in \[0, 1\], got nan"),
-    ([0, 1], "0.5", r"within: expected a number in \[0, 1\], got '0.5'"),
-])
+@pytest.mark.parametrize(
+    "groups, within, message",
+    [
+        ([], 0.5, r"groups: expected a list, the group of each of C classes, got \[\]"),
+        ("ab", 0.5, "groups: expected a list, the group of each of C classes, got 'ab'"),
+        (None, 0.5, "groups: expected a list, the group of each of C classes, got None"),
+        (torch.tensor(3), 0.5, "groups: expected a list, the group of each of C classes, got 3"),
+        ([0, 1], 1.5, r"within: expected a number in \[0, 1\], got 1.5"),
+        ([0, 1], -0.1, r"within: expected a number in \[0, 1\], got -0.1"),
+        ([0, 1], float("nan"), r"within: expected a number in \[0, 1\], got nan"),
+        ([0, 1], "0.5", r"within: expected a number in \[0, 1\], got '0.5'"),
+    ],
+)
 def test_bad_groups_are_named(groups, within, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         superclass_kernel(groups, within)
@@ -365,21 +472,35 @@ def with_entry(a, b, value, both=True):
 
 
 BAD = {
-    r"expected real numbers of shape \(C, C\), got torch.float32 of shape \(4, 3\)": torch.ones(4, 3),
+    r"expected real numbers of shape \(C, C\), got torch.float32 of shape \(4, 3\)": torch.ones(
+        4, 3
+    ),
     r"expected real numbers of shape \(C, C\), got torch.float32 of shape \(4,\)": torch.ones(4),
-    r"expected real numbers of shape \(C, C\), got torch.float32 of shape \(0, 0\)": torch.ones(0, 0),
+    r"expected real numbers of shape \(C, C\), got torch.float32 of shape \(0, 0\)": torch.ones(
+        0, 0
+    ),
     r"expected real numbers of shape \(C, C\), got torch.float32 of shape \(\)": torch.tensor(1.0),
-    r"expected real numbers of shape \(C, C\), got torch.complex64 of shape \(4, 4\)": torch.eye(4) * (1 + 0j),
+    r"expected real numbers of shape \(C, C\), got torch.complex64 of shape \(4, 4\)": torch.eye(4)
+    * (1 + 0j),
     r"expected finite numbers, but \[1, 2\] is nan": with_entry(1, 2, float("nan")),
     r"expected finite numbers, but \[3, 3\] is inf": with_entry(3, 3, float("inf")),
     r"expected numbers >= 0, but \[0, 2\] is -0.25": with_entry(0, 2, -0.25),
     r"expected numbers >= 0, but \[1, 1\] is -1": with_entry(1, 1, -1.0),
-    r"expected each class to resemble itself, but \[2, 2\], that of class 2, is 0": with_entry(2, 2, 0.0),
-    r"expected each class to resemble itself, but \[2, 2\], that of class 2, is 1e-31": with_entry(2, 2, 1e-31),
-    r"expected each class to resemble itself, but \[0, 0\], that of class 0, is 0": torch.zeros(4, 4),
-    r"expected a symmetric matrix, but \[0, 2\] is 0.25 and \[2, 0\] is 0": with_entry(0, 2, 0.25, both=False),
-    r"expected a positive semidefinite matrix, but scaled to a diagonal of 1 its least eigenvalue is -0.1":
-        with_entry(0, 1, 1.1),
+    r"expected each class to resemble itself, but \[2, 2\], that of class 2, is 0": with_entry(
+        2, 2, 0.0
+    ),
+    r"expected each class to resemble itself, but \[2, 2\], that of class 2, is 1e-31": with_entry(
+        2, 2, 1e-31
+    ),
+    r"expected each class to resemble itself, but \[0, 0\], that of class 0, is 0": torch.zeros(
+        4, 4
+    ),
+    r"expected a symmetric matrix, but \[0, 2\] is 0.25 and \[2, 0\] is 0": with_entry(
+        0, 2, 0.25, both=False
+    ),
+    r"expected a positive semidefinite matrix, but scaled to a diagonal of 1 its least eigenvalue is -0.1": with_entry(
+        0, 1, 1.1
+    ),
     r"expected a positive semidefinite .* eigenvalue is -1e\+09": with_entry(0, 1, 1e30),
     r"expected a matrix for 4 classes, got one of shape \(3, 3\)": torch.eye(3),
     r"expected a name, a \(C, C\) Tensor or a function, got list": torch.eye(4).tolist(),
@@ -393,7 +514,9 @@ def test_bad_matrices_are_named(message):
     z, y, *_ = sample()
     with pytest.raises(ValueError, match=f"^similarity: {message}$"):
         gen_supcon_loss(z, y, similarity=BAD[message])
-    with pytest.raises(ValueError, match=f"^similarity: {message.replace(' or a function', '.*')}$"):
+    with pytest.raises(
+        ValueError, match=f"^similarity: {message.replace(' or a function', '.*')}$"
+    ):
         label_similarity(y, similarity=BAD[message])
     if "for 4 classes" not in message:
         with pytest.raises(ValueError, match=f"^similarity: {message}$"):
@@ -402,23 +525,40 @@ def test_bad_matrices_are_named(message):
 
 def test_bad_uses_are_named():
     z, y, *_ = sample()
-    with pytest.raises(ValueError, match="^similarity: expected class numbers below 4, the rows of the matrix, got 6$"):
+    with pytest.raises(
+        ValueError,
+        match="^similarity: expected class numbers below 4, the rows of the matrix, got 6$",
+    ):
         gen_supcon_loss(z, torch.arange(7), similarity=CHAIN)
-    with pytest.raises(ValueError, match="^similarity: expected class numbers below 4, the rows of the matrix, got 4$"):
+    with pytest.raises(
+        ValueError,
+        match="^similarity: expected class numbers below 4, the rows of the matrix, got 4$",
+    ):
         label_similarity(torch.tensor([0]), torch.tensor([4]), CHAIN)
     for latents in (z, z[:, None]):
-        with pytest.raises(ValueError, match="^labels: expected .* got None$"):  # an image is no class
+        with pytest.raises(
+            ValueError, match="^labels: expected .* got None$"
+        ):  # an image is no class
             gen_supcon_loss(latents, similarity=CHAIN)
-    with pytest.raises(ValueError, match=r"^similarity: expected a name, a \(C, C\) Tensor, got function$"):
+    with pytest.raises(
+        ValueError, match=r"^similarity: expected a name, a \(C, C\) Tensor, got function$"
+    ):
         label_similarity(y, similarity=lambda a, b: a @ b.T)
     with pytest.raises(ValueError, match="^similarity: expected a Tensor, got list$"):
         ClassKernel([[1.0]])
 
 
-@pytest.mark.parametrize("matrix", [
-    SAID.float() @ SAID.float().T, torch.ones(50, 50), superclass_kernel([0] * 60 + [1] * 40, within=1).bfloat16(),
-    torch.tensor([[True, True], [True, True]]), (CHAIN + 1e-7 * torch.randn(4, 4).clamp(min=0)),
-], ids=["confusion", "ones", "bfloat16", "bool", "slightly lopsided"])
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        SAID.float() @ SAID.float().T,
+        torch.ones(50, 50),
+        superclass_kernel([0] * 60 + [1] * 40, within=1).bfloat16(),
+        torch.tensor([[True, True], [True, True]]),
+        (CHAIN + 1e-7 * torch.randn(4, 4).clamp(min=0)),
+    ],
+    ids=["confusion", "ones", "bfloat16", "bool", "slightly lopsided"],
+)
 def test_what_rounding_leaves_is_no_error(matrix):
     """Eigenvalues a little below 0, and numbers of a pair that differ in their last digits."""
     s = label_similarity(torch.eye(len(matrix)), similarity=matrix)

@@ -23,7 +23,9 @@ def sample(rows=7, contrasts=5, dim=4, classes=3, seed=0, sharpness=2.0):
 
     def make(n):
         z = torch.randn(n, dim, generator=g, dtype=torch.float64) * 3
-        y = torch.softmax(sharpness * torch.randn(n, classes, generator=g, dtype=torch.float64), dim=1)
+        y = torch.softmax(
+            sharpness * torch.randn(n, classes, generator=g, dtype=torch.float64), dim=1
+        )
         return z, y
 
     return *make(rows), *make(contrasts)
@@ -35,7 +37,9 @@ def test_the_dense_loss_is_the_cross_entropy_of_the_paper():
     z, itself = F.normalize(z, dim=1), torch.eye(7, dtype=torch.bool)
     s = label_similarity(y).masked_fill(itself, 0)
     w = s / s.sum(dim=1, keepdim=True)
-    log_p = F.log_softmax((z @ z.T / 0.3).masked_fill(itself, float("-inf")), dim=1).masked_fill(itself, 0)
+    log_p = F.log_softmax((z @ z.T / 0.3).masked_fill(itself, float("-inf")), dim=1).masked_fill(
+        itself, 0
+    )
     mean = torch.full((7,), 1 / 7, dtype=torch.float64)
     loss, cross_entropy = dense_loss(z, z, w, mean, 0.3, self_offset=0)
     assert torch.allclose(cross_entropy, -(w * log_p).sum(dim=1), rtol=1e-12)
@@ -49,10 +53,19 @@ def test_the_dense_loss_is_the_cross_entropy_of_the_paper():
 def test_loss_equals_the_loops(similarity, weighting, queue):
     z, y, zc, yc = sample()
     contrast = {"contrast_latents": zc, "contrast_labels": yc} if queue else {}
-    parts = gen_supcon_loss(z, y, temperature=0.3, similarity=similarity, weighting=weighting,
-                            return_parts=True, **contrast)
+    parts = gen_supcon_loss(
+        z,
+        y,
+        temperature=0.3,
+        similarity=similarity,
+        weighting=weighting,
+        return_parts=True,
+        **contrast,
+    )
     s = oracle.similarities(y.tolist(), (yc if queue else y).tolist(), similarity)
-    loss, entropy, _ = oracle.gen_supcon(z.tolist(), s, 0.3, zc.tolist() if queue else None, weighting)
+    loss, entropy, _ = oracle.gen_supcon(
+        z.tolist(), s, 0.3, zc.tolist() if queue else None, weighting
+    )
     assert abs(parts.loss.item() - loss) < 1e-10
     assert abs(parts.entropy.item() - entropy) < 1e-10
 
@@ -65,10 +78,17 @@ def test_own_weights_and_mask_equal_the_loops(queue, weighting):
     weights = torch.rand(7, 5 if queue else 7, dtype=torch.float64, generator=g)
     weights[2] = 0  # resembles nothing
     mask = torch.tensor([True, True, True, False, True, False, True])
-    parts = gen_supcon_loss(z, weights=weights, anchor_mask=mask, contrast_latents=zc if queue else None,
-                            weighting=weighting, return_parts=True)
+    parts = gen_supcon_loss(
+        z,
+        weights=weights,
+        anchor_mask=mask,
+        contrast_latents=zc if queue else None,
+        weighting=weighting,
+        return_parts=True,
+    )
     loss, entropy, skipped = oracle.gen_supcon(
-        z.tolist(), weights.tolist(), 0.1, zc.tolist() if queue else None, weighting, mask.tolist())
+        z.tolist(), weights.tolist(), 0.1, zc.tolist() if queue else None, weighting, mask.tolist()
+    )
     assert abs(parts.loss.item() - loss) < 1e-10
     assert abs(parts.entropy.item() - entropy) < 1e-10
     assert parts.skipped == skipped == 1
@@ -116,22 +136,36 @@ def test_gradients(weighting):
     z, y, zc, yc = sample()
     z, zc = z.requires_grad_(), zc.requires_grad_()
     assert torch.autograd.gradcheck(lambda a: gen_supcon_loss(a, y, weighting=weighting), z)
-    assert torch.autograd.gradcheck(lambda a: gen_supcon_loss(a, torch.arange(7) % 3, weighting=weighting), z)
-    assert torch.autograd.gradcheck(lambda a: gen_supcon_loss(a, weights=y @ y.T, weighting=weighting), z)
     assert torch.autograd.gradcheck(
-        lambda a, b: gen_supcon_loss(a, y, contrast_latents=b, contrast_labels=yc, weighting=weighting),
+        lambda a: gen_supcon_loss(a, torch.arange(7) % 3, weighting=weighting), z
+    )
+    assert torch.autograd.gradcheck(
+        lambda a: gen_supcon_loss(a, weights=y @ y.T, weighting=weighting), z
+    )
+    assert torch.autograd.gradcheck(
+        lambda a, b: gen_supcon_loss(
+            a, y, contrast_latents=b, contrast_labels=yc, weighting=weighting
+        ),
         (z, zc),
     )
 
 
 def test_base_temperature_multiplies():
     z, y, *_ = sample()
-    assert torch.isclose(gen_supcon_loss(z, y, base_temperature=0.07), gen_supcon_loss(z, y) * 0.1 / 0.07)
+    assert torch.isclose(
+        gen_supcon_loss(z, y, base_temperature=0.07), gen_supcon_loss(z, y) * 0.1 / 0.07
+    )
 
 
 @settings(max_examples=200, deadline=None)
-@given(rows=st.integers(2, 12), classes=st.integers(1, 6), dim=st.integers(1, 5), seed=st.integers(0, 1000),
-       sharpness=st.floats(0, 30), temperature=st.floats(0.05, 2))
+@given(
+    rows=st.integers(2, 12),
+    classes=st.integers(1, 6),
+    dim=st.integers(1, 5),
+    seed=st.integers(0, 1000),
+    sharpness=st.floats(0, 30),
+    temperature=st.floats(0.05, 2),
+)
 def test_invariants(rows, classes, dim, seed, sharpness, temperature):
     z, y, *_ = sample(rows, 2, dim, classes, seed, sharpness)
     g = torch.Generator().manual_seed(seed)
@@ -141,11 +175,13 @@ def test_invariants(rows, classes, dim, seed, sharpness, temperature):
     order, names = torch.randperm(rows, generator=g), torch.randperm(classes, generator=g)
     turn = torch.linalg.qr(torch.randn(dim, dim, generator=g, dtype=torch.float64)).Q
     lengths = torch.rand(rows, 1, generator=g, dtype=torch.float64) + 0.1
-    for same in (gen_supcon_loss(z[order], y[order], temperature=temperature),
-                 gen_supcon_loss(z, y[:, names], temperature=temperature),
-                 gen_supcon_loss(z @ turn, y, temperature=temperature),
-                 gen_supcon_loss(z * lengths, y, temperature=temperature),
-                 gen_supcon_loss(z, weights=label_similarity(y), temperature=temperature)):
+    for same in (
+        gen_supcon_loss(z[order], y[order], temperature=temperature),
+        gen_supcon_loss(z, y[:, names], temperature=temperature),
+        gen_supcon_loss(z @ turn, y, temperature=temperature),
+        gen_supcon_loss(z * lengths, y, temperature=temperature),
+        gen_supcon_loss(z, weights=label_similarity(y), temperature=temperature),
+    ):
         assert torch.isclose(same, parts.loss, rtol=1e-8, atol=1e-10)
 
 
@@ -166,13 +202,17 @@ def test_views_are_rows():
     classes = torch.arange(5) // 2
     assert torch.equal(gen_supcon_loss(z, classes), gen_supcon_loss(rows, classes.repeat(3)))
     mask = torch.rand(5, 3, generator=g) < 0.5
-    assert torch.equal(gen_supcon_loss(z, y, anchor_mask=mask),
-                       gen_supcon_loss(rows, y.repeat(3, 1), anchor_mask=torch.cat(mask.unbind(1))))
+    assert torch.equal(
+        gen_supcon_loss(z, y, anchor_mask=mask),
+        gen_supcon_loss(rows, y.repeat(3, 1), anchor_mask=torch.cat(mask.unbind(1))),
+    )
 
 
 def test_views_take_own_weights():
     z, s = torch.randn(5, 2, 4), torch.rand(10, 10)
-    assert torch.equal(gen_supcon_loss(z, weights=s), gen_supcon_loss(torch.cat(z.unbind(1)), weights=s))
+    assert torch.equal(
+        gen_supcon_loss(z, weights=s), gen_supcon_loss(torch.cat(z.unbind(1)), weights=s)
+    )
 
 
 @pytest.mark.parametrize("size", [1e-39, 1e38])
@@ -181,7 +221,10 @@ def test_tiny_and_huge_weights_keep_their_digits(size):
     s = torch.rand(6, 6, generator=torch.Generator().manual_seed(0)) + 0.5
     scaled = gen_supcon_loss(z, weights=s * size)
     scaled.backward()
-    assert torch.isclose(scaled, gen_supcon_loss(z, weights=s), rtol=1e-4) and torch.isfinite(z.grad).all()
+    assert (
+        torch.isclose(scaled, gen_supcon_loss(z, weights=s), rtol=1e-4)
+        and torch.isfinite(z.grad).all()
+    )
 
 
 @pytest.mark.parametrize("tiny, skipped", [(1e-39, 3), (1e-28, 1)])
@@ -216,7 +259,9 @@ def test_a_nearly_lonely_anchor_keeps_its_digits():
     y = torch.tensor([[1.0, 1e-7, 0.0], [0.0, 2e-7, 1.0], [0.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
     z = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
     s = oracle.similarities(y.double().tolist(), y.double().tolist())
-    assert abs(gen_supcon_loss(z, y).item() - oracle.gen_supcon(z.double().tolist(), s, 0.1)[0]) < 1e-4
+    assert (
+        abs(gen_supcon_loss(z, y).item() - oracle.gen_supcon(z.double().tolist(), s, 0.1)[0]) < 1e-4
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -258,8 +303,10 @@ def test_a_row_without_direction_learns_nothing(backend, dtype, length, queue):
     leaves = [t.to(dtype).requires_grad_() for t in (z, c)[: 1 + queue]]
     exact = [t.detach().double().requires_grad_() for t in leaves]
     contrast = {"contrast_latents": leaves[1], "contrast_labels": others} if queue else {}
-    loss, expected = gen_supcon_loss(leaves[0], labels, backend=backend, **contrast), loss_by_matrices(
-        exact[0], labels, *exact[1:], *([others] if queue else []))
+    loss, expected = (
+        gen_supcon_loss(leaves[0], labels, backend=backend, **contrast),
+        loss_by_matrices(exact[0], labels, *exact[1:], *([others] if queue else [])),
+    )
     loss.backward()
     expected.backward()
     rtol = {torch.float64: 1e-10, torch.float32: 1e-4}.get(dtype, 1e-2)
@@ -293,7 +340,9 @@ def test_unit_rows_of_any_length(scale):
     weights = torch.arange(20.0).reshape(5, 4)
     (unit_rows(rows, torch.float32) * weights).sum().backward()
     (F.normalize(exact, dim=1) * weights).sum().backward()
-    assert torch.allclose(unit_rows(rows, torch.float32).double(), F.normalize(exact, dim=1), atol=1e-6)
+    assert torch.allclose(
+        unit_rows(rows, torch.float32).double(), F.normalize(exact, dim=1), atol=1e-6
+    )
     assert torch.allclose(rows.grad.double() * scale, exact.grad * scale, rtol=1e-4, atol=1e-4)
 
 
@@ -301,7 +350,9 @@ def test_rows_without_direction_can_be_differentiated_twice():
     z = torch.randn(6, 4, dtype=torch.float64)
     z[2] = 0
     z.requires_grad_()
-    first = torch.autograd.grad(gen_supcon_loss(z, torch.arange(6) % 2, backend="dense"), z, create_graph=True)[0]
+    first = torch.autograd.grad(
+        gen_supcon_loss(z, torch.arange(6) % 2, backend="dense"), z, create_graph=True
+    )[0]
     first.square().sum().backward()
     assert torch.isfinite(z.grad).all() and (z.grad[2] == 0).all() and (z.grad[0] != 0).all()
 
@@ -366,17 +417,23 @@ BAD = {
     "labels: .*row 0 holds NaN": dict(labels=Y * float("nan")),
     "labels: expected class numbers >= 0, got -1": dict(labels=torch.tensor([0, 1, -1, 2])),
     "labels: expected integers": dict(labels=torch.rand(4)),
-    "labels: expected floating point distributions": dict(labels=torch.ones(4, 5, dtype=torch.int64)),
+    "labels: expected floating point distributions": dict(
+        labels=torch.ones(4, 5, dtype=torch.int64)
+    ),
     "latents: expected floating point": dict(latents=torch.randn(4)),
     "latents: expected at least 2": dict(latents=Z[:1], labels=Y[:1]),
-    "latents: holds NaN or infinity in 1 of 4": dict(latents=torch.cat([Z[:3], Z[3:] * float("inf")])),
+    "latents: holds NaN or infinity in 1 of 4": dict(
+        latents=torch.cat([Z[:3], Z[3:] * float("inf")])
+    ),
     "temperature: .* got 0": dict(temperature=0),
     "temperature: .* got -1": dict(temperature=-1.0),
     "base_temperature: ": dict(base_temperature=-0.1),
     "similarity: 'cosin' .*did you mean 'cosine'": dict(similarity="cosin"),
     "similarity: expected the function to return shape": dict(similarity=lambda y, others: y),
     "similarity: .* finite values >= 0": dict(similarity=lambda y, others: -(y @ others.T)),
-    "similarity: .* are class numbers": dict(labels=torch.arange(4), similarity=lambda y, others: y),
+    "similarity: .* are class numbers": dict(
+        labels=torch.arange(4), similarity=lambda y, others: y
+    ),
     "weighting: 'eq3' .*did you mean 'eq2'": dict(weighting="eq3"),
     "gather: expected True, False or .anchors., got 'anchor'": dict(gather="anchor"),
     "give both or neither": dict(contrast_latents=Z),
@@ -391,25 +448,37 @@ BAD = {
     "labels: expected one for each of 2 images": dict(latents=torch.randn(2, 2, 3)),
     "labels: expected a Tensor, got list": dict(labels=[0, 0, 1, 1]),
     "labels: expected a Tensor, got ndarray": dict(labels=torch.arange(4).numpy()),
-    "labels: expected integers as class numbers .*float32": dict(labels=torch.tensor([0.0, 1.0, 0.0, 1.0])),
+    "labels: expected integers as class numbers .*float32": dict(
+        labels=torch.tensor([0.0, 1.0, 0.0, 1.0])
+    ),
     "labels: expected integers as class numbers .*complex": dict(labels=torch.arange(4) * 1j),
-    "labels: .* an integer or C probabilities, got torch.float32": dict(latents=torch.randn(4, 2, 3), labels=torch.rand(4)),
+    "labels: .* an integer or C probabilities, got torch.float32": dict(
+        latents=torch.randn(4, 2, 3), labels=torch.rand(4)
+    ),
     r"labels: .* got torch.int64 of shape \(\)": dict(labels=torch.tensor(1)),
     r"labels: .* got torch.float32 of shape \(4, 0\)": dict(labels=torch.zeros(4, 0)),
     "labels: .* row 0 sums to 0, not 1$": dict(labels=torch.zeros(4, 3)),
     "latents: expected a Tensor, got NoneType": dict(latents=None),
     "latents: expected a Tensor, got ndarray": dict(latents=Z.numpy()),
     "latents: expected at least one row and column": dict(latents=Z[:, :0]),
-    "latents: expected at least one row": dict(latents=Z[:0], labels=Y[:0], contrast_latents=Z, contrast_labels=Y),
+    "latents: expected at least one row": dict(
+        latents=Z[:0], labels=Y[:0], contrast_latents=Z, contrast_labels=Y
+    ),
     "anchor_mask: expected a Tensor, got list": dict(anchor_mask=[True] * 4),
     "weights: expected a Tensor, got list": dict(labels=None, weights=[[1.0] * 4] * 4),
     "weights: expected finite": dict(labels=None, weights=torch.ones(4, 4) * 1j),
     "similarity: expected a Tensor, got list": dict(similarity=lambda y, others: [1.0]),
-    "temperature: expected a number above 0, from 1e-30 to 1e30, got 1e-40": dict(temperature=1e-40),
+    "temperature: expected a number above 0, from 1e-30 to 1e30, got 1e-40": dict(
+        temperature=1e-40
+    ),
     "temperature: expected a number above 0, got -0.5": dict(temperature=torch.tensor(-0.5)),
-    "temperature: expected a number above 0, got 0.0": dict(temperature=torch.nn.Parameter(torch.zeros(()))),
+    "temperature: expected a number above 0, got 0.0": dict(
+        temperature=torch.nn.Parameter(torch.zeros(()))
+    ),
     "temperature: expected a number above 0, got nan": dict(temperature=torch.tensor(float("nan"))),
-    "temperature: expected a number above 0, got .0.5, 0.5": dict(temperature=torch.tensor([0.5, 0.5])),
+    "temperature: expected a number above 0, got .0.5, 0.5": dict(
+        temperature=torch.tensor([0.5, 0.5])
+    ),
     "temperature: expected a number above 0, got True": dict(temperature=torch.tensor(True)),
 }
 

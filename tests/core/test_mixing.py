@@ -100,7 +100,9 @@ def test_labels_of_any_precision_have_the_share_of_the_pixels(dtype):
     x, y = traceable(3, size=300)
     mixed, labels = cutmix(x, y.to(dtype), per_image=True, generator=generator())
     assert labels.dtype == dtype
-    assert torch.allclose(mixed.double().mean(dim=(2, 3)), labels.double(), atol=torch.finfo(dtype).eps)
+    assert torch.allclose(
+        mixed.double().mean(dim=(2, 3)), labels.double(), atol=torch.finfo(dtype).eps
+    )
 
 
 @pytest.mark.parametrize("per_image", [False, True])
@@ -109,18 +111,27 @@ def test_an_empty_batch_stays_empty(per_image):
     assert [t.shape for t in mixed] == [(0, 1, 4, 4), (0, 3)]
 
 
-@pytest.mark.parametrize("change, message", [
-    (dict(images=torch.zeros(2, 1, 4, 4, dtype=torch.uint8)), "images: expected floating point"),
-    (dict(images=torch.zeros(2, 4, 4)), "images: "),
-    (dict(labels=torch.tensor([0, 1])), "labels: .*one-hot"),
-    (dict(labels=torch.eye(3)), "labels: "),
-    (dict(images=torch.zeros(2, 1, 0, 4)), "images: expected .* got torch.float32 of shape .2, 1, 0, 4."),
-    (dict(images=[[1.0]]), "images: expected a Tensor, got list"),
-    (dict(labels=[[1.0]]), "labels: expected a Tensor, got list"),
-    (dict(alpha=1e-320), "alpha: expected a number above 0, from 1e-30 to 1e30, got 1e-320"),
-    (dict(alpha=0), "alpha: "),
-    (dict(mixing="cut-mix"), "mixing: .*did you mean 'cutmix'"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            dict(images=torch.zeros(2, 1, 4, 4, dtype=torch.uint8)),
+            "images: expected floating point",
+        ),
+        (dict(images=torch.zeros(2, 4, 4)), "images: "),
+        (dict(labels=torch.tensor([0, 1])), "labels: .*one-hot"),
+        (dict(labels=torch.eye(3)), "labels: "),
+        (
+            dict(images=torch.zeros(2, 1, 0, 4)),
+            "images: expected .* got torch.float32 of shape .2, 1, 0, 4.",
+        ),
+        (dict(images=[[1.0]]), "images: expected a Tensor, got list"),
+        (dict(labels=[[1.0]]), "labels: expected a Tensor, got list"),
+        (dict(alpha=1e-320), "alpha: expected a number above 0, from 1e-30 to 1e30, got 1e-320"),
+        (dict(alpha=0), "alpha: "),
+        (dict(mixing="cut-mix"), "mixing: .*did you mean 'cutmix'"),
+    ],
+)
 def test_bad_input_is_named(change, message):
     with pytest.raises(ValueError, match=message):
         mix(**({"images": torch.zeros(2, 1, 4, 4), "labels": torch.eye(2)} | change))

@@ -69,7 +69,9 @@ def test_the_encoder_is_copied_not_shared():
 def test_another_structure_is_refused():
     with pytest.raises(ValueError, match="encoder: expected the structure"):
         MomentumEncoder(network()).update(nn.Linear(4, 8))
-    with pytest.raises(ValueError, match="encoder: .* weight is of another shape, or on one side only"):
+    with pytest.raises(
+        ValueError, match="encoder: .* weight is of another shape, or on one side only"
+    ):
         MomentumEncoder(nn.Linear(4, 8)).update(nn.Linear(5, 8))
     with pytest.raises(ValueError, match="encoder: expected a Module, got NoneType"):
         MomentumEncoder(network()).update(None)
@@ -121,7 +123,9 @@ def test_state_goes_on_where_it_was():
 
 def test_bad_input_is_named():
     queue = LabelledQueue(4, 2, 3)
-    with pytest.raises(ValueError, match="queue_size: expected at least the 5 keys of a batch, got 4"):
+    with pytest.raises(
+        ValueError, match="queue_size: expected at least the 5 keys of a batch, got 4"
+    ):
         queue.enqueue(torch.ones(5, 2), torch.ones(5, 3))
     with pytest.raises(ValueError, match="queue: expected latents and labels of shapes"):
         queue.enqueue(torch.ones(2, 2), torch.ones(3, 3))

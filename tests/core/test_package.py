@@ -53,8 +53,11 @@ def run(code: str, *options: str) -> subprocess.CompletedProcess:
 def test_every_public_name_is_there_in_one_place():
     statements = ast.parse((PACKAGE / "__init__.py").read_text()).body
     [imports] = [statement for statement in statements if isinstance(statement, ast.If)]
-    for_editors = {alias.name: node.module.removeprefix("genscl_lite.")
-                   for node in imports.body for alias in node.names}
+    for_editors = {
+        alias.name: node.module.removeprefix("genscl_lite.")
+        for node in imports.body
+        for alias in node.names
+    }
     assert for_editors == genscl_lite._MODULE_OF and set(genscl_lite.__all__) == set(for_editors)
     for name in genscl_lite.__all__:
         assert name in dir(genscl_lite) and getattr(genscl_lite, name).__name__ == name
@@ -62,7 +65,9 @@ def test_every_public_name_is_there_in_one_place():
 
 
 def test_importing_the_package_loads_the_standard_library_alone():
-    code = "import sys; old = {*sys.modules}; import genscl_lite._checks; print(*{*sys.modules} - old)"
+    code = (
+        "import sys; old = {*sys.modules}; import genscl_lite._checks; print(*{*sys.modules} - old)"
+    )
     tops = {name.partition(".")[0] for name in run(code, "-S", "-c").stdout.split()}
     assert "genscl_lite" in tops and tops <= {"genscl_lite", *sys.stdlib_module_names}
 
@@ -70,7 +75,9 @@ def test_importing_the_package_loads_the_standard_library_alone():
 def test_the_core_needs_torch_alone():
     done = run(CORE_TORCH_ALONE, "-c")
     assert done.returncode == 0, done.stderr
-    numpy = "mixup and cutmix draw their shares with NumPy: pip install numpy (or 'genscl-lite[train]')"
+    numpy = (
+        "mixup and cutmix draw their shares with NumPy: pip install numpy (or 'genscl-lite[train]')"
+    )
     assert done.stdout.splitlines() == [numpy] * 3
 
 
@@ -83,14 +90,31 @@ def test_unknown_names_fail_as_pythons_do():
         importlib.import_module("genscl_lite.nonsense")
 
 
-@pytest.mark.parametrize("statement, message", [
-    ("import genscl_lite.training", "genscl_lite.training is now genscl_lite.train.loop, the command `genscl train`"),
-    ("from genscl_lite import training", "genscl_lite.training is now genscl_lite.train.loop, the command `genscl train`"),
-    ("from genscl_lite.config import METHODS",
-     "genscl_lite.config is now genscl_lite.train.config and genscl_lite.train.methods"),
-    ("import genscl_lite.lesson_plots.digits", "genscl_lite.lesson_plots is now genscl_lite.lessons.figures"),
-    ("import genscl_lite.rows", "genscl_lite.rows is now genscl_lite.runs.seeds, the command `genscl train`"),
-])
+@pytest.mark.parametrize(
+    "statement, message",
+    [
+        (
+            "import genscl_lite.training",
+            "genscl_lite.training is now genscl_lite.train.loop, the command `genscl train`",
+        ),
+        (
+            "from genscl_lite import training",
+            "genscl_lite.training is now genscl_lite.train.loop, the command `genscl train`",
+        ),
+        (
+            "from genscl_lite.config import METHODS",
+            "genscl_lite.config is now genscl_lite.train.config and genscl_lite.train.methods",
+        ),
+        (
+            "import genscl_lite.lesson_plots.digits",
+            "genscl_lite.lesson_plots is now genscl_lite.lessons.figures",
+        ),
+        (
+            "import genscl_lite.rows",
+            "genscl_lite.rows is now genscl_lite.runs.seeds, the command `genscl train`",
+        ),
+    ],
+)
 def test_old_names_say_where_they_went(statement, message):
     with pytest.raises(ModuleNotFoundError) as error:
         exec(statement)

@@ -19,12 +19,22 @@ def small_blocks(monkeypatch):
     monkeypatch.setitem(streaming.TILE, "cpu", 5)
     monkeypatch.setattr(streaming, "BLOCK_ELEMENTS", 64)
     monkeypatch.setattr(streaming, "FEW_ROWS", 3)
-    monkeypatch.setattr(streaming, "_flex_attention", lambda: (flex_attention, AuxRequest(lse=True)))
+    monkeypatch.setattr(
+        streaming, "_flex_attention", lambda: (flex_attention, AuxRequest(lse=True))
+    )
     warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
 
 
-def case(kind="distributions", rows=71, contrasts=0, dim=6, classes=4, seed=0, dtype=torch.float64,
-         **options):
+def case(
+    kind="distributions",
+    rows=71,
+    contrasts=0,
+    dim=6,
+    classes=4,
+    seed=0,
+    dtype=torch.float64,
+    **options,
+):
     """Return arguments of ``gen_supcon_loss``; latents require gradients."""
     g = torch.Generator().manual_seed(seed)
 
@@ -52,7 +62,9 @@ def case(kind="distributions", rows=71, contrasts=0, dim=6, classes=4, seed=0, d
 
 def loss_and_gradients(backend, **arguments):
     """Return loss, entropy and KL, and the gradients of the loss."""
-    latents = {name: v.detach().requires_grad_() for name, v in arguments.items() if "latents" in name}
+    latents = {
+        name: v.detach().requires_grad_() for name, v in arguments.items() if "latents" in name
+    }
     parts = gen_supcon_loss(backend=backend, return_parts=True, **arguments | latents)
     parts.loss.backward()
     return [part.double() for part in parts], [z.grad for z in latents.values()]
@@ -66,14 +78,23 @@ def assert_same(backend, rtol, **arguments):
 
 
 @settings(max_examples=150, deadline=None)
-@given(kind=st.sampled_from(["distributions", "numbers", "weights", "function"]), rows=st.integers(2, 80),
-       contrasts=st.sampled_from([0, 0, 1, 7, 33]), dim=st.integers(1, 20), classes=st.integers(1, 6),
-       seed=st.integers(0, 1000),
-       temperature=st.sampled_from([0.002, 0.01, 0.1, 1.0]), weighting=st.sampled_from(["normalized", "eq2"]),
-       masked=st.booleans(), base_temperature=st.sampled_from([None, 0.07]))
+@given(
+    kind=st.sampled_from(["distributions", "numbers", "weights", "function"]),
+    rows=st.integers(2, 80),
+    contrasts=st.sampled_from([0, 0, 1, 7, 33]),
+    dim=st.integers(1, 20),
+    classes=st.integers(1, 6),
+    seed=st.integers(0, 1000),
+    temperature=st.sampled_from([0.002, 0.01, 0.1, 1.0]),
+    weighting=st.sampled_from(["normalized", "eq2"]),
+    masked=st.booleans(),
+    base_temperature=st.sampled_from([None, 0.07]),
+)
 def test_streamed_is_dense(kind, rows, contrasts, dim, classes, seed, masked, **options):
     if masked:
-        options["anchor_mask"] = torch.rand(rows, generator=torch.Generator().manual_seed(seed)) < 0.5
+        options["anchor_mask"] = (
+            torch.rand(rows, generator=torch.Generator().manual_seed(seed)) < 0.5
+        )
     assert_same("streamed", 1e-10, **case(kind, rows, contrasts, dim, classes, seed, **options))
 
 
@@ -95,7 +116,9 @@ def test_streamed_in_low_precision(kind, contrasts, temperature, dtype, rtol):
 @pytest.mark.parametrize("dtype, rtol", [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
 def test_fused_is_dense(kind, contrasts, dtype, rtol, monkeypatch):
     """By FlexAttention's own reference, which runs on a CPU; the benchmark checks the kernels on a GPU."""
-    monkeypatch.setattr("torch.nn.attention.flex_attention._validate_device", lambda *_: None, raising=False)
+    monkeypatch.setattr(
+        "torch.nn.attention.flex_attention._validate_device", lambda *_: None, raising=False
+    )
     monkeypatch.setattr("genscl_lite.losses.choose_backend", lambda backend, *_: backend)
     inputs = case(kind, contrasts=contrasts, dtype=dtype, dim=16)
     values, gradients = loss_and_gradients("dense", **inputs)
@@ -120,15 +143,21 @@ def test_a_temperature_may_learn(backend, contrasts, options):
     assert torch.autograd.gradcheck(loss, (tau, *latents))
     latents = [z.detach() for z in latents]  # it alone learns
     assert torch.autograd.gradcheck(lambda tau: loss(tau, *latents), tau)
-    assert torch.autograd.gradcheck(lambda tau: loss(tau, *latents), tau.detach()[None].requires_grad_())
+    assert torch.autograd.gradcheck(
+        lambda tau: loss(tau, *latents), tau.detach()[None].requires_grad_()
+    )
 
 
 @pytest.mark.parametrize("kind", ["distributions", "numbers", "weights", "function"])
 @pytest.mark.parametrize("contrasts", [0, 19])
 @pytest.mark.parametrize("dtype, rtol", [(torch.float32, 1e-4), (torch.bfloat16, 2e-2)])
 @pytest.mark.parametrize("backend", ["streamed", "fused"])
-def test_the_temperature_learns_alike_in_every_backend(kind, contrasts, dtype, rtol, backend, monkeypatch):
-    monkeypatch.setattr("torch.nn.attention.flex_attention._validate_device", lambda *_: None, raising=False)
+def test_the_temperature_learns_alike_in_every_backend(
+    kind, contrasts, dtype, rtol, backend, monkeypatch
+):
+    monkeypatch.setattr(
+        "torch.nn.attention.flex_attention._validate_device", lambda *_: None, raising=False
+    )
     monkeypatch.setattr("genscl_lite.losses.choose_backend", lambda backend, *_: backend)
     results = []
     for name in ("dense", backend):
@@ -147,7 +176,9 @@ def test_the_temperature_learns_alike_in_every_backend(kind, contrasts, dtype, r
 
 def test_a_module_keeps_the_temperature_it_learns():
     module = GenSupConLoss(temperature=torch.nn.Parameter(torch.tensor(0.5)), backend="streamed")
-    assert [name for name, _ in module.named_parameters()] == ["temperature"] and "temperature=" in repr(module)
+    assert [name for name, _ in module.named_parameters()] == [
+        "temperature"
+    ] and "temperature=" in repr(module)
     inputs = case(rows=30)
     before = module(inputs["latents"], inputs["labels"])
     before.backward()
@@ -159,7 +190,9 @@ def test_a_module_keeps_the_temperature_it_learns():
 
 
 def test_fused_needs_cuda():
-    with pytest.raises(ValueError, match="backend: 'fused' needs latents on a CUDA device, got cpu"):
+    with pytest.raises(
+        ValueError, match="backend: 'fused' needs latents on a CUDA device, got cpu"
+    ):
         gen_supcon_loss(**case(backend="fused"))
     with pytest.raises(ValueError, match="backend: 'steamed' .*did you mean 'streamed'"):
         GenSupConLoss(backend="steamed")
@@ -168,7 +201,9 @@ def test_fused_needs_cuda():
 @pytest.mark.parametrize("contrasts", [0, 9])
 @pytest.mark.parametrize("temperature", [0.001, 0.3])
 def test_gradients_by_differences(contrasts, temperature):
-    inputs = case(rows=11, contrasts=contrasts, temperature=max(temperature, 0.05), backend="streamed")
+    inputs = case(
+        rows=11, contrasts=contrasts, temperature=max(temperature, 0.05), backend="streamed"
+    )
     latents = inputs.pop("latents")
     assert torch.autograd.gradcheck(lambda z: gen_supcon_loss(z, **inputs), latents)
 
@@ -203,10 +238,20 @@ def test_gradients_only_where_wanted():
 @pytest.mark.parametrize("labels", ["one class", "lonely", "distributions"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_no_nan_at_the_edges(latents, labels, dtype):
-    z = {"equal": torch.ones(12, 4), "opposite": torch.ones(12, 4) * (-1) ** torch.arange(12)[:, None],
-         "zero": torch.zeros(12, 4)}[latents].to(dtype).requires_grad_()
-    y = {"one class": torch.zeros(12, dtype=torch.int64), "lonely": torch.arange(12),
-         "distributions": torch.eye(12)}[labels]
+    z = (
+        {
+            "equal": torch.ones(12, 4),
+            "opposite": torch.ones(12, 4) * (-1) ** torch.arange(12)[:, None],
+            "zero": torch.zeros(12, 4),
+        }[latents]
+        .to(dtype)
+        .requires_grad_()
+    )
+    y = {
+        "one class": torch.zeros(12, dtype=torch.int64),
+        "lonely": torch.arange(12),
+        "distributions": torch.eye(12),
+    }[labels]
     for temperature in (0.01, 0.03, 0.1):
         for backend in ("dense", "streamed"):
             z.grad = None
@@ -215,10 +260,17 @@ def test_no_nan_at_the_edges(latents, labels, dtype):
             assert torch.isfinite(loss) and torch.isfinite(z.grad).all()
 
 
-@pytest.mark.parametrize("kind, contrasts, backend", [
-    ("distributions", 0, "streamed"), ("numbers", 0, "dense"), ("weights", 0, "streamed"),
-    ("distributions", 9, "dense"), ("numbers", 9, "streamed"), ("weights", 9, "dense"),
-])
+@pytest.mark.parametrize(
+    "kind, contrasts, backend",
+    [
+        ("distributions", 0, "streamed"),
+        ("numbers", 0, "dense"),
+        ("weights", 0, "streamed"),
+        ("distributions", 9, "dense"),
+        ("numbers", 9, "streamed"),
+        ("weights", 9, "dense"),
+    ],
+)
 def test_compiles_in_one_graph(kind, contrasts, backend):
     """Every kind of label and both backends, with and without contrasts; few rows, but several blocks."""
     inputs = case(kind, rows=12, contrasts=contrasts, backend=backend, validate=False)
@@ -229,7 +281,9 @@ def test_compiles_in_one_graph(kind, contrasts, backend):
     z = inputs["latents"]
     ours = compiled(**inputs)
     assert torch.isclose(ours, expected, rtol=1e-12)
-    assert torch.allclose(torch.autograd.grad(ours, z)[0], torch.autograd.grad(expected, z)[0], rtol=1e-10)
+    assert torch.allclose(
+        torch.autograd.grad(ours, z)[0], torch.autograd.grad(expected, z)[0], rtol=1e-10
+    )
 
 
 @pytest.mark.parametrize("device, dtype, rows, expected", [
@@ -250,8 +304,11 @@ def test_auto_is_dense_for_few_scores_and_streamed_for_many():
     few, many = torch.randn(8, 4), torch.randn(2000, 4)
     assert streaming.choose_backend("auto", few, 8) == "dense"
     assert streaming.choose_backend("auto", many, 2000) == "streamed"
-    assert torch.isclose(gen_supcon_loss(many, torch.arange(2000) % 7, validate=False),
-                         gen_supcon_loss(many, torch.arange(2000) % 7, backend="dense"), rtol=1e-5)
+    assert torch.isclose(
+        gen_supcon_loss(many, torch.arange(2000) % 7, validate=False),
+        gen_supcon_loss(many, torch.arange(2000) % 7, backend="dense"),
+        rtol=1e-5,
+    )
 
 
 def test_no_row_of_its_own_is_subtracted():

@@ -15,8 +15,10 @@ def compare() -> None:
     g = torch.Generator().manual_seed(0)
     images = torch.randn(rows, 5, generator=g, dtype=torch.float64)
     keys = torch.randn(4 * world, 3, generator=g, dtype=torch.float64)
-    soft, key_soft = (torch.softmax(3 * torch.randn(n, 4, generator=g, dtype=torch.float64), 1)
-                      for n in (rows, len(keys)))
+    soft, key_soft = (
+        torch.softmax(3 * torch.randn(n, 4, generator=g, dtype=torch.float64), 1)
+        for n in (rows, len(keys))
+    )
     numbers = torch.randint(4, (rows,), generator=g)
     numbers[0] = 99  # resembles nothing: one process counts fewer anchors than the other
     mask = torch.rand(rows, generator=g) < 0.7
@@ -35,30 +37,66 @@ def compare() -> None:
     cases = {
         "distributions": (dict(labels=soft), dict(labels=mine(soft))),
         "class numbers, one of them lonely": (dict(labels=numbers), dict(labels=mine(numbers))),
-        "eq2 and a mask": (dict(labels=soft, anchor_mask=mask, weighting="eq2"),
-                           dict(labels=mine(soft), anchor_mask=mine(mask), weighting="eq2")),
+        "eq2 and a mask": (
+            dict(labels=soft, anchor_mask=mask, weighting="eq2"),
+            dict(labels=mine(soft), anchor_mask=mine(mask), weighting="eq2"),
+        ),
         "own weights": (dict(weights=weights), dict(weights=mine(weights))),
-        "a queue": (dict(labels=soft, contrast_latents=keys, contrast_labels=key_soft),
-                    dict(labels=mine(soft), contrast_latents=mine(keys), contrast_labels=mine(key_soft))),
+        "a queue": (
+            dict(labels=soft, contrast_latents=keys, contrast_labels=key_soft),
+            dict(labels=mine(soft), contrast_latents=mine(keys), contrast_labels=mine(key_soft)),
+        ),
         "whole contrasts, class numbers, one of them lonely": (
             dict(labels=numbers, contrast_latents=keys, contrast_labels=key_numbers),
-            dict(labels=mine(numbers), contrast_latents=keys, contrast_labels=key_numbers, gather="anchors")),
+            dict(
+                labels=mine(numbers),
+                contrast_latents=keys,
+                contrast_labels=key_numbers,
+                gather="anchors",
+            ),
+        ),
         "whole contrasts, eq2 and a mask": (
-            dict(labels=soft, contrast_latents=keys, contrast_labels=key_soft, anchor_mask=mask,
-                 weighting="eq2"),
-            dict(labels=mine(soft), contrast_latents=keys, contrast_labels=key_soft, anchor_mask=mine(mask),
-                 weighting="eq2", gather="anchors")),
+            dict(
+                labels=soft,
+                contrast_latents=keys,
+                contrast_labels=key_soft,
+                anchor_mask=mask,
+                weighting="eq2",
+            ),
+            dict(
+                labels=mine(soft),
+                contrast_latents=keys,
+                contrast_labels=key_soft,
+                anchor_mask=mine(mask),
+                weighting="eq2",
+                gather="anchors",
+            ),
+        ),
         "whole contrasts, own weights": (
             dict(weights=key_weights, contrast_latents=keys),
-            dict(weights=mine(key_weights), contrast_latents=keys, gather="anchors")),
-        "a kernel of classes": (dict(labels=soft, similarity=matrix), dict(labels=mine(soft), similarity=matrix)),
+            dict(weights=mine(key_weights), contrast_latents=keys, gather="anchors"),
+        ),
+        "a kernel of classes": (
+            dict(labels=soft, similarity=matrix),
+            dict(labels=mine(soft), similarity=matrix),
+        ),
         "a kernel of classes, class numbers": (
-            dict(labels=numbers % 4, similarity=matrix), dict(labels=mine(numbers) % 4, similarity=matrix)),
+            dict(labels=numbers % 4, similarity=matrix),
+            dict(labels=mine(numbers) % 4, similarity=matrix),
+        ),
         "a kernel of classes and a queue": (
             dict(labels=soft, contrast_latents=keys, contrast_labels=key_soft, similarity=matrix),
-            dict(labels=mine(soft), contrast_latents=mine(keys), contrast_labels=mine(key_soft),
-                 similarity=matrix)),
-        "no contrasts but the anchors": (dict(labels=soft), dict(labels=mine(soft), gather="anchors")),
+            dict(
+                labels=mine(soft),
+                contrast_latents=mine(keys),
+                contrast_labels=mine(key_soft),
+                similarity=matrix,
+            ),
+        ),
+        "no contrasts but the anchors": (
+            dict(labels=soft),
+            dict(labels=mine(soft), gather="anchors"),
+        ),
     }
     assert len(key_numbers.unique()) == 4  # no other number is lonely
     for backend in ("dense", "streamed"):
@@ -72,7 +110,10 @@ def compare() -> None:
             for ours, expected in zip(parts, whole, strict=True):
                 assert torch.allclose(ours, expected, rtol=1e-9), (backend, name, ours, expected)
             for ours, expected in zip(many.parameters(), one.parameters(), strict=True):
-                assert torch.allclose(ours.grad, expected.grad, rtol=1e-8, atol=1e-12), (backend, name)
+                assert torch.allclose(ours.grad, expected.grad, rtol=1e-8, atol=1e-12), (
+                    backend,
+                    name,
+                )
 
     # a temperature that learns: the mean over processes of its gradients, too
     alone, spread = (torch.nn.Parameter(torch.tensor(0.2, dtype=torch.float64)) for _ in range(2))
@@ -83,7 +124,9 @@ def compare() -> None:
 
     # SimCLR: no two processes give an image the same class number
     views = torch.randn(rows, 2, 3, generator=g, dtype=torch.float64)
-    assert torch.isclose(gen_supcon_loss(mine(views), gather=True), gen_supcon_loss(views), rtol=1e-9)
+    assert torch.isclose(
+        gen_supcon_loss(mine(views), gather=True), gen_supcon_loss(views), rtol=1e-9
+    )
 
     try:
         gen_supcon_loss(mine(images)[: 6 - rank], mine(soft)[: 6 - rank], gather=True)

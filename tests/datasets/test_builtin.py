@@ -23,7 +23,11 @@ from genscl_lite.datasets.registry import wrong_labels
 def test_digits_are_scikit_learns(digits):
     whole = load_dataset("digits")
     assert len(whole.train_labels) == 1000 and len(whole.test_labels) == 797
-    assert whole.train_images.dtype == torch.uint8 and whole.image_shape == (1, 8, 8) and whole.num_classes == 10
+    assert (
+        whole.train_images.dtype == torch.uint8
+        and whole.image_shape == (1, 8, 8)
+        and whole.num_classes == 10
+    )
     everything = torch.cat([whole.train_images, whole.test_images]).flatten(1).sort(dim=0).values
     expected = torch.from_numpy(np.round(load_digits().data * 255 / 16)).sort(dim=0).values
     assert torch.equal(everything, expected.to(torch.uint8))
@@ -41,12 +45,18 @@ def test_few_labels_by_seed_and_a_fixed_test_split():
 def test_a_share_of_the_training_labels_is_made_wrong_by_seed():
     about = {"dataset": "digits", "labels_per_class": 20}
     clean, wrong, again, other = (
-        load_data(SimpleNamespace(**about, seed=0, label_noise=noise), None) for noise in (0.0, 0.4, 0.4, 0.2))
-    assert torch.equal(clean.train_images, wrong.train_images) and torch.equal(clean.test_labels, wrong.test_labels)
+        load_data(SimpleNamespace(**about, seed=0, label_noise=noise), None)
+        for noise in (0.0, 0.4, 0.4, 0.2)
+    )
+    assert torch.equal(clean.train_images, wrong.train_images) and torch.equal(
+        clean.test_labels, wrong.test_labels
+    )
     assert torch.equal(wrong.train_labels, again.train_labels)
     for noisy, count in ((wrong, 80), (other, 40)):
         changed = noisy.train_labels != clean.train_labels
-        assert changed.sum() == count and len(clean.train_labels[changed].unique()) == 10  # of all classes
+        assert (
+            changed.sum() == count and len(clean.train_labels[changed].unique()) == 10
+        )  # of all classes
     steps = (wrong.train_labels - clean.train_labels)[wrong.train_labels != clean.train_labels] % 10
     assert set(steps.tolist()) == set(range(1, 10))  # to all other classes
 
@@ -54,13 +64,19 @@ def test_a_share_of_the_training_labels_is_made_wrong_by_seed():
 def test_distributions_are_not_made_wrong():
     digits = load_dataset("digits", labels_per_class=2)
     soft = replace(digits, train_distributions=torch.full((20, 10), 0.1))
-    with pytest.raises(ValueError, match="label_noise: needs two classes, and labels that are no distributions, in digits"):
+    with pytest.raises(
+        ValueError,
+        match="label_noise: needs two classes, and labels that are no distributions, in digits",
+    ):
         wrong_labels(soft, 0.2, seed=0)
 
 
 def test_no_test_image_is_trained_on():
     whole = load_dataset("digits")
-    train, test = ({image.numpy().tobytes() for image in images} for images in (whole.train_images, whole.test_images))
+    train, test = (
+        {image.numpy().tobytes() for image in images}
+        for images in (whole.train_images, whole.test_images)
+    )
     assert not train & test
 
 
@@ -91,9 +107,17 @@ def test_the_folder_is_the_parameter_or_the_environments(monkeypatch):
 def tiny_cifar(tmp_path, monkeypatch):
     """A CIFAR-10 of 30 images in torchvision's format: its archive, and "cifar10" pointing at it."""
     random = np.random.default_rng(0)
-    contents = {f"data_batch_{i}": {"data": random.integers(0, 256, (5, 3072), dtype=np.uint8), "labels": list(range(5))}
-                for i in range(1, 6)}
-    contents["test_batch"] = {"data": random.integers(0, 256, (5, 3072), dtype=np.uint8), "labels": list(range(5))}
+    contents = {
+        f"data_batch_{i}": {
+            "data": random.integers(0, 256, (5, 3072), dtype=np.uint8),
+            "labels": list(range(5)),
+        }
+        for i in range(1, 6)
+    }
+    contents["test_batch"] = {
+        "data": random.integers(0, 256, (5, 3072), dtype=np.uint8),
+        "labels": list(range(5)),
+    }
     contents["batches.meta"] = {"label_names": [f"class {i}" for i in range(10)]}
     files = {name: pickle.dumps(content) for name, content in contents.items()}
     md5 = {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
@@ -109,7 +133,10 @@ def tiny_cifar(tmp_path, monkeypatch):
         train_list = [[f"data_batch_{i}", md5[f"data_batch_{i}"]] for i in range(1, 6)]
         test_list = [["test_batch", md5["test_batch"]]]
         meta = {"filename": "batches.meta", "key": "label_names", "md5": md5["batches.meta"]}
-        url, tgz_md5 = "http://127.0.0.1:9/university", hashlib.md5(archive.read_bytes()).hexdigest()
+        url, tgz_md5 = (
+            "http://127.0.0.1:9/university",
+            hashlib.md5(archive.read_bytes()).hexdigest(),
+        )
 
     monkeypatch.setitem(builtin.ARCHIVES, "cifar10", TinyCIFAR10)
     return archive.read_bytes(), contents
@@ -154,7 +181,11 @@ def test_what_is_downloaded_is_what_is_loaded(tiny_cifar, tmp_path):
 
 def test_a_mirror_with_another_file_a_part_or_none_is_passed_over(tiny_cifar, tmp_path):
     archive, _ = tiny_cifar
-    wrong, cut, right = Server(archive[:-1] + b"x"), Server(archive, breaks_after=1000), Server(archive)
+    wrong, cut, right = (
+        Server(archive[:-1] + b"x"),
+        Server(archive, breaks_after=1000),
+        Server(archive),
+    )
     dead = "http://127.0.0.1:9/file"
     download_cifar("cifar10", tmp_path / "root", (dead, wrong.url, cut.url, right.url))
     assert wrong.answers == cut.answers == right.answers > 0
@@ -171,7 +202,10 @@ def test_what_a_killed_download_left_is_replaced(left, tiny_cifar, tmp_path):
     (root / left).write_bytes(b"x")
     download_cifar("cifar10", root, (server.url,))
     assert server.answers and {path.name for path in root.iterdir()} == {
-        ".lock", "cifar-10-python.tar.gz", "cifar-10-batches-py"}
+        ".lock",
+        "cifar-10-python.tar.gz",
+        "cifar-10-batches-py",
+    }
     assert (root / "cifar-10-python.tar.gz").read_bytes() == tiny_cifar[0]
 
 
@@ -195,7 +229,9 @@ def test_missing_and_damaged_files_are_named(tiny_cifar, tmp_path, monkeypatch):
     root = download_cifar("cifar10", tmp_path, (Server(tiny_cifar[0]).url,)).parent
     path = root / "cifar-10-batches-py" / "data_batch_3"
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(FileNotFoundError, match=r"data_batch_3 is damaged \(md5 \w{32}, expected \w{32}\)"):
+    with pytest.raises(
+        FileNotFoundError, match=r"data_batch_3 is damaged \(md5 \w{32}, expected \w{32}\)"
+    ):
         load_dataset("cifar10", root)
 
 
@@ -217,13 +253,21 @@ def test_an_archive_with_paths_outside_is_refused(name, tiny_cifar, tmp_path, mo
     with tarfile.open(fileobj=archive, mode="w:gz") as tar:
         link = tarfile.TarInfo("link")
         link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path)
-        for entry in ([link] if name.startswith("link") else []) + [tarfile.TarInfo(name.format(tmp=tmp_path))]:
+        for entry in ([link] if name.startswith("link") else []) + [
+            tarfile.TarInfo(name.format(tmp=tmp_path))
+        ]:
             tar.addfile(entry, io.BytesIO())
-    monkeypatch.setattr(builtin.ARCHIVES["cifar10"], "tgz_md5", hashlib.md5(archive.getvalue()).hexdigest())
+    monkeypatch.setattr(
+        builtin.ARCHIVES["cifar10"], "tgz_md5", hashlib.md5(archive.getvalue()).hexdigest()
+    )
     monkeypatch.setitem(builtin.MIRRORS, "cifar10", (Server(archive.getvalue()).url,))
     status = builtin.main(["cifar10", "--root", str(tmp_path / "in" / "root")])
     errors = capsys.readouterr().err.strip().split("\n")  # the first is the bar of the download
-    assert status == 0 if name.startswith("/") else status == 1 and len(errors) == 2 and errors[1].startswith("error: ")
+    assert (
+        status == 0
+        if name.startswith("/")
+        else status == 1 and len(errors) == 2 and errors[1].startswith("error: ")
+    )
     assert not (tmp_path / "outside").exists() and not (tmp_path / "in" / "outside").exists()
 
 

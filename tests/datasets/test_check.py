@@ -15,9 +15,13 @@ from genscl_lite.train.loop import pretrain
 def own():
     """A data set of one's own, of random pixels: 60 images to train with, 20 to test, of three classes."""
     random = torch.Generator().manual_seed(0)
-    train, test = (torch.randint(256, (n, 3, 8, 8), dtype=torch.uint8, generator=random) for n in (60, 20))
+    train, test = (
+        torch.randint(256, (n, 3, 8, 8), dtype=torch.uint8, generator=random) for n in (60, 20)
+    )
     labels = torch.arange(60) % 3
-    return Dataset("custom", train, labels, test, labels[:20], ("a", "b", "c"), (0.5,) * 3, (0.3,) * 3)
+    return Dataset(
+        "custom", train, labels, test, labels[:20], ("a", "b", "c"), (0.5,) * 3, (0.3,) * 3
+    )
 
 
 def with_one(labels, value):
@@ -62,22 +66,33 @@ WRONG = [
 def test_what_is_wrong_ends_training_before_the_first_step(own, quick, change, message):
     data = dataclasses.replace(own, **change)
     with pytest.raises(ValueError, match=f"^{message}[^\n]*$"):
-        pretrain(quick("supcon", dataset="custom", labels_per_class=0), data, on_epoch=lambda run: pytest.fail("it was trained"))
+        pretrain(
+            quick("supcon", dataset="custom", labels_per_class=0),
+            data,
+            on_epoch=lambda run: pytest.fail("it was trained"),
+        )
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
 def test_class_numbers_may_be_small_integers(own, quick, dtype):
-    small = dataclasses.replace(own, train_labels=own.train_labels.to(dtype), test_labels=own.test_labels.to(dtype))
+    small = dataclasses.replace(
+        own, train_labels=own.train_labels.to(dtype), test_labels=own.test_labels.to(dtype)
+    )
     config = quick("ce", dataset="custom", labels_per_class=0)
     runs = [pretrain(config, data) for data in (own, small)]
-    assert runs[0].log[-1]["loss"] == runs[1].log[-1]["loss"] and runs[0].log[-1]["accuracy"] == runs[1].log[-1]["accuracy"]
+    assert (
+        runs[0].log[-1]["loss"] == runs[1].log[-1]["loss"]
+        and runs[0].log[-1]["accuracy"] == runs[1].log[-1]["accuracy"]
+    )
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("floating", [False, True])
 def test_nothing_is_said_where_nothing_is_odd(own, digits, floating):
     if floating:
-        own = dataclasses.replace(own, train_images=own.train_images / 255, test_images=own.test_images / 255)
+        own = dataclasses.replace(
+            own, train_images=own.train_images / 255, test_images=own.test_images / 255
+        )
     for data in (own, digits):
         check_data(data)
         assert odd_things(data) == []
@@ -92,18 +107,25 @@ def test_what_is_odd_is_counted_and_named_in_one_line(own, quick):
     train[13] = 0
     train[:, 1] = 9
     test[14, :, 0, 0] = test[14, :, -1, -1] = 5  # not of one colour for its corners
-    data = dataclasses.replace(own, train_images=train.to(memory_format=torch.channels_last), test_images=test,
-                               train_labels=own.train_labels % 2)
+    data = dataclasses.replace(
+        own,
+        train_images=train.to(memory_format=torch.channels_last),
+        test_images=test,
+        train_labels=own.train_labels % 2,
+    )
     with pytest.warns(UserWarning) as warned:
         pretrain(quick("supcon", dataset="custom", labels_per_class=0), data)
     assert str(warned[0].message) == (
         "custom: no image to train with of 1 classes: c; 4 of 20 images to test with are among those to train with: "
         "test 3 = train 7, test 5 = train 7, test 6 = train 8 and 1 more; 2 images are of a single colour: train 13, test 11; "
-        "channel 1: the same value in all images to train with")
+        "channel 1: the same value in all images to train with"
+    )
 
 
 def test_a_look_does_not_depend_on_how_images_come():
-    images = torch.randint(2, (2500, 1, 2, 2), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = torch.randint(
+        2, (2500, 1, 2, 2), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     whole, parts = Seen.of(images), Seen()
     for part in images.split(7):
         parts.add(part)
@@ -116,7 +138,12 @@ def test_sixty_thousand_images_are_looked_at_in_no_time(digits):
     """As large as CIFAR's, it takes half a second; the test allows for slow machines."""
     images = torch.randint(256, (60_000, 3, 32, 32), dtype=torch.uint8)
     labels = torch.arange(60_000) % 10
-    data = dataclasses.replace(digits, train_images=images[:50_000], train_labels=labels[:50_000], test_images=images[50_000:],
-                               test_labels=labels[50_000:])
+    data = dataclasses.replace(
+        digits,
+        train_images=images[:50_000],
+        train_labels=labels[:50_000],
+        test_images=images[50_000:],
+        test_labels=labels[50_000:],
+    )
     started = time.process_time()
     assert odd_things(data) == [] and time.process_time() - started < 2

@@ -10,7 +10,14 @@ from genscl_lite.datasets.images import ImageFiles
 from genscl_lite.train import processes
 from tests import forked
 
-NAMES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LOCAL_WORLD_SIZE", "WORLD_SIZE", cores.SIDE_BY_SIDE)
+NAMES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "LOCAL_WORLD_SIZE",
+    "WORLD_SIZE",
+    cores.SIDE_BY_SIDE,
+)
 
 
 @pytest.fixture
@@ -88,7 +95,10 @@ def test_kernels_have_no_more_threads_than_cores(inherited, count, workers, thre
     machine(count, **({} if inherited is None else dict.fromkeys(names, inherited)))
     before = dict(os.environ)
     with cores.limited_threads(workers):
-        assert [os.environ.get(name) for name in names] == [threads, *[None if inherited is None else threads] * 2]
+        assert [os.environ.get(name) for name in names] == [
+            threads,
+            *[None if inherited is None else threads] * 2,
+        ]
     assert dict(os.environ) == before
 
 
@@ -103,7 +113,9 @@ def test_kernels_have_no_more_threads_than_cores(inherited, count, workers, thre
         (12, {"LOCAL_WORLD_SIZE": "nonsense"}, 12, 12, 12),
     ],
 )
-def test_processes_and_what_decodes_for_them_share_the_cores(count, environment, threads, decoders, at_most, machine, monkeypatch):
+def test_processes_and_what_decodes_for_them_share_the_cores(
+    count, environment, threads, decoders, at_most, machine, monkeypatch
+):
     machine(count, **environment)
     given = []
     monkeypatch.setattr(torch, "get_num_threads", lambda: 32)
@@ -123,7 +135,9 @@ def count_on_one_core(inherited, pipe):
         pipe.send((cores.usable_cores(), torch.get_num_threads(), os.environ["OMP_NUM_THREADS"]))
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no process can be bound to a core")
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"), reason="no process can be bound to a core"
+)
 @pytest.mark.parametrize("inherited", ["64", "abc"])
 def test_a_process_on_one_core_and_its_children_have_one_thread(inherited):
     ours, theirs = forked.FORK.Pipe(duplex=False)

@@ -4,7 +4,13 @@ import torch
 from genscl_lite.datasets.distributions import read_distributions
 
 FILES, NAMES = ["train/cat/1.png", "train/dog/1.png"], ["cat", "dog", "eel"]
-GOOD = ["path,eel,cat,dog", "train/dog/1.png,0,0.2,0.8", "", "val/cat/1.png,1,0,0", "train/cat/1.png,0.25,0.5,0.2505"]
+GOOD = [
+    "path,eel,cat,dog",
+    "train/dog/1.png,0,0.2,0.8",
+    "",
+    "val/cat/1.png,1,0,0",
+    "train/cat/1.png,0.25,0.5,0.2505",
+]
 
 
 def read(tmp_path, lines):
@@ -15,14 +21,18 @@ def read(tmp_path, lines):
 def test_rows_and_columns_come_in_any_order(tmp_path):
     rows = read(tmp_path, GOOD)
     assert rows.dtype == torch.float32
-    assert torch.allclose(rows, torch.tensor([[0.5, 0.2505, 0.25], [0.2, 0.8, 0]]) / torch.tensor([[1.0005], [1]]))
+    assert torch.allclose(
+        rows, torch.tensor([[0.5, 0.2505, 0.25], [0.2, 0.8, 0]]) / torch.tensor([[1.0005], [1]])
+    )
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
 @pytest.mark.parametrize("separator, point", [(",", "."), (";", ","), (";", "."), ("\t", ",")])
 def test_files_of_spreadsheets_are_read(tmp_path, encoding, separator, point):
     """With a mark or without, and with the decimal comma of most of Europe."""
-    lines = "\n".join(GOOD).replace(",", separator).replace(".", point).replace(f"{point}png", ".png")
+    lines = (
+        "\n".join(GOOD).replace(",", separator).replace(".", point).replace(f"{point}png", ".png")
+    )
     mark = "\ufeff" if encoding == "utf-16-be" else ""
     (tmp_path / "soft.csv").write_text(mark + lines.replace("path", '"path"', 1), encoding=encoding)
     rows = read_distributions(tmp_path / "soft.csv", FILES, NAMES, others=["val/cat/1.png"])
@@ -30,9 +40,14 @@ def test_files_of_spreadsheets_are_read(tmp_path, encoding, separator, point):
 
 
 def test_other_encodings_are_named_with_what_to_do(tmp_path):
-    for at, content in (("header", ["path,caf\xe9", "a,1"]), ("row", [*GOOD, "caf\xe9/1.png,1,0,0"])):
+    for at, content in (
+        ("header", ["path,caf\xe9", "a,1"]),
+        ("row", [*GOOD, "caf\xe9/1.png,1,0,0"]),
+    ):
         (tmp_path / f"{at}.csv").write_text("\n".join(content), encoding="cp1252")
-        with pytest.raises(ValueError, match=f'^distributions: .*{at}.csv is neither UTF-8 nor .* as "CSV UTF-8"$'):
+        with pytest.raises(
+            ValueError, match=f'^distributions: .*{at}.csv is neither UTF-8 nor .* as "CSV UTF-8"$'
+        ):
             read_distributions(tmp_path / f"{at}.csv", FILES, NAMES)
 
 

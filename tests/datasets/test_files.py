@@ -14,7 +14,9 @@ def test_files_appear_whole_or_not_at_all(tmp_path):
         temporary.write_text("half a fi")
         raise KeyboardInterrupt
     assert files.read_json(path) == {"epoch": 1} and len(list(tmp_path.iterdir())) == 2
-    files.write_json(path, {"epoch": 2})  # a new file takes the place of the old one, which is not written to
+    files.write_json(
+        path, {"epoch": 2}
+    )  # a new file takes the place of the old one, which is not written to
     assert files.read_json(path) == {"epoch": 2} and files.read_json(earlier) == {"epoch": 1}
 
 
@@ -34,5 +36,7 @@ def test_what_a_killed_process_was_writing_is_thrown_away(tmp_path):
 
 def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "summary.json").write_text("half a fi")
-    with pytest.raises(RunFolderError, match="summary.json: damaged, it is not JSON; delete it and run again"):
+    with pytest.raises(
+        RunFolderError, match="summary.json: damaged, it is not JSON; delete it and run again"
+    ):
         files.read_json(tmp_path / "summary.json")

@@ -36,7 +36,9 @@ def images(digits):
 def positions(tmp_path):
     """An image 250 x 200 whose red tells where a pixel is from left to right, and green from top to bottom."""
     y, x = np.mgrid[:200, :250]
-    Image.fromarray(np.stack([x, y, 0 * x], axis=-1).astype(np.uint8)).save(tmp_path / "positions.png")
+    Image.fromarray(np.stack([x, y, 0 * x], axis=-1).astype(np.uint8)).save(
+        tmp_path / "positions.png"
+    )
     return ImageFiles(tmp_path, ["positions.png"], 20, workers=0)
 
 
@@ -45,7 +47,9 @@ def test_batches_come_in_the_order_of_the_index(tmp_path):
         Image.new("RGB", (30, 20), (10 * number, 0, 255 - number)).save(tmp_path / f"{number}.png")
     images = ImageFiles(tmp_path, [f"{number}.png" for number in range(24)], 16, workers=2)
     batches = list(images.random_crops(INDEX, **EPOCH, views=3))
-    assert len(batches) == 6 and all(batch.shape == (3, 4, 3, 16, 16) and batch.dtype == torch.uint8 for batch in batches)
+    assert len(batches) == 6 and all(
+        batch.shape == (3, 4, 3, 16, 16) and batch.dtype == torch.uint8 for batch in batches
+    )
     for numbers, batch in zip(INDEX, batches, strict=True):
         assert (batch[:, :, 0] == 10 * numbers[None, :, None, None]).all()
         assert (batch[:, :, 2] == 255 - numbers[None, :, None, None]).all()
@@ -74,7 +78,9 @@ def test_a_part_of_each_batch_is_that_of_the_whole(images, workers):
     whole, some = list(images().random_crops(INDEX, **EPOCH)), images(workers)
     for rows in (slice(2), slice(2, 4), slice(3, None), slice(-3, -1), slice(0, 4, 2), slice(1, 1)):
         parts = list(some.random_crops(INDEX, **EPOCH, rows=rows))
-        assert all(torch.equal(part, batch[:, rows]) for part, batch in zip(parts, whole, strict=True))
+        assert all(
+            torch.equal(part, batch[:, rows]) for part, batch in zip(parts, whole, strict=True)
+        )
     [last] = some.random_crops(INDEX, **EPOCH, rows=slice(1, 3), first_step=5)
     assert torch.equal(last, whole[5][:, 1:3])
     uneven = some.random_crops(INDEX.flatten().split(7), **EPOCH, views=1, rows=slice(2, 5))
@@ -98,7 +104,9 @@ def test_the_processes_stay_for_the_next_epoch(images):
 def test_two_epochs_at_once_do_not_meet(images):
     some, alone = images(2), list(images().random_crops(INDEX, **EPOCH))
     list(some.random_crops(INDEX, **EPOCH))
-    for a, b, expected in zip(some.random_crops(INDEX, **EPOCH), some.random_crops(INDEX, **EPOCH), alone, strict=True):
+    for a, b, expected in zip(
+        some.random_crops(INDEX, **EPOCH), some.random_crops(INDEX, **EPOCH), alone, strict=True
+    ):
         assert torch.equal(a, expected) and torch.equal(b, expected)
 
 
@@ -112,9 +120,13 @@ def test_torchs_random_state_is_left_alone(images, workers):
 
 
 def test_crops_are_distributed_as_torchvisions(positions):
-    [batch] = positions.random_crops([torch.zeros(600, dtype=torch.long)], **EPOCH, views=1, scale=(0.2, 0.9), ratio=(0.5, 1.5))
+    [batch] = positions.random_crops(
+        [torch.zeros(600, dtype=torch.long)], **EPOCH, views=1, scale=(0.2, 0.9), ratio=(0.5, 1.5)
+    )
     x, y = batch[0, :, 0].float(), batch[0, :, 1].float()
-    width, height = ((values.amax(dim=(1, 2)) - values.amin(dim=(1, 2))) * 20 / 19 for values in (x, y))
+    width, height = (
+        (values.amax(dim=(1, 2)) - values.amin(dim=(1, 2))) * 20 / 19 for values in (x, y)
+    )
     torch.manual_seed(0)
     theirs = v2.RandomResizedCrop(20, (0.2, 0.9), (0.5, 1.5))
     drawn = [theirs.make_params([torch.zeros(3, 200, 250)]) for _ in range(4000)]
@@ -124,21 +136,34 @@ def test_crops_are_distributed_as_torchvisions(positions):
                            (y.mean(dim=(1, 2)), columns["top"] + columns["height"] / 2)):  # fmt: skip
         assert abs(ours.mean() - expected.mean()) < 5 and abs(ours.std() - expected.std()) < 4
     area, ratio = width * height / 50000, width / height
-    assert 0.18 < area.min() < 0.23 and 0.8 < area.max() < 0.93 and 0.48 < ratio.min() < 0.6 and 1.3 < ratio.max() < 1.56
+    assert (
+        0.18 < area.min() < 0.23
+        and 0.8 < area.max() < 0.93
+        and 0.48 < ratio.min() < 0.6
+        and 1.3 < ratio.max() < 1.56
+    )
 
 
 def test_a_crop_of_everything_is_the_resized_image(positions):
-    [batch] = positions.random_crops([torch.zeros(1, dtype=torch.long)], **EPOCH, scale=(1, 1), ratio=(1.25, 1.25))
-    assert torch.equal(batch[0, 0], v2.functional.resize(read_rgb(positions.root / "positions.png"), [20, 20]))
+    [batch] = positions.random_crops(
+        [torch.zeros(1, dtype=torch.long)], **EPOCH, scale=(1, 1), ratio=(1.25, 1.25)
+    )
+    assert torch.equal(
+        batch[0, 0], v2.functional.resize(read_rgb(positions.root / "positions.png"), [20, 20])
+    )
 
 
 def test_parts_and_devices(images, digits):
     some = images(2)
     everything, *_ = decode_all(digits[0], digits[1], 20, workers=0, keep=True)
-    assert [len(part) for part in some.split(10)] == [10, 10, 4] and torch.equal(torch.cat(list(some.split(10))), everything)
+    assert [len(part) for part in some.split(10)] == [10, 10, 4] and torch.equal(
+        torch.cat(list(some.split(10))), everything
+    )
     for index in (slice(3, 9), [5, 1], torch.tensor([7, 0, 7]), torch.arange(24) > 20):
         part = some[index]
-        assert part.shape == everything[index].shape and torch.equal(torch.cat(list(part.split(100))), everything[index])
+        assert part.shape == everything[index].shape and torch.equal(
+            torch.cat(list(part.split(100))), everything[index]
+        )
     there = images().to("meta")
     assert there.device.type == "meta" and next(there.split(5)).device.type == "meta"
     assert next(there.random_crops(INDEX, **EPOCH)).device.type == "meta"
@@ -157,7 +182,9 @@ class Largest(TorchDispatchMode):
 
 @pytest.mark.parametrize("height, width", [(2, 20000), (20000, 2)])
 def test_a_long_thin_image_costs_no_more_than_its_pixels_and_the_result(tmp_path, height, width):
-    Image.fromarray(np.arange(height * width * 3, dtype=np.uint64).reshape(height, width, 3).astype(np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray(
+        np.arange(height * width * 3, dtype=np.uint64).reshape(height, width, 3).astype(np.uint8)
+    ).save(tmp_path / "a.png")
     images = ImageFiles(tmp_path, ["a.png"], 64, workers=0)
     with Largest() as largest:
         [centre] = images.split(1)
@@ -169,7 +196,9 @@ def test_a_long_thin_image_costs_no_more_than_its_pixels_and_the_result(tmp_path
 
 
 def test_a_square_image_is_resized_alone_and_a_middle_square_is_cut_out_of_others():
-    square = torch.randint(256, (3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    square = torch.randint(
+        256, (3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     assert torch.equal(centre_crop(square, 16), v2.functional.resize(square, [16], antialias=True))
     for pad in ((7, 7, 0, 0), (0, 0, 9, 9)):
         assert torch.equal(centre_crop(F.pad(square, pad), 16), centre_crop(square, 16))
@@ -178,9 +207,16 @@ def test_a_square_image_is_resized_alone_and_a_middle_square_is_cut_out_of_other
 def test_an_image_of_very_many_pixels_is_named_with_what_allows_it(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
     Image.new("RGB", (40, 30), "red").save(tmp_path / "vast.png")
-    for limit, message in ((None, "exceeds limit of 1000 pixels; if you trust it, set GENSCL_MAX_PIXELS .environment."),
-                           ("1e9", "GENSCL_MAX_PIXELS: expected a whole number, got '1e9'")):
-        monkeypatch.setenv("GENSCL_MAX_PIXELS", limit) if limit else monkeypatch.delenv("GENSCL_MAX_PIXELS", raising=False)
+    for limit, message in (
+        (
+            None,
+            "exceeds limit of 1000 pixels; if you trust it, set GENSCL_MAX_PIXELS .environment.",
+        ),
+        ("1e9", "GENSCL_MAX_PIXELS: expected a whole number, got '1e9'"),
+    ):
+        monkeypatch.setenv("GENSCL_MAX_PIXELS", limit) if limit else monkeypatch.delenv(
+            "GENSCL_MAX_PIXELS", raising=False
+        )
         with pytest.raises(ValueError, match=rf"^[^\n]*vast.png: cannot be read: [^\n]*{message}$"):
             read_rgb(tmp_path / "vast.png")
     monkeypatch.setenv("GENSCL_MAX_PIXELS", "1200")
@@ -195,7 +231,10 @@ print(len(images.decode_all(pathlib.Path(sys.argv[1]), [f"{k}.png" for k in rang
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are not forked, and a script needs its guard")
+@pytest.mark.skipif(
+    sys.platform != "linux",
+    reason="elsewhere processes are not forked, and a script needs its guard",
+)
 def test_a_script_needs_no_guard_where_processes_are_forked(tmp_path):
     Image.new("RGB", (20, 20), "red").save(tmp_path / "0.png")
     for k in range(1, 200):
@@ -206,13 +245,21 @@ def test_a_script_needs_no_guard_where_processes_are_forked(tmp_path):
     assert (process.exitcode, (tmp_path / "printed").read_text()) == (0, "200\n")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only forked processes have what is changed here")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="only forked processes have what is changed here"
+)
 def test_a_process_that_ends_is_one_line(images, monkeypatch):
     """As where there is no fork and a script lacks its guard, or where memory is short."""
     monkeypatch.setattr(image_files, "read_rgb", lambda path: os._exit(1))
-    for ask in (lambda some: next(some.split(5)), lambda some: next(some.random_crops(INDEX, **EPOCH))):
-        with pytest.raises(ValueError, match=r"^workers: a process that decodes images has ended .DataLoader worker [^\n]*; memory is "
-                           r'short, or a script lacks `if __name__ == "__main__":`; workers=0 needs no processes$'):
+    for ask in (
+        lambda some: next(some.split(5)),
+        lambda some: next(some.random_crops(INDEX, **EPOCH)),
+    ):
+        with pytest.raises(
+            ValueError,
+            match=r"^workers: a process that decodes images has ended .DataLoader worker [^\n]*; memory is "
+            r'short, or a script lacks `if __name__ == "__main__":`; workers=0 needs no processes$',
+        ):
             ask(images(1))
 
 
@@ -234,7 +281,11 @@ def test_bad_arguments_are_named(images, arguments, message):
 def test_a_file_that_breaks_later_is_named(tmp_path, workers):
     add_corrupt(tmp_path)
     images = ImageFiles(tmp_path, ["cut.png"], 16, workers=workers)
-    with pytest.raises(ValueError, match="^[^\n]*cut.png: cannot be read: image file is truncated$"):
+    with pytest.raises(
+        ValueError, match="^[^\n]*cut.png: cannot be read: image file is truncated$"
+    ):
         list(images.random_crops([torch.tensor([0])], **EPOCH))
-    with pytest.raises(ValueError, match="^[^\n]*cut.png: cannot be read: image file is truncated$"):
+    with pytest.raises(
+        ValueError, match="^[^\n]*cut.png: cannot be read: image file is truncated$"
+    ):
         list(images.split(3))

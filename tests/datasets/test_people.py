@@ -19,7 +19,9 @@ COUNTS = np.eye(5, 10, dtype=np.int64) * 40 + np.eye(5, 10, k=1, dtype=np.int64)
 def published(monkeypatch, counts):
     """Take these counts for the published ones."""
     monkeypatch.setattr(people, "SHAPE", counts.shape)
-    monkeypatch.setattr(people, "SHA256", hashlib.sha256(counts.astype("<i8").tobytes()).hexdigest())
+    monkeypatch.setattr(
+        people, "SHA256", hashlib.sha256(counts.astype("<i8").tobytes()).hexdigest()
+    )
 
 
 def as_npy(array):
@@ -47,10 +49,15 @@ def test_people_teach_with_what_cifar_tests_with(root):
         assert torch.equal(images.test_images, cifar.train_images[:10])
         assert torch.equal(images.test_labels, cifar.train_labels[:10])
         assert torch.equal(images.held_out_images, cifar.test_images[3:])
-        assert images.held_out_distributions[0].tolist() == pytest.approx([0, 0, 0, 0.8, 0.2] + 5 * [0])
+        assert images.held_out_distributions[0].tolist() == pytest.approx(
+            [0, 0, 0, 0.8, 0.2] + 5 * [0]
+        )
         assert abs(images.normalize(images.train_images / 255).mean()) < 1e-3
     assert soft.train_distributions.tolist()[2] == pytest.approx([0, 0, 0.8, 0.2] + 6 * [0])
-    assert hard.train_distributions is None and (soft.name, hard.name) == ("cifar10h", "cifar10h_labels")
+    assert hard.train_distributions is None and (soft.name, hard.name) == (
+        "cifar10h",
+        "cifar10h_labels",
+    )
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -63,7 +70,10 @@ def test_fewer_images_of_each_published_class_keep_their_distributions(seed):
     assert few.train_labels.bincount().tolist() == [2] * 10 and len(few.held_out_images) == 20
 
 
-@pytest.mark.parametrize("counts", [COUNTS.astype(np.uint8), np.asfortranarray(COUNTS), COUNTS.astype(">i4"), COUNTS * 1.0])
+@pytest.mark.parametrize(
+    "counts",
+    [COUNTS.astype(np.uint8), np.asfortranarray(COUNTS), COUNTS.astype(">i4"), COUNTS * 1.0],
+)
 def test_the_hash_is_of_the_values_whatever_holds_them(counts, tmp_path, monkeypatch):
     published(monkeypatch, COUNTS)
     np.save(tmp_path / "a.npy", counts)
@@ -93,7 +103,9 @@ def test_wrong_counts_are_named_in_one_line(counts, message, tmp_path, monkeypat
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"PK\x03\x04", as_npy(COUNTS)[:300]])
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>not found</html>", b"PK\x03\x04", as_npy(COUNTS)[:300]]
+)
 def test_what_is_no_array_is_named(content, tmp_path):
     (tmp_path / "counts.npy").write_bytes(content)
     with pytest.raises(ValueError, match="^cifar10h: .*counts.npy: holds no counts [^\n]*$"):
@@ -115,7 +127,10 @@ def test_a_missing_file_says_what_to_do(root):
 def test_the_download_is_checked_and_kept(tmp_path, monkeypatch, capsys):
     published(monkeypatch, COUNTS)
     wrong, page, right = Server(as_npy(COUNTS + 1)), Server(b"<html>"), Server(as_npy(COUNTS))
-    with pytest.raises(ConnectionError, match="(?s)^cifar10h: no mirror gave cifar10h-counts.npy.*other values.*holds no"):
+    with pytest.raises(
+        ConnectionError,
+        match="(?s)^cifar10h: no mirror gave cifar10h-counts.npy.*other values.*holds no",
+    ):
         download_counts(tmp_path, (wrong.url, page.url))
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
     np.save(tmp_path / "cifar10h-counts.npy", COUNTS[:2])  # a wrong one there is replaced

@@ -48,12 +48,24 @@ def test_it_is_loaded_and_trained_on(name, quick):
     assert run.epoch == config.epochs and torch.isfinite(torch.tensor(run.log[-1]["loss"]))
 
 
-@pytest.mark.parametrize("wrong, message", [
-    ("digit", "dataset: 'digit' is unknown .did you mean 'digits'..; expected one of digits, cifar10, cifar100, folder, cifar10h, cifar10h_labels, custom, module:function"),
-    ("no such module:load", "dataset: 'no such module:load' is unknown"),
-    ("no_such_module:load", "dataset: 'no_such_module:load': module 'no_such_module' cannot be imported: No module named"),
-    ("json:load_images", "dataset: 'json:load_images': module 'json' has no function 'load_images'"),
-])
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (
+            "digit",
+            "dataset: 'digit' is unknown .did you mean 'digits'..; expected one of digits, cifar10, cifar100, folder, cifar10h, cifar10h_labels, custom, module:function",
+        ),
+        ("no such module:load", "dataset: 'no such module:load' is unknown"),
+        (
+            "no_such_module:load",
+            "dataset: 'no_such_module:load': module 'no_such_module' cannot be imported: No module named",
+        ),
+        (
+            "json:load_images",
+            "dataset: 'json:load_images': module 'json' has no function 'load_images'",
+        ),
+    ],
+)
 def test_what_is_not_there_is_said_before_any_work(wrong, message):
     with pytest.raises(ValueError, match=f"^{message}[^\n]*$"):
         load_data(TrainConfig(dataset=wrong))
@@ -63,10 +75,14 @@ def test_a_function_that_returns_something_else_is_named(monkeypatch):
     module = types.ModuleType("my_data")
     module.nothing = lambda root, config: None
     monkeypatch.setitem(sys.modules, "my_data", module)
-    with pytest.raises(ValueError, match="dataset: my_data:nothing returned NoneType, expected a Dataset"):
+    with pytest.raises(
+        ValueError, match="dataset: my_data:nothing returned NoneType, expected a Dataset"
+    ):
         load_data(TrainConfig(dataset="my_data:nothing"))
 
 
 def test_a_data_set_without_a_file_is_given_from_python():
-    with pytest.raises(ValueError, match="dataset: 'custom' is a Dataset of your own; it cannot be loaded by name"):
+    with pytest.raises(
+        ValueError, match="dataset: 'custom' is a Dataset of your own; it cannot be loaded by name"
+    ):
         load_data(TrainConfig(dataset="custom"))

@@ -4,21 +4,36 @@ import numpy as np
 import pytest
 import torch
 
-from genscl_lite.lessons.exercises import UNSOLVED, ParameterError, check, checked_parameters, solved_or
+from genscl_lite.lessons.exercises import (
+    UNSOLVED,
+    ParameterError,
+    check,
+    checked_parameters,
+    solved_or,
+)
 
 
-@pytest.mark.parametrize("answer, verdict", [
-    (np.ones(3), "correct on 1 case"),
-    (torch.ones(3, requires_grad=True), "correct on 1 case"),
-    ([1, 1, 1], "correct on 1 case"),
-    (np.ones(4), r"not yet. Case 1 of 1 gives values of shape \(4,\), first 1, "
-                 r"expected values of shape \(3,\), first 1"),
-    (np.zeros(0), "gives values of shape"),
-    (None, "gives None"),
-    ("x", "gives 'x'"),
-    (np.array([1, 1, 2]), r"gives 2 at \[2\], expected 1"),
-    (np.array([1, np.nan, 1]), r"gives nan at \[1\], expected 1 \(not a number comes from 0 / 0"),
-])
+@pytest.mark.parametrize(
+    "answer, verdict",
+    [
+        (np.ones(3), "correct on 1 case"),
+        (torch.ones(3, requires_grad=True), "correct on 1 case"),
+        ([1, 1, 1], "correct on 1 case"),
+        (
+            np.ones(4),
+            r"not yet. Case 1 of 1 gives values of shape \(4,\), first 1, "
+            r"expected values of shape \(3,\), first 1",
+        ),
+        (np.zeros(0), "gives values of shape"),
+        (None, "gives None"),
+        ("x", "gives 'x'"),
+        (np.array([1, 1, 2]), r"gives 2 at \[2\], expected 1"),
+        (
+            np.array([1, np.nan, 1]),
+            r"gives nan at \[1\], expected 1 \(not a number comes from 0 / 0",
+        ),
+    ],
+)
 def test_answers_of_any_kind_get_a_verdict(answer, verdict, capsys):
     must = np.ones(3)
     must.flags.writeable = False

@@ -18,8 +18,14 @@ from genscl_lite.runs.paths import NOTEBOOKS, PROJECT
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 NAMES = [path.stem for path in PATHS]
-WRONG = {"int": -1, "float": -1.0, "bool": "no such thing", "str": "no such thing", "list": [-1],
-         "dict": {"no such": 0}}
+WRONG = {
+    "int": -1,
+    "float": -1.0,
+    "bool": "no such thing",
+    "str": "no such thing",
+    "list": [-1],
+    "dict": {"no such": 0},
+}
 ANY_NAME = ("out", "table", "figure")
 """Where a notebook writes: any file or folder will do."""
 
@@ -60,7 +66,9 @@ def run(cells, monkeypatch):
 def global_names(text):
     """Return the global names that code assigns, and those that it reads, inside functions too."""
     module = symtable.symtable(text, "cell", "exec")
-    assigned = {name.get_name() for name in module.get_symbols() if name.is_assigned() or name.is_imported()}
+    assigned = {
+        name.get_name() for name in module.get_symbols() if name.is_assigned() or name.is_imported()
+    }
     scopes, read = [module], set()
     for scope in scopes:  # the list grows on the way: functions in functions
         scopes += scope.get_children()
@@ -81,7 +89,14 @@ def needed_cells(texts, last):
 
 
 def test_only_needed_cells_are_chosen():
-    cells = ["import a, b", "x, y = a.f(), 1", "z = b.g()", "def f(x): return y", "[y for y in z]", "f(x)"]
+    cells = [
+        "import a, b",
+        "x, y = a.f(), 1",
+        "z = b.g()",
+        "def f(x): return y",
+        "[y for y in z]",
+        "f(x)",
+    ]
     assert needed_cells(cells, last=[5]) == [cells[k] for k in (0, 1, 3, 5)]
 
 
@@ -98,13 +113,20 @@ def test_outputs_are_those_of_one_run_and_plain(name):
     assert "stderr" not in {output.get("name") for output in outputs}
     assert "error" not in {output["output_type"] for output in outputs}
     kinds = {kind for output in outputs for kind in output.get("data", {})}
-    assert "image/png" in kinds and kinds <= {"image/png", "text/plain", "text/html", "text/markdown"}
+    assert "image/png" in kinds and kinds <= {
+        "image/png",
+        "text/plain",
+        "text/html",
+        "text/markdown",
+    }
     assert "/tmp/" not in json.dumps([cell["outputs"] for cell in cells]).replace("/tmp/genscl", "")
 
 
 @pytest.fixture(scope="module")
 def make_thumbnails():
-    spec = importlib.util.spec_from_file_location("make_thumbnails", NOTEBOOKS / "thumbnails" / "make.py")
+    spec = importlib.util.spec_from_file_location(
+        "make_thumbnails", NOTEBOOKS / "thumbnails" / "make.py"
+    )
     spec.loader.exec_module(module := importlib.util.module_from_spec(spec))
     return module
 
@@ -131,7 +153,9 @@ def test_exercises_have_an_answer_that_its_check_accepts(name, monkeypatch):
     assert len(answers) == len(exercises) >= 1
     for k in exercises:
         assert "raise NotImplementedError" in source(cells[k])
-    unsolved = "".join("".join(output.get("text", "")) for cell in cells for output in cell["outputs"])
+    unsolved = "".join(
+        "".join(output.get("text", "")) for cell in cells for output in cell["outputs"]
+    )
     assert len(re.findall(r"^\w+: not solved yet$", unsolved, re.MULTILINE)) == len(exercises)
 
     texts = [source(cell) for cell in cells]
@@ -161,9 +185,16 @@ def test_a_wrong_answer_is_told_with_the_case_and_the_numbers(monkeypatch):
         [at] = [k for k, text in enumerate(texts) if f"def {exercise}(" in text]
         definition = texts[at].split("\n")[0]
         needed = needed_cells(texts, last=[at, at + 1])[:-2]
-        tried = [text for body, _ in answers.values()
-                 for text in (f"{definition}\n    return {body}", texts[at + 1])]
-        told = [line for line in run(needed + tried, monkeypatch).splitlines() if line.startswith(exercise)]
+        tried = [
+            text
+            for body, _ in answers.values()
+            for text in (f"{definition}\n    return {body}", texts[at + 1])
+        ]
+        told = [
+            line
+            for line in run(needed + tried, monkeypatch).splitlines()
+            if line.startswith(exercise)
+        ]
         for line, (wrong, (_, case)) in zip(told, answers.items(), strict=True):
             hint = rf"not yet. Case {case} of 3 gives (\S+) at \[\d+, \d\], expected (\S+?)\. Why: "
             found = re.search(hint, line)
@@ -183,7 +214,9 @@ def test_a_wrong_parameter_stops_the_notebook_with_one_line(name, parameter, mon
     cells = code_of(name)
     [at] = [k for k, cell in enumerate(cells) if "parameters" in tags(cell)]
     wrong = f"{parameter} = {WRONG[parameters_of(name)[parameter]]!r}"
-    checked = next(k for k, cell in enumerate(cells) if k > at and "checked_parameters" in source(cell))
+    checked = next(
+        k for k, cell in enumerate(cells) if k > at and "checked_parameters" in source(cell)
+    )
     texts = [source(cell) for cell in cells]
     with pytest.raises(ParameterError) as stopped:
         run([*texts[: at + 1], wrong, *texts[at + 1 : checked + 1]], monkeypatch)

@@ -20,7 +20,9 @@ def photographs(monkeypatch):
     monkeypatch.setattr(people, "read_counts", lambda path: counts)
 
 
-def test_without_the_file_or_without_the_photographs_there_is_nothing(tmp_path, photographs, monkeypatch):
+def test_without_the_file_or_without_the_photographs_there_is_nothing(
+    tmp_path, photographs, monkeypatch
+):
     assert ask_people([0], tmp_path) is None
     (tmp_path / "cifar10h-counts.npy").touch()
     monkeypatch.setattr(people, "load_dataset", load_dataset)

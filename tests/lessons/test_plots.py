@@ -64,52 +64,102 @@ def test_a_class_has_its_colour_whatever_their_number():
 def test_the_ledger_shows_each_claim_in_the_colour_of_its_verdict():
     row = {"published": 0.02, "difference": 0.01, "low": 0.005, "high": 0.015}
     nothing = dict.fromkeys(row)
-    ledger = pd.DataFrame([
-        {"claim": "up", "verdict": "supported"} | row,
-        {"claim": "one seed", "verdict": "undecided"} | row | {"low": None, "high": None},
-        {"claim": "no run", "verdict": "untested"} | nothing,
-    ]).astype({name: float for name in row})
+    ledger = pd.DataFrame(
+        [
+            {"claim": "up", "verdict": "supported"} | row,
+            {"claim": "one seed", "verdict": "undecided"} | row | {"low": None, "high": None},
+            {"claim": "no run", "verdict": "untested"} | nothing,
+        ]
+    ).astype({name: float for name in row})
     _, axis = plt.subplots()
     plot_ledger(ledger, axis)
     assert [label.get_text() for label in axis.get_yticklabels()] == ["up", "one seed", "no run"]
     assert [text.get_text() for text in axis.texts] == ["untested"]
-    [bar] = [line for container in axis.containers for line in container.lines[2] if len(line.get_segments())]
+    [bar] = [
+        line
+        for container in axis.containers
+        for line in container.lines[2]
+        if len(line.get_segments())
+    ]
     assert bar.get_segments()[0][:, 0].tolist() == pytest.approx([0.5, 1.5])
     plt.close()
 
 
 def test_lengths_are_lines_over_epochs_and_over_the_seconds_of_one_machine():
-    runs = pd.DataFrame([
-        {"method": method, "epochs": epochs, "seed": seed, "seconds": 6.0 * epochs, "accuracy_last": 0.5 + epochs / 1000,
-         "device": "a CPU"} for method in ("ce", "genscl_mix") for epochs in (20, 40) for seed in (0, 1)])
+    runs = pd.DataFrame(
+        [
+            {
+                "method": method,
+                "epochs": epochs,
+                "seed": seed,
+                "seconds": 6.0 * epochs,
+                "accuracy_last": 0.5 + epochs / 1000,
+                "device": "a CPU",
+            }
+            for method in ("ce", "genscl_mix")
+            for epochs in (20, 40)
+            for seed in (0, 1)
+        ]
+    )
     quicker = runs[runs.epochs == 20].assign(seconds=1.0, accuracy_last=0.5, device="a GPU")
     runs = pd.concat([quicker, runs], ignore_index=True)
     _, axes = plt.subplots(1, 2)
     plot_lengths(runs, axes)
     lines = [line for line in axes[1].lines if line.get_linestyle() != "None"]
     assert [line.get_xdata().tolist() for line in lines] == [[120, 240]] * 2
-    assert lines[0].get_ydata().tolist() == pytest.approx([52, 54]) and "a CPU" in axes[1].get_xlabel()
-    assert axes[0].lines[0].get_ydata().tolist() == pytest.approx([51, 54])  # over epochs, runs of all machines
-    assert [text.get_text() for text in axes[0].get_legend().get_texts()] == ["CE", "GenSCL + MixUp-CutMix"]
+    assert (
+        lines[0].get_ydata().tolist() == pytest.approx([52, 54]) and "a CPU" in axes[1].get_xlabel()
+    )
+    assert axes[0].lines[0].get_ydata().tolist() == pytest.approx(
+        [51, 54]
+    )  # over epochs, runs of all machines
+    assert [text.get_text() for text in axes[0].get_legend().get_texts()] == [
+        "CE",
+        "GenSCL + MixUp-CutMix",
+    ]
     assert lines[0].get_color() != lines[1].get_color() and lines[1].get_linestyle() == "-"
     plt.close()
 
 
 def test_gains_are_taken_seed_by_seed():
-    runs = pd.DataFrame([
-        {"method": method, "epochs": epochs, "seed": seed, "accuracy_last": 0.5 + 0.1 * seed + gain * (epochs - 30) / 1000}
-        for method, gain in (("ce", 0), ("ce_mix", 1)) for epochs in (20, 40) for seed in (0, 1)])
-    runs = pd.concat([runs, pd.DataFrame([{"method": "ce", "epochs": 80, "seed": 0, "accuracy_last": 0.6}])])  # has no partner
+    runs = pd.DataFrame(
+        [
+            {
+                "method": method,
+                "epochs": epochs,
+                "seed": seed,
+                "accuracy_last": 0.5 + 0.1 * seed + gain * (epochs - 30) / 1000,
+            }
+            for method, gain in (("ce", 0), ("ce_mix", 1))
+            for epochs in (20, 40)
+            for seed in (0, 1)
+        ]
+    )
+    runs = pd.concat(
+        [runs, pd.DataFrame([{"method": "ce", "epochs": 80, "seed": 0, "accuracy_last": 0.6}])]
+    )  # has no partner
     _, axis = plt.subplots()
     plot_gains(runs, (("ce_mix", "ce"),), axis)
     points, zero = axis.lines[0], axis.lines[-1]
-    assert points.get_xdata().tolist() == [20, 40] and points.get_ydata().tolist() == pytest.approx([-1, 1])
-    assert set(zero.get_ydata()) == {0} and [tick.get_text() for tick in axis.get_xticklabels()] == ["20", "40", "80"]
+    assert points.get_xdata().tolist() == [20, 40] and points.get_ydata().tolist() == pytest.approx(
+        [-1, 1]
+    )
+    assert set(zero.get_ydata()) == {0} and [
+        tick.get_text() for tick in axis.get_xticklabels()
+    ] == ["20", "40", "80"]
     assert half_of_bar(axis) == pytest.approx(0, abs=1e-9)
     plt.close()
 
 
-ROWS = {"ce": 0.94, "ce_mix": 0.96, "ce_mix_kd": 0.97, "simclr": 0.8, "supcon": 0.94, "genscl_mix": 0.965, "genscl_mix_kd": 0.97}
+ROWS = {
+    "ce": 0.94,
+    "ce_mix": 0.96,
+    "ce_mix_kd": 0.97,
+    "simclr": 0.8,
+    "supcon": 0.94,
+    "genscl_mix": 0.965,
+    "genscl_mix_kd": 0.97,
+}
 
 
 def made_up(**more):
@@ -129,7 +179,10 @@ def half_of_bar(axis, place=0):
 def test_bars_are_95_percent_intervals_of_the_mean_and_nothing_else():
     runs = made_up()
     half = 100 * (t_interval([0, 0.004, 0.008]).high - 0.004)
-    table = make_table(runs, pd.DataFrame({name: [] for name in ("dataset", "arch", "method", "published", "source")}))
+    table = make_table(
+        runs,
+        pd.DataFrame({name: [] for name in ("dataset", "arch", "method", "published", "source")}),
+    )
     _, axes = plt.subplots(1, 4)
     plot_table(runs, table, axes[0])
     assert half_of_bar(axes[0], 3) == pytest.approx(half)
@@ -140,7 +193,9 @@ def test_bars_are_95_percent_intervals_of_the_mean_and_nothing_else():
     runs = pd.concat([runs, runs.assign(epochs=20)])
     plot_varied(runs, "epochs", axes[3])
     lines = [c.lines[2][0].get_segments() for c in axes[3].containers]
-    assert {round(float(np.ptp(part[:, 1])) / 2, 6) for line in lines for part in line} == {round(half, 6)}
+    assert {round(float(np.ptp(part[:, 1])) / 2, 6) for line in lines for part in line} == {
+        round(half, 6)
+    }
     plt.close()
 
 
@@ -167,8 +222,17 @@ def test_every_row_is_in_one_panel_with_a_style_of_its_own():
 def test_reliability_is_confidence_against_accuracy_bin_by_bin():
     confidence, right = np.array([0.95, 0.91, 0.55, 0.1]), np.array([True, False, True, False])
     bins = reliability(confidence, right)
-    assert bins.accuracy.tolist() == [0, 1, 0.5] and bins.images.tolist() == [1, 1, 2] and bins.bin.tolist() == [1, 6, 10]
-    said = pd.DataFrame([{"method": m, "seed": 0, "right": right, "confidence": confidence} for m in ("ce", "supcon")])
+    assert (
+        bins.accuracy.tolist() == [0, 1, 0.5]
+        and bins.images.tolist() == [1, 1, 2]
+        and bins.bin.tolist() == [1, 6, 10]
+    )
+    said = pd.DataFrame(
+        [
+            {"method": m, "seed": 0, "right": right, "confidence": confidence}
+            for m in ("ce", "supcon")
+        ]
+    )
     axes = plot_reliability(said, made_up())
     assert [axis.get_title() for axis in axes.flat] == ["CE", "SupCon"]
     assert [text.get_text() for text in axes[0, 0].texts] == ["error 3.0 ± 0.0"]
@@ -181,7 +245,12 @@ def test_floors_and_ledgers_are_drawn_where_parts_are_missing():
     axis = plot_floors(gaps, plt.subplots()[1])
     assert len(axis.texts) == 2
     runs = made_up()
-    axes = plot_ledgers({"three": make_ledger(runs), "one": make_ledger(runs[runs.seed == 0]).assign(image_low=-0.01, image_high=0.01)})
+    axes = plot_ledgers(
+        {
+            "three": make_ledger(runs),
+            "one": make_ledger(runs[runs.seed == 0]).assign(image_low=-0.01, image_high=0.01),
+        }
+    )
     legend = {text.get_text() for text in axes[0].figure.legends[0].get_texts()}
     assert {"undecided, one seed", "over seeds and test images"} <= legend
     plt.close("all")
@@ -194,10 +263,22 @@ def test_names_of_classes_are_text_not_mathematics(tmp_path):
     figure = show_images(np.zeros((3, 1, 8, 8)), NAMES)
     axis = figure.axes[0]
     plot_embedding(np.random.default_rng(0).random((3, 2)), np.eye(3), NAMES, "title", axis)
-    show_neighbours(np.zeros((3, 1, 8, 8)), np.arange(3), {"space": np.array([[1], [2], [0]])}, np.arange(3), NAMES)
-    show_label_bars(np.zeros((2, 1, 8, 8)), {"label": np.eye(3)[:2]}, [label_caption(label, NAMES) for label in np.eye(3)[:2]])
+    show_neighbours(
+        np.zeros((3, 1, 8, 8)),
+        np.arange(3),
+        {"space": np.array([[1], [2], [0]])},
+        np.arange(3),
+        NAMES,
+    )
+    show_label_bars(
+        np.zeros((2, 1, 8, 8)),
+        {"label": np.eye(3)[:2]},
+        [label_caption(label, NAMES) for label in np.eye(3)[:2]],
+    )
     for number in plt.get_fignums():
-        plt.figure(number).savefig(tmp_path / f"{number}.png")  # here matplotlib would read mathematics
+        plt.figure(number).savefig(
+            tmp_path / f"{number}.png"
+        )  # here matplotlib would read mathematics
     plt.close("all")
 
 
@@ -211,14 +292,25 @@ def test_names_of_classes_are_text_in_the_page_that_one_hovers_over():
             texts.extend(value for name, value in attributes if name == "data-t")
 
     texts = []
-    Parser().feed(interactive_embedding(np.random.default_rng(0).random((4, 2)), np.zeros((4, 1, 8, 8)), labels, NAMES).data)
-    assert found == [("style",), ("div", "class"), *[("i", "style", "data-t")] * 4, *[("b", "style", "data-t")] * 3]
+    Parser().feed(
+        interactive_embedding(
+            np.random.default_rng(0).random((4, 2)), np.zeros((4, 1, 8, 8)), labels, NAMES
+        ).data
+    )
+    assert found == [
+        ("style",),
+        ("div", "class"),
+        *[("i", "style", "data-t")] * 4,
+        *[("b", "style", "data-t")] * 3,
+    ]
     assert texts == [*NAMES, f"50% {NAMES[1]} + 50% {NAMES[2]}", *NAMES]
 
 
 def test_a_small_png_keeps_the_colours_of_a_few_pixels():
     figure, axis = plt.subplots()
-    axis.imshow(np.random.default_rng(0).random((40, 40)), cmap="magma")  # takes most of the 256 colours
+    axis.imshow(
+        np.random.default_rng(0).random((40, 40)), cmap="magma"
+    )  # takes most of the 256 colours
     axis.set_title("x", color="#ece133")
     axis.plot([], [])
     figure.text(0.02, 0.02, "■", color="#56b4e9", fontsize=4)

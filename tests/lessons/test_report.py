@@ -43,7 +43,9 @@ def shown(monkeypatch):
 def digits_copy(tmp_path_factory):
     """A copy of the committed runs on digits, without what is large."""
     folder = tmp_path_factory.mktemp("results") / "digits"
-    shutil.copytree(RESULTS / "digits", folder, ignore=shutil.ignore_patterns("embeddings.npz", "*.png"))
+    shutil.copytree(
+        RESULTS / "digits", folder, ignore=shutil.ignore_patterns("embeddings.npz", "*.png")
+    )
     return folder
 
 
@@ -59,7 +61,9 @@ def cells_of_08(*wanted, results):
     texts = [source(cell) for cell in code_of("08_reproduce_table")]
     [at] = [k for k, cell in enumerate(code_of("08_reproduce_table")) if "parameters" in tags(cell)]
     texts[at] += f"\nresults = {str(results)!r}"
-    return needed_cells(texts, [k for k, text in enumerate(texts) if any(words in text for words in wanted)])
+    return needed_cells(
+        texts, [k for k, text in enumerate(texts) if any(words in text for words in wanted)]
+    )
 
 
 def test_other_accuracies_other_words(digits_copy, shown, monkeypatch, tmp_path):
@@ -69,14 +73,23 @@ def test_other_accuracies_other_words(digits_copy, shown, monkeypatch, tmp_path)
     ce = read_summaries(folder).query("method == 'ce'").set_index("seed").accuracy_last
     lines = []
     for sign in (1, -1):
-        change(folder, "supcon", lambda seed, sign=sign: ce[seed] + sign * (0.03 + 0.0001 * (seed % 3)))
+        change(
+            folder, "supcon", lambda seed, sign=sign: ce[seed] + sign * (0.03 + 0.0001 * (seed % 3))
+        )
         run(cells_of_08("report.claim_lines(book)", results=folder), monkeypatch)
-        lines += [line for text in shown for line in text.splitlines() if "SupCon beats cross-entropy" in line]
+        lines += [
+            line
+            for text in shown
+            for line in text.splitlines()
+            if "SupCon beats cross-entropy" in line
+        ]
         shown.clear()
     assert "**: supported. +3.0 points" in lines[0] and "**: contradicted. -3.0 points" in lines[1]
 
 
-def test_an_accuracy_that_is_not_that_of_its_predictions_stops_the_notebook(digits_copy, monkeypatch, tmp_path):
+def test_an_accuracy_that_is_not_that_of_its_predictions_stops_the_notebook(
+    digits_copy, monkeypatch, tmp_path
+):
     folder = tmp_path / "digits"
     shutil.copytree(digits_copy, folder)
     check = "assert tuple(summary.columns) == TABLE_COLUMNS"
@@ -87,10 +100,14 @@ def test_an_accuracy_that_is_not_that_of_its_predictions_stops_the_notebook(digi
 
 
 def test_the_committed_notebook_says_what_the_committed_runs_say():
-    outputs = json.dumps([cell.get("outputs") for cell in read("08_reproduce_table")], ensure_ascii=False)
+    outputs = json.dumps(
+        [cell.get("outputs") for cell in read("08_reproduce_table")], ensure_ascii=False
+    )
     for name in ("digits", "cifar10_small"):
         for line in report.claim_lines(make_ledger(read_summaries(RESULTS / name))):
-            assert json.dumps(line, ensure_ascii=False)[1:-1] in outputs, f"execute notebook 08 again: {line}"
+            assert json.dumps(line, ensure_ascii=False)[1:-1] in outputs, (
+                f"execute notebook 08 again: {line}"
+            )
 
 
 @pytest.mark.parametrize("name", ["08_reproduce_table", "09_see_the_space"])
@@ -110,9 +127,14 @@ def test_as_good_is_said_only_after_its_test():
     assert ledger.verdict["Mixing helps GenSCL"] == "undecided"
     lines = report.claim_lines(ledger.reset_index())
     assert ["as good" in line for line in lines[:2]] == [True, False]
-    assert report.compare(runs, "supcon", "ce").endswith("around zero, and as good within half a point.")
+    assert report.compare(runs, "supcon", "ce").endswith(
+        "around zero, and as good within half a point."
+    )
     assert report.compare(runs, "genscl_mix", "ce").endswith("around zero.")
-    assert report.tally(make_ledger(runs)) == "Of 11 claims about accuracy, on digits: 1 as good, 1 undecided and 9 untested."
+    assert (
+        report.tally(make_ledger(runs))
+        == "Of 11 claims about accuracy, on digits: 1 as good, 1 undecided and 9 untested."
+    )
 
 
 def test_sides_are_those_of_the_interval():
@@ -121,22 +143,37 @@ def test_sides_are_those_of_the_interval():
     assert report.compare(runs, "supcon", "ce").endswith("above zero.")
     assert report.compare(runs, "ce", "supcon").endswith("below zero.")
     assert report.compare(runs[runs.seed == 0], "ce", "supcon").endswith("one seed alone.")
-    assert report.compare(runs, "ce", "simclr") == "" == report.compare(runs, "ce", "supcon", "accuracy_blur")
-    both = pd.concat([runs.assign(labels_per_class=5), frame(ce=0.9 + NOISE, supcon=0.9 + 9 * NOISE)])
+    assert (
+        report.compare(runs, "ce", "simclr")
+        == ""
+        == report.compare(runs, "ce", "supcon", "accuracy_blur")
+    )
+    both = pd.concat(
+        [runs.assign(labels_per_class=5), frame(ce=0.9 + NOISE, supcon=0.9 + 9 * NOISE)]
+    )
     line = report.along(both, "labels_per_class", "supcon", "ce")
-    assert re.fullmatch(r"- SupCon minus CE: above zero at 5 \(\+2\.0, .+\); around zero at 10 \(.+\)\.", line)
+    assert re.fullmatch(
+        r"- SupCon minus CE: above zero at 5 \(\+2\.0, .+\); around zero at 10 \(.+\)\.", line
+    )
 
 
 def test_what_is_uneven_is_told():
     runs = frame(ce=[0.9] * 3, supcon=[0.9] * 2, genscl_mix=[0.8])
     lines = report.describe(runs, ("ce", "simclr"))
-    assert lines[0].startswith("Seeds are uneven: most rows have 3, but SupCon 2 and GenSCL + MixUp-CutMix 1.")
+    assert lines[0].startswith(
+        "Seeds are uneven: most rows have 3, but SupCon 2 and GenSCL + MixUp-CutMix 1."
+    )
     assert lines[1].startswith("One seed for GenSCL + MixUp-CutMix:")
     assert lines[2] == "No runs of SimCLR: claims about it stay untested."
     ledger = make_ledger(runs).set_index("claim")
-    assert ledger.seeds["SupCon beats cross-entropy"] == 2 and ledger.seeds["Mixing helps GenSCL"] == 1
+    assert (
+        ledger.seeds["SupCon beats cross-entropy"] == 2 and ledger.seeds["Mixing helps GenSCL"] == 1
+    )
     longer = runs.assign(epochs=np.where(runs.method == "ce", 10, 20))
-    assert "Rows differ in epochs: 10 for CE; 20 for SupCon and GenSCL + MixUp-CutMix." in report.describe(longer)
+    assert (
+        "Rows differ in epochs: 10 for CE; 20 for SupCon and GenSCL + MixUp-CutMix."
+        in report.describe(longer)
+    )
     assert report.describe(frame(ce=[0.9] * 3, supcon=[0.9] * 3)) == []
 
 
@@ -144,7 +181,9 @@ def test_what_is_uneven_is_told():
 def test_two_configurations_are_one_clear_sentence(changes):
     runs = pd.concat([frame(ce=[0.9] * 2), frame(ce=[0.9] * 2).assign(seed=[2, 3], **changes)])
     name = next(iter(changes))
-    with pytest.raises(ValueError, match=f"runs of two configurations in one folder: ce has {name} "):
+    with pytest.raises(
+        ValueError, match=f"runs of two configurations in one folder: ce has {name} "
+    ):
         make_ledger(runs)
     with pytest.raises(ValueError, match="several data sets in one folder: digits, cifar10"):
         make_ledger(pd.concat([frame(ce=[0.9]), frame(supcon=[0.9]).assign(dataset="cifar10")]))
@@ -155,7 +194,9 @@ def test_the_notebook_says_it_in_one_line(digits_copy, monkeypatch, tmp_path):
     shutil.copytree(digits_copy, folder)
     path = next(folder.glob("supcon/seed1/summary.json"))
     files.write_json(path, files.read_json(path) | {"epochs": 7})
-    with pytest.raises(ParameterError, match="two configurations in one folder: supcon has epochs 7 and") as stopped:
+    with pytest.raises(
+        ParameterError, match="two configurations in one folder: supcon has epochs 7 and"
+    ) as stopped:
         run(cells_of_08("with checked_parameters():", results=folder), monkeypatch)
     assert "\n" not in stopped.value._render_traceback_()[0]
 
@@ -165,7 +206,9 @@ def test_the_bootstrap_is_that_of_the_stored_predictions(digits_copy):
     drawn = report.add_bootstrap(ledger, report.read_predictions(digits_copy), resamples=50).iloc[0]
     right = [np.stack([(lambda said: said["predicted"] == said["labels"])(np.load(path))
                        for path in sorted(digits_copy.glob(f"{method}/seed*/predictions.npz"))]) for method in ("supcon", "ce")]  # fmt: skip
-    assert (drawn.image_low, drawn.image_high) == pytest.approx(bootstrap_interval(*right, resamples=50)[1:3])
+    assert (drawn.image_low, drawn.image_high) == pytest.approx(
+        bootstrap_interval(*right, resamples=50)[1:3]
+    )
     none = report.add_bootstrap(ledger, report.read_predictions(digits_copy / "nowhere"))
     assert none.image_low.isna().all()
 
@@ -175,14 +218,20 @@ def test_the_floor_is_reached_or_not():
                          for method, kl in (("ce", 9), ("supcon", 0.01), ("genscl_mix", 0.5)) for seed in range(3) for epoch in (1, 2)])  # fmt: skip
     gaps = floor_gaps(logs).set_index("method")
     assert gaps.verdict.to_dict() == {"supcon": "supported", "genscl_mix": "contradicted"}
-    assert gaps.gap["genscl_mix"] == pytest.approx(0.501) and gaps.low["genscl_mix"] == pytest.approx(t_interval([0.5, 0.501, 0.502]).low)
+    assert gaps.gap["genscl_mix"] == pytest.approx(0.501) and gaps.low[
+        "genscl_mix"
+    ] == pytest.approx(t_interval([0.5, 0.501, 0.502]).low)
     lines = report.floor_lines(gaps.reset_index())
     assert "comes down to its floor" in lines[0] and "stays above its floor" in lines[1]
     assert floor_gaps(logs[logs.seed == 0]).verdict.tolist() == ["undecided"] * 2
-    assert floor_verdict(gaps.reset_index()) == ("untested", "") and report.floor_line(gaps.reset_index()).endswith("untested, there are no runs.")
+    assert floor_verdict(gaps.reset_index()) == ("untested", "") and report.floor_line(
+        gaps.reset_index()
+    ).endswith("untested, there are no runs.")
     both = floor_gaps(logs.replace({"method": {"genscl_mix": "genscl_mix_kd"}}))
     assert floor_verdict(both) == ("contradicted", "0.50 nats above it (0.50 to 0.50)")
-    assert report.floor_line(both).endswith(": contradicted. It ends 0.50 nats above it (0.50 to 0.50), 3 seeds.")
+    assert report.floor_line(both).endswith(
+        ": contradicted. It ends 0.50 nats above it (0.50 to 0.50), 3 seeds."
+    )
 
 
 def test_logs_of_all_seeds_are_read_in_the_order_of_rows(digits_copy):
@@ -190,13 +239,19 @@ def test_logs_of_all_seeds_are_read_in_the_order_of_rows(digits_copy):
     rows = list(logs.method.unique())
     assert rows == [method for method in METHODS if method in rows] and len(rows) > 5
     assert logs.groupby("method").measured.last().notna().all()
-    assert any(line.startswith("- CE is within a point of its end") for line in report.pace_lines(logs))
+    assert any(
+        line.startswith("- CE is within a point of its end") for line in report.pace_lines(logs)
+    )
 
 
 def test_other_labels_and_wrong_labels_are_found_beside_the_folder(tmp_path):
     for name, value in (("runs", 0.0), ("runs_label_noise0.2", 0.2), ("runs_label_noisex", 9)):
         for method in ("ce", "supcon") if value < 0.1 else ("ce",):
-            about = BASE | {"method": method, "seed": 0, "accuracy_last": 0.9} | ({"label_noise": value} if value else {})
+            about = (
+                BASE
+                | {"method": method, "seed": 0, "accuracy_last": 0.9}
+                | ({"label_noise": value} if value else {})
+            )
             files.write_json(tmp_path / name / method / "seed0" / "summary.json", about)
     noisy = report.varied(tmp_path / "runs", "label_noise")
     assert noisy.label_noise.tolist() == [0, 0.2] and set(noisy.method) == {"ce"}
@@ -204,11 +259,17 @@ def test_other_labels_and_wrong_labels_are_found_beside_the_folder(tmp_path):
 
 
 def test_costs_hold_the_teacher():
-    runs = frame(ce=[0.9] * 2, ce_mix=[0.91] * 2, genscl_kd=[0.89] * 2, genscl_mix_kd_expert=[0.95] * 2)
+    runs = frame(
+        ce=[0.9] * 2, ce_mix=[0.91] * 2, genscl_kd=[0.89] * 2, genscl_mix_kd_expert=[0.95] * 2
+    )
     costs = report.whole_cost(runs.assign(seconds=[2, 2, 4, 4, 8, 8, 8, 8]))
-    assert costs.whole["genscl_kd"] == 12 and np.isnan(costs.whole["genscl_mix_kd_expert"])  # its expert is not there
+    assert costs.whole["genscl_kd"] == 12 and np.isnan(
+        costs.whole["genscl_mix_kd_expert"]
+    )  # its expert is not there
     lines = report.cost_lines(runs.assign(seconds=[2, 2, 4, 4, 8, 8, 8, 8]))
-    assert lines[0] == "- GenSCL + KD: 6.0 times the seconds of CE, of which 33 % are its teacher's."
+    assert (
+        lines[0] == "- GenSCL + KD: 6.0 times the seconds of CE, of which 33 % are its teacher's."
+    )
     assert lines[-1] == "- No cheaper row has a higher mean than CE or CE + MixUp-CutMix."
 
 
@@ -222,7 +283,12 @@ def test_too_sure_and_not_sure_enough():
 def test_the_teacher_is_judged_by_the_verdict():
     for shift, words in ((0.03, "**above**"), (-0.03, "**below**"), (0.0, "**as good as**")):
         runs = frame(supcon=0.9 + NOISE, genscl_kd=0.9 + shift + NOISE[::-1])
-        assert words in report.teacher_lines(runs, make_ledger(runs), floor_gaps(pd.DataFrame(columns=["method"])))[0]
+        assert (
+            words
+            in report.teacher_lines(
+                runs, make_ledger(runs), floor_gaps(pd.DataFrame(columns=["method"]))
+            )[0]
+        )
 
 
 def test_text_is_sentences_and_lists(shown):
@@ -238,11 +304,19 @@ def test_blends_are_read_from_summaries_or_measured():
                          for m, v in (("genscl_mix", 0.7), ("supcon", 3.5), ("ce_mix", 0.69)) for s in range(3)])  # fmt: skip
     near, same = space.blend_lines(made, "blend_kl", "genscl_mix", ["supcon", "ce_mix"])
     assert near.endswith("nearer to the labels.") and same.endswith("not shown to differ.")
-    assert "decides nothing" in space.blend_lines(made[made.seed == 0], "blend_kl", "genscl_mix", ["supcon"])[0]
+    assert (
+        "decides nothing"
+        in space.blend_lines(made[made.seed == 0], "blend_kl", "genscl_mix", ["supcon"])[0]
+    )
     assert space.blend_lines(made, "blend_kl", "genscl_mix", ["simclr"]) == []
-    assert "one seed" in space.seeds_line(made[made.seed == 0]) and "over 3 seeds" in space.seeds_line(made)
+    assert "one seed" in space.seeds_line(
+        made[made.seed == 0]
+    ) and "over 3 seeds" in space.seeds_line(made)
 
 
 def test_what_fades_is_said_by_the_numbers():
     line = space.fading_line({"class": 0.9, "ink": 0.4}, {"class": 0.91, "ink": 0.1})
-    assert line == "Behind the head ink (0.40 before, 0.10 after) fades; class (0.90 before, 0.91 after) stays."
+    assert (
+        line
+        == "Behind the head ink (0.40 before, 0.10 after) fades; class (0.90 before, 0.91 after) stays."
+    )

@@ -18,9 +18,13 @@ def cells_with(row, **changes):
     for cell in cells:
         text = source(cell)
         assert not text.startswith("preset = ") or "\nrow = method" in text
-        texts.append(text.replace("row = method", f"row = {row!r}") if text.startswith("preset = ") else text)
+        texts.append(
+            text.replace("row = method", f"row = {row!r}") if text.startswith("preset = ") else text
+        )
         if "parameters" in tags(cell):
-            texts.append("\n".join([PARAMETERS, *(f"{name} = {value!r}" for name, value in changes.items())]))
+            texts.append(
+                "\n".join([PARAMETERS, *(f"{name} = {value!r}" for name, value in changes.items())])
+            )
     return texts
 
 
@@ -33,26 +37,45 @@ def index_of(texts, *words):
 def test_any_row_is_one_word(row, monkeypatch, tmp_path):
     """A row with KD has its teacher trained first, beside it; and its accuracy passes."""
     texts = cells_with(row, out=str(tmp_path / row), seeds=1)
-    last = [index_of(texts, "it learns from a teacher"), index_of(texts, "watch = live_curve()"), index_of(texts, "floor_of_row(")]
+    last = [
+        index_of(texts, "it learns from a teacher"),
+        index_of(texts, "watch = live_curve()"),
+        index_of(texts, "floor_of_row("),
+    ]
     printed = run(needed_cells(texts, last), monkeypatch)
     teacher = ("expert" if METHODS[row].expert else "ce_mix") if METHODS[row].distils else None
     folders = {path.name for path in tmp_path.iterdir()}
-    assert folders == {row, teacher} - {None} and (tmp_path / row / "seed0" / "summary.json").exists()
+    assert (
+        folders == {row, teacher} - {None} and (tmp_path / row / "seed0" / "summary.json").exists()
+    )
     assert ("it learns from a teacher" in printed) == bool(teacher)
     assert not teacher or f"teacher: {METHODS[teacher].title}, seed 0: accuracy" in printed
 
 
-@pytest.mark.parametrize("changes, error", [
-    ({"min_accuracy": 0.99}, "AssertionError: mean accuracy 0.*expected at least 0.99"),
-    ({"epochs": 100_000, "eval_every": 100_000, "max_seconds": 0.2}, "OutOfTime: saved .* of 100000 epochs"),
-    ({"learning_rate": 1.0e30, "warmup_epochs": 0}, "ValueError: loss: not finite in epoch"),
-])
+@pytest.mark.parametrize(
+    "changes, error",
+    [
+        ({"min_accuracy": 0.99}, "AssertionError: mean accuracy 0.*expected at least 0.99"),
+        (
+            {"epochs": 100_000, "eval_every": 100_000, "max_seconds": 0.2},
+            "OutOfTime: saved .* of 100000 epochs",
+        ),
+        ({"learning_rate": 1.0e30, "warmup_epochs": 0}, "ValueError: loss: not finite in epoch"),
+    ],
+)
 def test_what_ends_a_run_is_raised(changes, error, monkeypatch, tmp_path):
     """So papermill sees it, and `genscl reproduce`."""
     texts = cells_with("ce", out=str(tmp_path / "ce"), **changes)
     with pytest.raises(Exception, match=".") as raised:
-        run(needed_cells(texts, [index_of(texts, "watch = live_curve()"), index_of(texts, "floor_of_row(")]), monkeypatch)
-    assert re.match(error, raised.exconly().rpartition("genscl_lite.train.loop.")[2]), raised.exconly()
+        run(
+            needed_cells(
+                texts, [index_of(texts, "watch = live_curve()"), index_of(texts, "floor_of_row(")]
+            ),
+            monkeypatch,
+        )
+    assert re.match(error, raised.exconly().rpartition("genscl_lite.train.loop.")[2]), (
+        raised.exconly()
+    )
 
 
 def test_simclr_has_a_lower_floor():
@@ -62,7 +85,10 @@ def test_simclr_has_a_lower_floor():
 
 
 def test_a_preset_is_one_word(monkeypatch, tmp_path):
-    texts = [text.replace('preset = ""', 'preset = "digits"') for text in cells_with("supcon", out=str(tmp_path))]
+    texts = [
+        text.replace('preset = ""', 'preset = "digits"')
+        for text in cells_with("supcon", out=str(tmp_path))
+    ]
     printed = run(needed_cells(texts, [index_of(texts, "it learns from a teacher")]), monkeypatch)
     assert "SupCon on digits, 5 seed(s), 200 epochs" in printed
 

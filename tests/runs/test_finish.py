@@ -19,17 +19,28 @@ from genscl_lite.train.loop import pretrain
 def test_the_result_is_the_last_epoch_and_not_the_best(quick, digits):
     run = pretrain(quick(), digits)
     sure = one_hot(digits.test_labels, 10).float()
-    summary = summarize(run, Probe(nn.Linear(1, 1), sure, accuracy_last=0.8, accuracy_best=0.9), sure, digits)
-    assert (summary["accuracy_last"], summary["accuracy_best"], summary["calibration_error"]) == (0.8, 0.9, 0)
+    summary = summarize(
+        run, Probe(nn.Linear(1, 1), sure, accuracy_last=0.8, accuracy_best=0.9), sure, digits
+    )
+    assert (summary["accuracy_last"], summary["accuracy_best"], summary["calibration_error"]) == (
+        0.8,
+        0.9,
+        0,
+    )
     classifier = pretrain(quick("ce"), digits)
     classifier.log[1]["accuracy"] = 0.99
     summary = summarize(classifier, None, sure, digits)
-    assert summary["accuracy_last"] == classifier.log[-1]["accuracy"] and summary["accuracy_best"] == 0.99
+    assert (
+        summary["accuracy_last"] == classifier.log[-1]["accuracy"]
+        and summary["accuracy_best"] == 0.99
+    )
 
 
 def test_the_probe_is_of_the_features(quick, digits, monkeypatch):
     run, probed = pretrain(quick(), digits), []
-    monkeypatch.setattr(finish, "linear_probe", lambda encoder, *a, **o: probed.append((encoder, o)))
+    monkeypatch.setattr(
+        finish, "linear_probe", lambda encoder, *a, **o: probed.append((encoder, o))
+    )
     probe_run(run, digits)
     assert probed[0][0] is run.model.encoder
     assert probed[0][1].items() >= {"epochs": 2, "batch_size": 100, "learning_rate": 1.0}.items()
@@ -51,29 +62,45 @@ def test_embeddings_are_of_the_same_images_and_mixtures_for_all_methods(quick, d
 
 def test_a_summary_says_what_becomes_of_blends(quick, digits, tmp_path):
     for method, temperature in (("supcon", 0.1), ("ce", None)):
-        summary = finish_run(pretrain(quick(method), digits, tmp_path / method), digits, tmp_path / method)
+        summary = finish_run(
+            pretrain(quick(method), digits, tmp_path / method), digits, tmp_path / method
+        )
         stored = dict(np.load(tmp_path / method / "embeddings.npz"))
-        assert summary.items() >= blend_measures(stored, temperature).items() and summary["blend_kl"] > 0
+        assert (
+            summary.items() >= blend_measures(stored, temperature).items()
+            and summary["blend_kl"] > 0
+        )
 
 
 def test_predictions_are_those_of_the_accuracy(quick, digits, tmp_path):
     for method in ("supcon", "ce"):
-        summary = finish_run(pretrain(quick(method), digits, tmp_path / method), digits, tmp_path / method)
+        summary = finish_run(
+            pretrain(quick(method), digits, tmp_path / method), digits, tmp_path / method
+        )
         said = np.load(tmp_path / method / "predictions.npz")
-        assert np.array_equal(said["labels"], digits.test_labels) and said["predicted"].dtype == np.uint8
-        assert (said["predicted"] == said["labels"]).mean() == pytest.approx(summary["accuracy_last"], abs=1e-12)
+        assert (
+            np.array_equal(said["labels"], digits.test_labels)
+            and said["predicted"].dtype == np.uint8
+        )
+        assert (said["predicted"] == said["labels"]).mean() == pytest.approx(
+            summary["accuracy_last"], abs=1e-12
+        )
         assert 10 <= said["confidence_percent"].min() <= said["confidence_percent"].max() <= 100
 
 
 def test_a_classifier_in_bfloat16_says_what_the_log_was_told(quick, digits):
     run = pretrain(quick("ce", precision="bfloat16"), digits)
     features = extract(run.result.encoder, digits, digits.test_images, dtype=torch.bfloat16)
-    assert torch.equal(finish.class_probabilities(run, digits), run.result.head(features).softmax(dim=1))
+    assert torch.equal(
+        finish.class_probabilities(run, digits), run.result.head(features).softmax(dim=1)
+    )
 
 
 def test_worse_images_are_tested_by_the_same_classifier(quick, digits, monkeypatch):
     """Where a corruption changes nothing, the accuracy is that of the run; blank images are all of one class."""
-    monkeypatch.setattr(finish, "CORRUPTIONS", {"none": lambda images: images, "blank": lambda images: 0 * images})
+    monkeypatch.setattr(
+        finish, "CORRUPTIONS", {"none": lambda images: images, "blank": lambda images: 0 * images}
+    )
     for method in ("supcon", "ce"):
         run = pretrain(quick(method), digits)
         probe = probe_run(run, digits)
@@ -86,10 +113,15 @@ def test_worse_images_are_tested_by_the_same_classifier(quick, digits, monkeypat
 def test_blur_is_binomial_and_noise_has_its_deviation():
     point = torch.zeros(1, 3, 8, 8)
     point[0, :, 0, 4] = 1
-    down, across = torch.tensor([0.75, 0.25]), torch.tensor([0.25, 0.5, 0.25])  # the edge is repeated
+    down, across = (
+        torch.tensor([0.75, 0.25]),
+        torch.tensor([0.25, 0.5, 0.25]),
+    )  # the edge is repeated
     assert torch.allclose(blur(point)[0, :, :2, 3:6], (down[:, None] * across).expand(3, 2, 3))
     gray = torch.full((100, 1, 8, 8), 0.5)
-    assert abs((add_noise(gray) - gray).std() - 0.1) < 0.005 and torch.equal(add_noise(gray), add_noise(gray))
+    assert abs((add_noise(gray) - gray).std() - 0.1) < 0.005 and torch.equal(
+        add_noise(gray), add_noise(gray)
+    )
     assert add_noise(torch.ones(9, 1, 8, 8)).max() == 1
 
 

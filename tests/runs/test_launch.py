@@ -44,7 +44,11 @@ def reproduction(tmp_path_factory):
     """A row and its teacher, two seeds each; the row and the table by the notebooks themselves."""
     folder = tmp_path_factory.mktemp("reproduction")
     preset, printed = write_preset(folder), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder), contextlib.redirect_stdout(printed):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(printed),
+    ):
         patch.setattr(papermill, "execute_notebook", teacher_without_kernel)
         assert main([preset, "--only", "genscl_kd"]) == 0
     return SimpleNamespace(folder=folder, out=folder / "runs" / "quick", printed=printed.getvalue())
@@ -68,9 +72,14 @@ def test_rows_and_their_table(reproduction):
         list(table.method) == ["ce_mix", "genscl_kd"] and (table.seeds == 2).all()
     )  # the teacher came along
     assert (out / "08_reproduce_table.ipynb").exists()
-    assert {path.name for path in out.iterdir() if path.is_dir()} == {"ce_mix", "genscl_kd"}  # no lesson's own row
+    assert {path.name for path in out.iterdir() if path.is_dir()} == {
+        "ce_mix",
+        "genscl_kd",
+    }  # no lesson's own row
     for method in table.method:
-        assert (out / method / "train.ipynb").exists() and not (out / method / "failed.ipynb").exists()
+        assert (out / method / "train.ipynb").exists() and not (
+            out / method / "failed.ipynb"
+        ).exists()
         for seed in range(2):
             names = {
                 "config.json",
@@ -82,7 +91,11 @@ def test_rows_and_their_table(reproduction):
             }
             assert names <= {path.name for path in (out / method / f"seed{seed}").iterdir()}
     summary = json.loads((out / "genscl_kd" / "seed1" / "summary.json").read_text())
-    assert summary["method"] == "genscl_kd" and summary["seed"] == 1 and 0 < summary["accuracy_last"] < 1
+    assert (
+        summary["method"] == "genscl_kd"
+        and summary["seed"] == 1
+        and 0 < summary["accuracy_last"] < 1
+    )
     assert {
         "dataset",
         "arch",
@@ -108,7 +121,9 @@ def test_exercises_that_wait_are_not_shown(reproduction, capsys):
 def test_finished_runs_are_skipped_and_the_others_go_on(reproduced, capsys):
     out, words = reproduced
     trained = {path: path.stat().st_mtime_ns for path in out.glob("*/seed*/summary.json")}
-    (out / "genscl_kd" / "seed1" / "summary.json").unlink()  # as if it had been killed before its end
+    (
+        out / "genscl_kd" / "seed1" / "summary.json"
+    ).unlink()  # as if it had been killed before its end
     assert main(words) == 0
     assert "1 of 2 methods finished" in capsys.readouterr().out
     again = {path: path.stat().st_mtime_ns for path in out.glob("*/seed*/summary.json")}
@@ -133,7 +148,10 @@ def kernel_with(code, folder):
     """Return a stand-in for papermill that executes this code, in a kernel, instead of notebook 07."""
     spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     cells = [nbformat.v4.new_code_cell(code)]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": spec}), folder / "instead.ipynb")
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": spec}),
+        folder / "instead.ipynb",
+    )
 
     def execute(notebook, *words, **options):
         assert Path(notebook).name == "07_train.ipynb"
@@ -153,7 +171,9 @@ def test_a_failing_run_is_reported_and_kept(preset, tmp_path, monkeypatch, capsy
     assert not (tmp_path / "runs/quick/table.csv").exists()
 
 
-def test_a_kernel_says_that_the_time_is_up_as_its_stand_in_does(preset, tmp_path, monkeypatch, capsys):
+def test_a_kernel_says_that_the_time_is_up_as_its_stand_in_does(
+    preset, tmp_path, monkeypatch, capsys
+):
     """Notebook 07 raises this exception: tests/lessons/test_train_notebook.py."""
     code = 'class OutOfTime(Exception): pass\nraise OutOfTime("saved 1 of 3 epochs")'
     monkeypatch.setattr(papermill, "execute_notebook", kernel_with(code, tmp_path))
@@ -168,13 +188,25 @@ def test_an_accuracy_below_the_floor_fails_each_time(preset, no_kernels, capsys)
     for finished in range(2):
         assert main([preset, "--only", "ce", "-p", "min_accuracy=0.99"]) == 1
         printed = capsys.readouterr()
-        assert f": {finished} of 1 methods finished" in printed.out and "| CE | 3 | 2 |" in printed.out
+        assert (
+            f": {finished} of 1 methods finished" in printed.out and "| CE | 3 | 2 |" in printed.out
+        )
         assert "error: ce: mean accuracy 0." in printed.err
 
 
 def test_a_time_budget_cuts_the_work_into_pieces(preset, tmp_path, no_kernels, capsys):
     """Little time: the teacher is saved in its middle, and what learns from it is not begun."""
-    words = [preset, "--only", "genscl_kd", "-p", "epochs=100000", "-p", "eval_every=100000", "--seeds", "1"]
+    words = [
+        preset,
+        "--only",
+        "genscl_kd",
+        "-p",
+        "epochs=100000",
+        "-p",
+        "eval_every=100000",
+        "--seeds",
+        "1",
+    ]
     out, begun = tmp_path / "runs" / "quick" / "ce_mix", [0, 0]
     for _ in range(2):
         assert main([*words, "--jobs", "2", "--max-seconds", "1.5"]) == 0
@@ -184,23 +216,39 @@ def test_a_time_budget_cuts_the_work_into_pieces(preset, tmp_path, no_kernels, c
         assert saved > begun and not printed.err
         begun = saved
         assert "genscl_kd paused (its teacher is)" in printed.out
-        assert "time is up: ce_mix, genscl_kd to go on with; the same command continues" in printed.out
+        assert (
+            "time is up: ce_mix, genscl_kd to go on with; the same command continues" in printed.out
+        )
         assert not list(out.glob("*.ipynb")) and not list(out.glob("*.tmp*"))
 
 
 def test_interrupted_it_leaves_no_kernel_and_the_same_command_goes_on(preset, tmp_path, no_kernels):
-    words = [preset, "--only", "supcon", "--seeds", "1", "-p", "epochs=120", "-p", "eval_every=120"]  # a kernel alone ends within a second
+    words = [
+        preset,
+        "--only",
+        "supcon",
+        "--seeds",
+        "1",
+        "-p",
+        "epochs=120",
+        "-p",
+        "eval_every=120",
+    ]  # a kernel alone ends within a second
     process = kernels.start_python(["-m", "genscl_lite", "reproduce", *words], tmp_path / "printed")
     checkpoint = tmp_path / "runs/quick/supcon/seed0/checkpoint.pt"
     deadline = time.monotonic() + 300
     while not checkpoint.exists():
-        assert process.is_alive() and time.monotonic() < deadline, (tmp_path / "printed").read_text()
+        assert process.is_alive() and time.monotonic() < deadline, (
+            tmp_path / "printed"
+        ).read_text()
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGINT)
     process.join(60)
     assert process.exitcode == 130
     assert "interrupted; the same command continues" in (tmp_path / "printed").read_text()
-    with files.locked(checkpoint.parent, wait=20):  # the kernel has ended too, as it also does when this one is killed
+    with files.locked(
+        checkpoint.parent, wait=20
+    ):  # the kernel has ended too, as it also does when this one is killed
         begun = run_folder.read_checkpoint(checkpoint)["progress"]["epoch"]
     assert main(words) == 0
     assert begun < 120 and run_folder.read_checkpoint(checkpoint)["progress"]["epoch"] == 120
@@ -232,7 +280,11 @@ def test_a_dry_run_prints_commands_that_do_the_same(preset, tmp_path, monkeypatc
     )
     assert result.exit_code == 0 and executed[0].is_file()
     config = json.loads((tmp_path / "runs/quick/supcon/seed1/config.json").read_text())
-    assert config["learning_rate"] == 0.3 and config["epochs"] == QUICK["epochs"] and config["teacher"] == "2024"
+    assert (
+        config["learning_rate"] == 0.3
+        and config["epochs"] == QUICK["epochs"]
+        and config["teacher"] == "2024"
+    )
     assert (tmp_path / "runs/quick/supcon/seed1/train.ipynb").exists()
 
     assert main([preset, "--only", "supcon", "-p", "learning_rate=0.3", "--dry-run"]) == 0
@@ -244,7 +296,9 @@ def test_a_shorter_length_is_a_second_file(capsys):
     for length in ("paper", "quick"):
         assert main(["cifar10_resnet18", "--length", length, "--dry-run"]) == 0
         lines = capsys.readouterr().out.splitlines()
-        assert len(lines) == len(METHODS) - 2 and lines[-1].count(" -f ") == (1 if length == "paper" else 2)
+        assert len(lines) == len(METHODS) - 2 and lines[-1].count(" -f ") == (
+            1 if length == "paper" else 2
+        )
     assert "runs/cifar10_resnet18_quick/" in lines[-1] and "lengths/quick.yaml" in lines[-1]
     named = [word for word in shlex.split(lines[-1]) if word.endswith(".yaml")]
     assert [Path(name).is_file() for name in named] == [True, True]
@@ -270,10 +324,19 @@ def test_a_shorter_length_is_a_second_file(capsys):
         ),
         (["digits", "--seeds", "0"], "error: seeds: expected at least 1, got 0"),
         (["digits", "--jobs", "0"], "error: jobs: expected at least 1, got 0"),
-        (["digits", "--max-seconds", "0"], "error: max-seconds: expected a number above 0, got 0.0"),
-        (["digits", "--length", "quik"], "error: length: 'quik' is unknown (did you mean 'quick'?)"),
+        (
+            ["digits", "--max-seconds", "0"],
+            "error: max-seconds: expected a number above 0, got 0.0",
+        ),
+        (
+            ["digits", "--length", "quik"],
+            "error: length: 'quik' is unknown (did you mean 'quick'?)",
+        ),
         (["digits", "-p", "labels_per_class=1000"], "error: labels_per_class: expected 1 to"),
-        (["digits", "-p", "queue_size=10"], "error: queue_size: expected at least the 50 keys of a batch"),
+        (
+            ["digits", "-p", "queue_size=10"],
+            "error: queue_size: expected at least the 50 keys of a batch",
+        ),
         (
             ["cifar10_resnet18", "-p", "data_root=nowhere"],
             "error: cifar10: nowhere/cifar-10-batches-py/data_batch_1 is missing",
@@ -312,8 +375,12 @@ def test_without_papermill_it_says_what_to_install(preset, tmp_path, monkeypatch
 def test_papermill_is_imported_only_to_execute_and_lessons_never():
     for path in Path(launch.__file__).parent.glob("*.py"):
         code = ast.parse(path.read_text())
-        assert not any("papermill" in ast.unparse(line) for line in code.body if is_import(line)), path
-        assert not any("lessons" in ast.unparse(line) for line in ast.walk(code) if is_import(line)), path
+        assert not any("papermill" in ast.unparse(line) for line in code.body if is_import(line)), (
+            path
+        )
+        assert not any(
+            "lessons" in ast.unparse(line) for line in ast.walk(code) if is_import(line)
+        ), path
 
 
 def is_import(line):
@@ -346,7 +413,10 @@ def test_a_kernel_killed_for_memory_is_one_line(preset, tmp_path, monkeypatch, c
     monkeypatch.setattr(papermill, "execute_notebook", kernel_with(code, tmp_path))
     assert main([preset, "--only", "ce", "--seeds", "1"]) == 1
     printed = capsys.readouterr()
-    assert "error: ce: its kernel was killed, as systems do when memory is short; the same command goes on" in printed.err
+    assert (
+        "error: ce: its kernel was killed, as systems do when memory is short; the same command goes on"
+        in printed.err
+    )
     assert "Traceback" not in printed.err and "[1/1] ce failed" in printed.out
     monkeypatch.setattr(papermill, "execute_notebook", without_kernel)
     assert main([preset, "--only", "ce", "--seeds", "1"]) == 0
@@ -360,7 +430,10 @@ def test_a_clock_that_goes_back_leaves_no_old_table(preset, tmp_path, no_kernels
     os.utime(table, (ahead, ahead))
     capsys.readouterr()
     assert main([preset, "--only", "simclr", "--seeds", "1"]) == 0
-    assert list(pd.read_csv(table).method) == ["ce", "simclr"] and "| SimCLR |" in capsys.readouterr().out
+    assert (
+        list(pd.read_csv(table).method) == ["ce", "simclr"]
+        and "| SimCLR |" in capsys.readouterr().out
+    )
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(preset, tmp_path, capsys):

@@ -71,7 +71,9 @@ def test_a_folder_in_every_stage(preset, photos, tmp_path, monkeypatch):
     monkeypatch.setattr(papermill, "execute_notebook", without_kernel)
     assert launch.main([preset, "--only", "genscl_mix", *longer]) == 0
     table = pd.read_csv(out / "table.csv")
-    assert list(table.method) == ["supcon", "genscl_mix"] and (table.accuracy_mean > 2 / CLASSES).all()
+    assert (
+        list(table.method) == ["supcon", "genscl_mix"] and (table.accuracy_mean > 2 / CLASSES).all()
+    )
     space = execute("09_see_the_space.ipynb", {"results": str(out), "data_root": str(photos)})
     assert space["UMAP"] is FirstTwo and space["results"] == str(out)
 
@@ -106,7 +108,18 @@ def without_kernel(notebook, output, parameters, **options):
 
 def test_two_processes_share_the_files(preset, tmp_path):
     """Each decodes its rows of a batch; the weights are those of one process."""
-    words = [preset, "--only", "supcon", "-p", "epochs=2", "-p", "eval_every=2", "-p", "resident=never", "--out"]
+    words = [
+        preset,
+        "--only",
+        "supcon",
+        "-p",
+        "epochs=2",
+        "-p",
+        "eval_every=2",
+        "-p",
+        "resident=never",
+        "--out",
+    ]
     two = forked.start_two(train, [*words, "two"], printed=tmp_path / "printed")
     two.join(200)
     assert two.exitcode == 0, (tmp_path / "printed").read_text()
@@ -120,7 +133,10 @@ def test_broken_files_stop_a_run_unless_they_are_to_be_skipped(preset, capsys):
     assert train([preset, "--only", "supcon", "-p", "on_bad_image=stop"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: root: 3 of 163 images in ") and error.count("\n") == 1
-    assert all(name in error for name in CORRUPT) and 'leave them out with on_bad_image="skip"' in error
+    assert (
+        all(name in error for name in CORRUPT)
+        and 'leave them out with on_bad_image="skip"' in error
+    )
 
 
 def test_the_way_to_imagenet(photos, tmp_path, monkeypatch, capsys):
@@ -152,6 +168,8 @@ def test_the_way_to_imagenet(photos, tmp_path, monkeypatch, capsys):
     with pytest.warns(UserWarning, match="left out: 3 of 163 images"):
         assert train([str(path), "--only", "genscl_mix_kd_queue"]) == 0
     printed = capsys.readouterr().out
-    assert "ce_mix, seed 0" in printed and "| GenSCL + both, momentum and queue | 2 | 1 |" in printed
+    assert (
+        "ce_mix, seed 0" in printed and "| GenSCL + both, momentum and queue | 2 | 1 |" in printed
+    )
     bad = json.loads((tmp_path / "runs/small/ce_mix/folder_check.json").read_text())["bad"]
     assert set(bad) == {f"train/zero/{name}" for name in CORRUPT}

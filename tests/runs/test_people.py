@@ -23,7 +23,10 @@ def test_all_pairs_and_those_between_classes():
     soft = torch.tensor([[1.0, 0, 0], [0.7, 0.3, 0], [0.1, 0.9, 0], [0, 0.8, 0.2]])
     latents = torch.randn(4, 6, generator=torch.Generator().manual_seed(1))
     pairs = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
-    latent, label = ([float(torch.cosine_similarity(x[i], x[j], dim=0)) for i, j in pairs] for x in (latents, soft))
+    latent, label = (
+        [float(torch.cosine_similarity(x[i], x[j], dim=0)) for i, j in pairs]
+        for x in (latents, soft)
+    )
     found = similarity_correlations(latents, soft)
     assert found["all"] == pytest.approx(spearmanr(latent, label).statistic, abs=1e-4)
     assert found["between"] == pytest.approx(spearmanr(latent[1:5], label[1:5]).statistic, abs=1e-4)
@@ -44,13 +47,18 @@ def test_pairs_of_a_single_class_say_nothing():
 @pytest.mark.parametrize("method", ["supcon", "ce"])
 def test_a_finished_run_says_how_it_compares(method, quick, digits, tmp_path):
     soft = 0.9 * one_hot(digits.test_labels, 10).float() + 0.01
-    data = dataclasses.replace(digits, held_out_images=digits.test_images[:60], held_out_distributions=soft[:60])
+    data = dataclasses.replace(
+        digits, held_out_images=digits.test_images[:60], held_out_distributions=soft[:60]
+    )
     finish_run(pretrain(quick(method), data, tmp_path), data, tmp_path)
     found = files.read_json(tmp_path / "summary.json")["people"]
     assert found["images"] == 60 and found["entropy"] == pytest.approx(0.5003, abs=1e-3)
     assert found["cross_entropy"] > found["entropy"]
     for space in ("features", "outputs"):
-        assert set(found[space]) == {"all", "between", "between_pearson"} and abs(found[space]["all"]) <= 1
+        assert (
+            set(found[space]) == {"all", "between", "between_pearson"}
+            and abs(found[space]["all"]) <= 1
+        )
 
 
 def test_nothing_is_said_without_people(quick, digits, tmp_path):

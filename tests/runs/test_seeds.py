@@ -19,7 +19,10 @@ def configs(quick):
 
 def test_each_seed_is_trained_on_its_own_labels_and_tested(configs, tmp_path):
     done = list(run_seeds(configs, tmp_path))
-    assert [(run.config, summary["seed"]) for run, summary in done] == [(configs[0], 0), (configs[1], 1)]
+    assert [(run.config, summary["seed"]) for run, summary in done] == [
+        (configs[0], 0),
+        (configs[1], 1),
+    ]
     for run, summary in done:
         folder = tmp_path / f"seed{summary['seed']}"
         assert summary == run_folder.read_json(folder / "summary.json")
@@ -42,7 +45,8 @@ def test_finished_seeds_are_read_and_yielded_too(configs, tmp_path, monkeypatch)
     for (run, _), (before, _) in zip(again, first, strict=True):
         assert run.log == before.log and run.epoch == 3
         assert all(
-            torch.equal(*pair) for pair in zip(run.model.parameters(), before.model.parameters(), strict=True)
+            torch.equal(*pair)
+            for pair in zip(run.model.parameters(), before.model.parameters(), strict=True)
         )
 
 
@@ -55,7 +59,9 @@ def test_out_of_time_all_is_saved_and_the_same_call_goes_on(configs, tmp_path):
 
 def test_out_of_time_between_training_and_test(configs, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(seeds, "pretrain", lambda *words, deadline, **options: pretrain(*words, **options))
+        patch.setattr(
+            seeds, "pretrain", lambda *words, deadline, **options: pretrain(*words, **options)
+        )
         with pytest.raises(
             OutOfTime, match="trained, but not tested yet; the same command goes on from there"
         ):
@@ -77,7 +83,10 @@ def test_the_command_trains_rows_and_prints_the_table(preset, tmp_path, capsys):
     out = tmp_path / "runs" / "quick"
     printed = capsys.readouterr().out
     assert "seed 0, epoch 3/3: loss " in printed and "genscl_kd, seed 1: accuracy " in printed
-    assert "| GenSCL + KD | 3 | 2 |" in printed and str(pd.read_csv(out / "table.csv").method[0]) == "ce_mix"
+    assert (
+        "| GenSCL + KD | 3 | 2 |" in printed
+        and str(pd.read_csv(out / "table.csv").method[0]) == "ce_mix"
+    )
 
     trained = {path: path.stat().st_mtime_ns for path in out.glob("*/seed*/*")}
     assert main([preset, "--only", "genscl_kd"]) == 0
@@ -87,7 +96,9 @@ def test_the_command_trains_rows_and_prints_the_table(preset, tmp_path, capsys):
 
     assert main([preset, "--only", "genscl_kd", "-p", "temperature=0.2"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: runs/quick/ce_mix/seed0: holds a run with another configuration")
+    assert error.startswith(
+        "error: runs/quick/ce_mix/seed0: holds a run with another configuration"
+    )
     assert error.count("\n") == 1
 
 
@@ -95,7 +106,11 @@ def test_the_command_stops_when_the_time_is_up(preset, tmp_path, capsys):
     words = [preset, "--only", "supcon", "-p", "epochs=100000", "--max-seconds", "0.5"]
     assert main(words) == 0
     printed = capsys.readouterr().out
-    assert "time is up: saved " in printed and "of 100000 epochs" in printed and "| SupCon |" not in printed
+    assert (
+        "time is up: saved " in printed
+        and "of 100000 epochs" in printed
+        and "| SupCon |" not in printed
+    )
     assert (tmp_path / "runs/quick/supcon/seed0/checkpoint.pt").exists()
 
 

@@ -13,7 +13,9 @@ DIFFERENCES = [0.021, 0.008, 0.013, -0.002, 0.017]
 def test_intervals_and_p_are_scipys(level):
     expected = stats.ttest_1samp(DIFFERENCES, 0)
     bounds = expected.confidence_interval(level)
-    assert t_interval(DIFFERENCES, level) == pytest.approx((np.mean(DIFFERENCES), bounds.low, bounds.high, 5))
+    assert t_interval(DIFFERENCES, level) == pytest.approx(
+        (np.mean(DIFFERENCES), bounds.low, bounds.high, 5)
+    )
     assert p_value(DIFFERENCES) == pytest.approx(expected.pvalue)
     assert t_interval(DIFFERENCES).low > 0 > t_interval(DIFFERENCES[:3] + [-0.02]).low
 
@@ -31,7 +33,9 @@ def test_holm_by_its_definition():
         so_far = max(so_far, min(1, value * (4 - rank)))
         expected[place] = so_far
     corrected = holm(p)
-    assert np.isnan(corrected[1]) and all(corrected[i] == pytest.approx(v) for i, v in expected.items())
+    assert np.isnan(corrected[1]) and all(
+        corrected[i] == pytest.approx(v) for i, v in expected.items()
+    )
     assert holm([]).size == 0
 
 
@@ -51,7 +55,9 @@ def test_the_bootstrap_covers_images_as_the_normal_approximation_says():
     difference = right.astype(float) - others
     half = 1.96 * difference.std() / 4000**0.5
     assert interval.mean == pytest.approx(difference.mean(), abs=1e-6)
-    assert (interval.mean - interval.low, interval.high - interval.mean) == pytest.approx((half, half), rel=0.1)
+    assert (interval.mean - interval.low, interval.high - interval.mean) == pytest.approx(
+        (half, half), rel=0.1
+    )
     seeds = np.stack([right[0], others[0]])  # seeds that disagree widen it
     wide = bootstrap_interval(seeds, others.repeat(2, 0))
     assert wide.high - wide.low > 1.5 * (interval.high - interval.low)
@@ -73,7 +79,10 @@ def test_verdicts_follow_from_intervals():
     assert verdicts["SupCon beats cross-entropy"] == "supported"
     assert verdicts["Mixing helps GenSCL"] == "contradicted"
     assert verdicts["GenSCL beats cross-entropy with the same mixing"] == "undecided"
-    assert verdicts["A teacher helps GenSCL"] == "undecided" and ledger.seeds["A teacher helps GenSCL"] == 1
+    assert (
+        verdicts["A teacher helps GenSCL"] == "undecided"
+        and ledger.seeds["A teacher helps GenSCL"] == 1
+    )
     assert verdicts["Soft labels beat hard ones on the same blends"] == "untested"
     assert verdicts["Momentum and queue lose at most half a point"] == "supported"
     row = ledger.loc["SupCon beats cross-entropy"]
@@ -86,7 +95,11 @@ def test_many_claims_ask_for_more_than_one_interval():
     """An interval just above 0 is not enough among ten claims."""
     just = np.array([0.002, 0.012, 0.006, 0.009, 0.003])
     base = np.full(5, 0.7)
-    alone = make_ledger(runs_of(ce=base, supcon=base + just)).set_index("claim").loc["SupCon beats cross-entropy"]
+    alone = (
+        make_ledger(runs_of(ce=base, supcon=base + just))
+        .set_index("claim")
+        .loc["SupCon beats cross-entropy"]
+    )
     assert alone.low > 0 and alone.verdict == "supported"
     others = {"genscl_mix": base + 0.01 * np.arange(5), "ce_mix": base - 0.02 * np.arange(5)[::-1],
               "genscl_kd": base + 0.03 * np.array([1, -1, 1, -1, 1])}  # fmt: skip

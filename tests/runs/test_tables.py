@@ -36,7 +36,9 @@ def test_a_table_averages_over_seeds_and_joins_what_is_published():
     assert table.accuracy_mean["supcon"] == 0.96 and table.accuracy_sd["supcon"] == 0.014142
     assert pd.isna(table.accuracy_sd["ce"]) and table.seconds["supcon"] == 5.0
     assert table.published["supcon"] == 0.96 and table.source["supcon"] == "GenSCL v1"
-    assert "| SupCon | 500 | 2 | 96.0 ± 1.4 | 96.0 (GenSCL v1) | 5 |" in render_table(make_table(runs))
+    assert "| SupCon | 500 | 2 | 96.0 ± 1.4 | 96.0 (GenSCL v1) | 5 |" in render_table(
+        make_table(runs)
+    )
 
 
 def test_costs_are_means_over_seeds_and_the_most_memory():
@@ -53,7 +55,9 @@ def test_costs_are_means_over_seeds_and_the_most_memory():
     assert tuple(table.columns) == COST_COLUMNS
     lines = render_cost_table(table).splitlines()
     assert "| Teacher: CE + MixUp-CutMix | resnet50 | 500 | 60 | 0 | 900 |  |" in lines
-    assert "| SupCon | resnet50 | 500 | 120 | 30 | 600 | 3.0 GiB |" in lines and lines[-1] == "On GPU."
+    assert (
+        "| SupCon | resnet50 | 500 | 120 | 30 | 600 | 3.0 GiB |" in lines and lines[-1] == "On GPU."
+    )
 
 
 def test_published_numbers_name_known_rows_and_sources():
@@ -64,14 +68,22 @@ def test_published_numbers_name_known_rows_and_sources():
 
 
 def test_variations_are_the_folder_and_those_beside_it(tmp_path):
-    folders = {"small": 80, "small_epochs20": 20, "small_epochs160": 160, "smaller_epochs20": 1, "small_batch_size9": 2}
+    folders = {
+        "small": 80,
+        "small_epochs20": 20,
+        "small_epochs160": 160,
+        "smaller_epochs20": 1,
+        "small_batch_size9": 2,
+    }
     for folder, epochs in folders.items():
         for seed in range(2):
             about = {"method": "ce", "seed": seed, "epochs": epochs}
             files.write_json(tmp_path / folder / "ce" / f"seed{seed}" / "summary.json", about)
     (tmp_path / "small_epochs40").mkdir()  # begun, nothing finished
     assert read_varied(tmp_path / "small", "epochs").epochs.tolist() == [20, 20, 80, 80, 160, 160]
-    with pytest.raises(FileNotFoundError, match="no finished run there, and none beside it of another epochs"):
+    with pytest.raises(
+        FileNotFoundError, match="no finished run there, and none beside it of another epochs"
+    ):
         read_varied(tmp_path / "none", "epochs")
 
 
@@ -91,7 +103,8 @@ def test_the_committed_digits_results_hold_the_papers_rows():
     """Several seeds each, and the table is that of the runs. Which row is ahead, the ledger says."""
     table = make_table(read_summaries(RESULTS / "digits")).set_index("method")
     assert (
-        set(table.index) >= {"ce", "ce_mix", "simclr", "supcon", "genscl_kd", "genscl_mix", "genscl_mix_kd"}
+        set(table.index)
+        >= {"ce", "ce_mix", "simclr", "supcon", "genscl_kd", "genscl_mix", "genscl_mix_kd"}
         and (table.seeds.drop("expert") >= 3).all()
     )
     committed = pd.read_csv(RESULTS / "digits" / "table.csv").set_index("method")
@@ -104,7 +117,9 @@ def test_small_files_are_kept(quick, digits, tmp_path):
         finish_run(pretrain(quick("ce", seed=seed), digits, folder), digits, folder)
     (tmp_path / "runs" / "table.csv").write_text("method\nce\n")
     keep_results(tmp_path / "runs", tmp_path / "kept")
-    kept = sorted(str(path.relative_to(tmp_path / "kept")) for path in (tmp_path / "kept").rglob("*.*"))
+    kept = sorted(
+        str(path.relative_to(tmp_path / "kept")) for path in (tmp_path / "kept").rglob("*.*")
+    )
     assert kept == [
         "ce/seed0/config.json",
         "ce/seed0/embeddings.npz",
@@ -117,12 +132,22 @@ def test_small_files_are_kept(quick, digits, tmp_path):
         "cost.csv",
         "table.csv",
     ]
-    whole, thin = (pd.read_csv(path / "ce/seed1/log.csv") for path in (tmp_path / "runs", tmp_path / "kept"))
-    assert len(whole) == 3 and thin.epoch.tolist() == [2, 3] and thin.loss.tolist() == whole.loss[1:].tolist()
+    whole, thin = (
+        pd.read_csv(path / "ce/seed1/log.csv") for path in (tmp_path / "runs", tmp_path / "kept")
+    )
+    assert (
+        len(whole) == 3
+        and thin.epoch.tolist() == [2, 3]
+        and thin.loss.tolist() == whole.loss[1:].tolist()
+    )
     assert torch.load(folder / "checkpoint.pt", weights_only=True)["progress"]["epoch"] == 3
     assert main([str(tmp_path / "runs"), str(tmp_path / "less"), "--no-embeddings"]) == 0
     assert {path.name for path in (tmp_path / "less/ce/seed0").iterdir()} == {
-        "config.json", "log.csv", "predictions.npz", "summary.json"}
+        "config.json",
+        "log.csv",
+        "predictions.npz",
+        "summary.json",
+    }
 
 
 def test_the_command_keeps_them_too(tmp_path, capsys):
@@ -139,8 +164,16 @@ def test_the_command_keeps_them_too(tmp_path, capsys):
 
 
 def test_what_summaries_hold_stays_in_its_cell_and_is_no_formula(tmp_path):
-    runs = summaries(method=["ce"], seed=[0], accuracy_last=[0.9], seconds=[3.0], probe_seconds=0.0, images_per_second=9.0,
-                     peak_memory_bytes=[None], device=["<img src=x>\n\n| CPU"]).assign(arch="a|b\n<b>", dataset="=cmd()")
+    runs = summaries(
+        method=["ce"],
+        seed=[0],
+        accuracy_last=[0.9],
+        seconds=[3.0],
+        probe_seconds=0.0,
+        images_per_second=9.0,
+        peak_memory_bytes=[None],
+        device=["<img src=x>\n\n| CPU"],
+    ).assign(arch="a|b\n<b>", dataset="=cmd()")
     row, *_, machine = render_cost_table(make_cost_table(runs)).splitlines()[2:]
     assert row.replace(r"\|", "").count("|") == 8 and r"| a\|b &lt;b&gt; |" in row
     assert machine == r"On &lt;img src=x&gt; \| CPU."

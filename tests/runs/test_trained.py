@@ -124,16 +124,21 @@ def test_an_average_over_weights_is_what_is_loaded(digits, tmp_path):
     run = train(digits, tmp_path, ema=0.8)
     loaded = Encoder.load(tmp_path)
     averaged, trained = (
-        extract(model.encoder, digits, digits.test_images) for model in (run.average.encoder, run.model)
+        extract(model.encoder, digits, digits.test_images)
+        for model in (run.average.encoder, run.model)
     )
-    assert torch.equal(loaded.features(digits.test_images), averaged) and not torch.equal(averaged, trained)
+    assert torch.equal(loaded.features(digits.test_images), averaged) and not torch.equal(
+        averaged, trained
+    )
     assert accuracy(loaded.predict(digits.test_images), digits) == loaded.summary["accuracy_last"]
 
 
 def test_a_run_is_its_folder_or_that_of_its_only_seed_or_its_file(
     contrastive, folder, loaded, digits, tmp_path
 ):
-    file = shutil.copy(folder / "supcon" / "seed0" / "model.safetensors", tmp_path / "shared.safetensors")
+    file = shutil.copy(
+        folder / "supcon" / "seed0" / "model.safetensors", tmp_path / "shared.safetensors"
+    )
     for path in (folder / "supcon", file, str(file)):
         assert torch.equal(
             Encoder.load(path).features(digits.test_images), loaded.features(digits.test_images)
@@ -158,7 +163,8 @@ def test_an_encoder_of_ones_own_is_given_as_a_module(digits, tmp_path):
         loaded.features(digits.test_images), extract(run.result.encoder, digits, digits.test_images)
     )
     with pytest.raises(
-        ValueError, match="module: .* holds an encoder of its own .arch custom.; build it and give it"
+        ValueError,
+        match="module: .* holds an encoder of its own .arch custom.; build it and give it",
     ):
         Encoder.load(tmp_path)
     with pytest.raises(
@@ -178,7 +184,9 @@ def test_what_is_no_finished_run_is_named(contrastive, folder, loaded, digits, t
     file = folder / "supcon" / "seed0" / "model.safetensors"
     with pytest.raises(ValueError, match="path: .*nowhere does not exist; expected a run's folder"):
         Encoder.load(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="path: .* holds no finished run; expected a folder METHOD/seedN"):
+    with pytest.raises(
+        ValueError, match="path: .* holds no finished run; expected a folder METHOD/seedN"
+    ):
         Encoder.load(tmp_path)
     pretrain(contrastive.config, digits, tmp_path / "supcon" / "seed2")
     for path in ("supcon", "supcon/seed2"):
@@ -187,7 +195,9 @@ def test_what_is_no_finished_run_is_named(contrastive, folder, loaded, digits, t
         ):
             Encoder.load(tmp_path / path)
     (tmp_path / "supcon" / "seed10").mkdir()
-    with pytest.raises(ValueError, match="path: .*supcon holds 2 seeds; expected one of .*seed2, .*seed10"):
+    with pytest.raises(
+        ValueError, match="path: .*supcon holds 2 seeds; expected one of .*seed2, .*seed10"
+    ):
         Encoder.load(tmp_path / "supcon")
     with pytest.raises(
         ValueError,
@@ -196,7 +206,9 @@ def test_what_is_no_finished_run_is_named(contrastive, folder, loaded, digits, t
         Encoder.load(file, module=nn.Identity())
 
 
-def test_files_that_are_damaged_or_of_another_version_are_named(contrastive, folder, loaded, tmp_path):
+def test_files_that_are_damaged_or_of_another_version_are_named(
+    contrastive, folder, loaded, tmp_path
+):
     about, path = (
         read_about(folder / "supcon" / "seed0" / "model.safetensors"),
         tmp_path / "model.safetensors",
@@ -210,7 +222,8 @@ def test_files_that_are_damaged_or_of_another_version_are_named(contrastive, fol
         Encoder.load(path)
     save_weights(path, parts, **about | {"config": about["config"] | {"colour": "red"}})
     with pytest.raises(
-        RunFolderError, match="model.safetensors: its header is damaged or of another version .*colour"
+        RunFolderError,
+        match="model.safetensors: its header is damaged or of another version .*colour",
     ):
         Encoder.load(path)
     save_weights(path, loaded.model, **about)
@@ -221,7 +234,8 @@ def test_files_that_are_damaged_or_of_another_version_are_named(contrastive, fol
         Encoder.load(path)
     loaded.export(tmp_path / "alone.safetensors")
     with pytest.raises(
-        RunFolderError, match="alone.safetensors: an exported encoder without its head; give the run's"
+        RunFolderError,
+        match="alone.safetensors: an exported encoder without its head; give the run's",
     ):
         Encoder.load(tmp_path / "alone.safetensors")
 
@@ -267,12 +281,20 @@ def test_files_are_cropped_as_those_of_a_folder(colour, tmp_path):
     exif = turned.getexif()
     exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
     turned.save(tmp_path / "turned.png", exif=exif)
-    assert torch.equal(loaded.features([Image.open(tmp_path / "turned.png")]), loaded.features(files[:1]))
+    assert torch.equal(
+        loaded.features([Image.open(tmp_path / "turned.png")]), loaded.features(files[:1])
+    )
 
 
 WRONG_IMAGES = {
-    "other size": (torch.zeros(2, 1, 9, 9), r"images: expected shape \(N, 1, 8, 8\), got \(2, 1, 9, 9\)"),
-    "other channels": (torch.zeros(2, 3, 8, 8), r"images: expected shape \(N, 1, 8, 8\), got \(2, 3, 8, 8\)"),
+    "other size": (
+        torch.zeros(2, 1, 9, 9),
+        r"images: expected shape \(N, 1, 8, 8\), got \(2, 1, 9, 9\)",
+    ),
+    "other channels": (
+        torch.zeros(2, 3, 8, 8),
+        r"images: expected shape \(N, 1, 8, 8\), got \(2, 3, 8, 8\)",
+    ),
     "one image": (torch.zeros(1, 8, 8), r"images: expected shape \(N, 1, 8, 8\), got \(1, 8, 8\)"),
     "up to 255": (
         torch.full((2, 1, 8, 8), 255.0),
@@ -296,7 +318,10 @@ WRONG_IMAGES = {
         "a.png",
         "images: expected a tensor, ImageFiles, or a list of paths or PIL images, got str",
     ),
-    "an array": (np.zeros((2, 1, 8, 8)), "images: expected a tensor, ImageFiles, or a list .*, got ndarray"),
+    "an array": (
+        np.zeros((2, 1, 8, 8)),
+        "images: expected a tensor, ImageFiles, or a list .*, got ndarray",
+    ),
     "a list of tensors": (
         ["a.png", torch.zeros(1, 8, 8)],
         "images: expected paths or PIL images in the list, got Tensor at 1",
@@ -324,7 +349,8 @@ def test_files_need_a_square_model_of_one_or_three_channels(digits, tmp_path):
     loaded = Encoder.load(tmp_path)
     assert loaded.image_shape == (1, 8, 7) and loaded.features(wide.test_images).shape == (150, 64)
     with pytest.raises(
-        ValueError, match="images: files become square .* the model takes 1 x 8 x 7; expected a tensor"
+        ValueError,
+        match="images: files become square .* the model takes 1 x 8 x 7; expected a tensor",
     ):
         loaded.features(pictures(digits, 1))
 
@@ -341,7 +367,9 @@ def assert_loads_elsewhere(network, loaded, dataset, path):
     """The exported encoder fits ``network`` to the last name, and gives the same features there."""
     loaded.export(path)
     network.eval().to(memory_format=torch.channels_last)
-    images = dataset.normalize(dataset.test_images / 255).contiguous(memory_format=torch.channels_last)
+    images = dataset.normalize(dataset.test_images / 255).contiguous(
+        memory_format=torch.channels_last
+    )
     expected = loaded.features(dataset.test_images)
     assert not torch.allclose(network(images), expected)
     network.load_state_dict(safetensors.torch.load_file(path))
@@ -361,7 +389,9 @@ def test_torchvision_reads_the_kits_own_resnet(few, tmp_path):
     network = torchvision.models.resnet18()
     network.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
     network.maxpool = network.fc = nn.Identity()
-    assert_loads_elsewhere(network, Encoder.load(tmp_path / "run"), few, tmp_path / "encoder.safetensors")
+    assert_loads_elsewhere(
+        network, Encoder.load(tmp_path / "run"), few, tmp_path / "encoder.safetensors"
+    )
 
 
 @pytest.mark.filterwarnings("ignore:encoder. reduces")
@@ -372,7 +402,9 @@ def test_timm_reads_what_it_knows_by_name(name, options, few, tmp_path):
     timm = pytest.importorskip("timm")
     train(few, tmp_path / "run", arch=f"timm/{name}", **SHORT)
     network = timm.create_model(name, num_classes=0, **options)
-    assert_loads_elsewhere(network, Encoder.load(tmp_path / "run"), few, tmp_path / "encoder.safetensors")
+    assert_loads_elsewhere(
+        network, Encoder.load(tmp_path / "run"), few, tmp_path / "encoder.safetensors"
+    )
 
 
 def test_what_belongs_to_an_export_is_in_its_header_and_beside_it(loaded, digits, tmp_path):
@@ -385,7 +417,9 @@ def test_what_belongs_to_an_export_is_in_its_header_and_beside_it(loaded, digits
         list(digits.mean),
     )
     assert (about["std"], about["class_names"]) == (list(digits.std), list(digits.class_names))
-    assert about["config"] == dataclasses.asdict(loaded.config) and about["summary"] == loaded.summary
+    assert (
+        about["config"] == dataclasses.asdict(loaded.config) and about["summary"] == loaded.summary
+    )
 
 
 def test_tied_weights_are_exported_under_each_name(digits, tmp_path):
@@ -409,9 +443,13 @@ def test_an_export_overwrites_nothing_but_an_export(contrastive, folder, loaded,
     for name in ("model.safetensors", "summary.json"):
         shutil.copy(folder / "supcon" / "seed0" / name, tmp_path / name)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(ValueError, match="path: .*model.safetensors exists and is no exported encoder"):
+    with pytest.raises(
+        ValueError, match="path: .*model.safetensors exists and is no exported encoder"
+    ):
         loaded.export(tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match="path: .*summary.json exists and belongs to no exported encoder"):
+    with pytest.raises(
+        ValueError, match="path: .*summary.json exists and belongs to no exported encoder"
+    ):
         loaded.export(tmp_path / "summary.safetensors")
     with pytest.raises(
         ValueError, match="path: expected a file name ending in .safetensors, got .*encoder.pt"
@@ -442,7 +480,10 @@ def test_the_command_line_predicts(folder, loaded, files, capsys):
 
 
 def test_the_command_line_writes_features_and_encoder(folder, loaded, files, tmp_path):
-    assert main(["features", str(folder / "supcon"), *files, "--out", str(tmp_path / "features.npz")]) == 0
+    assert (
+        main(["features", str(folder / "supcon"), *files, "--out", str(tmp_path / "features.npz")])
+        == 0
+    )
     with np.load(tmp_path / "features.npz") as stored:
         assert (
             np.array_equal(stored["features"], loaded.features(files).numpy())
@@ -462,12 +503,17 @@ def test_the_command_line_writes_features_and_encoder(folder, loaded, files, tmp
             ["features", "RUN", "FILE", "--out", "features.csv"],
             "error: --out: expected a file name ending in .npz",
         ),
-        (["export", "RUN", "encoder.pt"], "error: path: expected a file name ending in .safetensors"),
+        (
+            ["export", "RUN", "encoder.pt"],
+            "error: path: expected a file name ending in .safetensors",
+        ),
         (["export", "RUN", "FILE/encoder.safetensors"], "error: .*0.png"),
     ],
 )
 def test_errors_of_the_command_line_are_one_line(arguments, message, folder, files, capsys):
-    given = [part.replace("RUN", str(folder / "supcon")).replace("FILE", files[0]) for part in arguments]
+    given = [
+        part.replace("RUN", str(folder / "supcon")).replace("FILE", files[0]) for part in arguments
+    ]
     assert main(given) == 2
     out, error = capsys.readouterr()
     assert error.startswith("error: ") and error.count("\n") == 1 and out == ""

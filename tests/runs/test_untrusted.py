@@ -19,7 +19,11 @@ from tests.conftest import QUICK
 def model(tmp_path_factory):
     """The bytes of a good model.safetensors: header, as a dictionary, and weights."""
     folder = tmp_path_factory.mktemp("run")
-    list(run_seeds([TrainConfig(**QUICK | {"method": "supcon", "epochs": 1, "warmup_epochs": 0})], folder))
+    list(
+        run_seeds(
+            [TrainConfig(**QUICK | {"method": "supcon", "epochs": 1, "warmup_epochs": 0})], folder
+        )
+    )
     content = (folder / "seed0" / "model.safetensors").read_bytes()
     length = struct.unpack("<Q", content[:8])[0]
     return json.loads(content[8 : 8 + length]), content[8 + length :]
@@ -38,7 +42,9 @@ def predict(model, tmp_path, monkeypatch, capsys):
             whole = json.loads(about[part]) | value if isinstance(value, dict) else value
             about[part] = whole if isinstance(whole, str) else json.dumps(whole)
         text = json.dumps(header).encode()
-        (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", length or len(text)) + text + model[1])
+        (tmp_path / "model.safetensors").write_bytes(
+            struct.pack("<Q", length or len(text)) + text + model[1]
+        )
         status = main("predict", ["model.safetensors", "a.png"])
         return status, capsys.readouterr()
 
@@ -56,21 +62,33 @@ def predict(model, tmp_path, monkeypatch, capsys):
 def test_a_hostile_header_is_one_line(changes, predict):
     status, printed = predict(changes)
     assert status == 2 and not printed.out and printed.err.count("\n") == 1
-    assert printed.err.startswith("error: model.safetensors: ") and ("damaged" in printed.err or "earlier version" in printed.err)
+    assert printed.err.startswith("error: model.safetensors: ") and (
+        "damaged" in printed.err or "earlier version" in printed.err
+    )
 
 
 def test_a_header_of_any_length_is_one_line(predict):
     for length in (2**62, 200 * 2**20, 50):
         status, printed = predict({}, length)
-        assert status == 2 and printed.err == "error: model.safetensors: damaged, or not written by this kit (SafetensorError)\n"
+        assert (
+            status == 2
+            and printed.err
+            == "error: model.safetensors: damaged, or not written by this kit (SafetensorError)\n"
+        )
 
 
 def test_a_model_is_read_without_the_module_that_its_data_came_from(predict, tmp_path, monkeypatch):
-    (tmp_path / "evil_data.py").write_text("open('executed', 'w').close()\ndef load(root, config): pass\n")
+    (tmp_path / "evil_data.py").write_text(
+        "open('executed', 'w').close()\ndef load(root, config): pass\n"
+    )
     monkeypatch.setattr(sys, "path", ["", *sys.path])
-    status, printed = predict({"config": {"dataset": "evil_data:load"}, "data": {"name": "evil_data:load"}})
+    status, printed = predict(
+        {"config": {"dataset": "evil_data:load"}, "data": {"name": "evil_data:load"}}
+    )
     assert status == 0 and printed.out.startswith("a.png\t")
-    with pytest.raises(ValueError, match="holds supcon, which is no classifier"):  # so far it was read
+    with pytest.raises(
+        ValueError, match="holds supcon, which is no classifier"
+    ):  # so far it was read
         load_teacher(TrainConfig("genscl_mix_kd", teacher="model.safetensors"), None)
     assert not (tmp_path / "executed").exists() and "evil_data" not in sys.modules
 

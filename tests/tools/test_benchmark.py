@@ -12,8 +12,26 @@ CPU = torch.device("cpu")
 
 
 def test_the_loss_benchmark_runs_and_leaves_its_files(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(loss, "seconds_in_turns", functools.partial(timing.seconds_in_turns, seconds=0.1))
-    assert main(["loss", "--device", "cpu", "--rows", "64", "128", "--classes", "3", "--out", str(tmp_path)]) == 0
+    monkeypatch.setattr(
+        loss, "seconds_in_turns", functools.partial(timing.seconds_in_turns, seconds=0.1)
+    )
+    assert (
+        main(
+            [
+                "loss",
+                "--device",
+                "cpu",
+                "--rows",
+                "64",
+                "128",
+                "--classes",
+                "3",
+                "--out",
+                str(tmp_path),
+            ]
+        )
+        == 0
+    )
     printed = capsys.readouterr().out
     written = files.read_json(tmp_path / "loss.json")
     records = pd.DataFrame(written["records"])
@@ -26,15 +44,41 @@ def test_what_was_measured_before_an_end_by_force_is_kept(tmp_path, monkeypatch)
     def measure(rows, *_):
         if rows == 128:
             raise KeyboardInterrupt
-        return [{"contender": loss.OURS, "rows": rows, "classes": 3, "seconds": 1.0, "runs": 3, "peak_bytes": 9}]
+        return [
+            {
+                "contender": loss.OURS,
+                "rows": rows,
+                "classes": 3,
+                "seconds": 1.0,
+                "runs": 3,
+                "peak_bytes": 9,
+            }
+        ]
 
     monkeypatch.setattr(loss, "measure", measure)
     with pytest.raises(KeyboardInterrupt):
-        main(["loss", "--device", "cpu", "--rows", "64", "128", "--classes", "3", "--out", str(tmp_path)])
+        main(
+            [
+                "loss",
+                "--device",
+                "cpu",
+                "--rows",
+                "64",
+                "128",
+                "--classes",
+                "3",
+                "--out",
+                str(tmp_path),
+            ]
+        )
     assert [record["rows"] for record in files.read_json(tmp_path / "loss.json")["records"]] == [64]
 
 
-@pytest.mark.parametrize("mistake", [lambda zero: 1e-3 * zero.sum(), lambda zero: zero.abs().sum().sqrt()], ids=["number", "NaN"])
+@pytest.mark.parametrize(
+    "mistake",
+    [lambda zero: 1e-3 * zero.sum(), lambda zero: zero.abs().sum().sqrt()],
+    ids=["number", "NaN"],
+)
 def test_a_wrong_gradient_stops_the_benchmark(mistake):
     def wrong(z, y):
         return gen_supcon_loss(z, y) + mistake(z - z.detach())
@@ -69,14 +113,29 @@ def test_claims_are_ratios_of_the_records():
         for k, name in enumerate(names) for rows in (4096, 8192, 16384)
     ])  # fmt: skip
     lines = loss.claims(records)
-    assert "M = 8192: pytorch-metric-learning SupConLoss: 3.0 times the time of GenSCL, streamed" in lines
+    assert (
+        "M = 8192: pytorch-metric-learning SupConLoss: 3.0 times the time of GenSCL, streamed"
+        in lines
+    )
     assert "memory of GenSCL, streamed grows as M^1.00 from M = 4096 to 16384" in lines
 
 
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory):
     out = tmp_path_factory.mktemp("step")
-    words = ["step", "--device", "cpu", "--arch", "resnet_small", "--batch", "4", "--seconds", "0.1", "--batches", "1"]
+    words = [
+        "step",
+        "--device",
+        "cpu",
+        "--arch",
+        "resnet_small",
+        "--batch",
+        "4",
+        "--seconds",
+        "0.1",
+        "--batches",
+        "1",
+    ]
     assert main([*words, "--out", str(out)]) == 0
     return files.read_json(out / "step.json")
 
@@ -89,14 +148,22 @@ def test_the_step_benchmark_measures_steps_parts_and_the_pipeline(steps):
     assert ((records.images_per_second * records.seconds - 4).abs() < 1e-6).all()
     seconds = records.set_index("part").seconds
     of_ceiling = records.set_index("part").of_ceiling.dropna()
-    assert set(of_ceiling.index) == {step.MODEL, step.TEACHER, *map(step.whole, step.STEPS)} and (of_ceiling < 1).all()
+    assert (
+        set(of_ceiling.index) == {step.MODEL, step.TEACHER, *map(step.whole, step.STEPS)}
+        and (of_ceiling < 1).all()
+    )
     assert seconds[step.OPTIMIZER] < seconds[step.MODEL] < seconds[step.whole("genscl_mix_kd")]
 
 
 def test_what_is_said_of_a_step_follows_from_the_records():
     whole = [step.whole(method) for method in step.STEPS]
     seconds = dict(zip(whole, (1.0, 1.1, 1.6), strict=True)) | {
-        step.MODEL: 0.88, step.LOSS: 0.11, step.VIEWS: 0.055, step.TEACHER: 0.4, step.PIPELINE: 12.0}
+        step.MODEL: 0.88,
+        step.LOSS: 0.11,
+        step.VIEWS: 0.055,
+        step.TEACHER: 0.4,
+        step.PIPELINE: 12.0,
+    }
     records = pd.DataFrame([{"arch": "resnet18", "part": part, "seconds": s, "images_per_second": 4 / s, "peak_bytes": 2**31,
                              "precision": "bfloat16", "ceiling": 4e11, "of_ceiling": 0.7 if part == step.MODEL else None}
                             for part, s in seconds.items()])  # fmt: skip
@@ -107,7 +174,9 @@ def test_what_is_said_of_a_step_follows_from_the_records():
                 "take 5.0 % of whole step, GenSCL + MixUp-CutMix", "does 12.0 times the images/s of the DataLoader pipeline",
                 "needs 2.0 GiB beyond weights and data"):  # fmt: skip
         assert any(line.endswith(end) for line in lines), end
-    assert "| model alone, forward and backward | 880 | 4.55 | 55.0 % | 70 % |" in step.render(records)
+    assert "| model alone, forward and backward | 880 | 4.55 | 55.0 % | 70 % |" in step.render(
+        records
+    )
 
 
 def test_a_step_that_learns_something_else_stops_the_benchmark(monkeypatch):

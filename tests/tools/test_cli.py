@@ -35,7 +35,10 @@ def test_each_command_is_there_and_explains_itself(command, capsys):
 @pytest.mark.parametrize("word, hint", [("reprodce", " (did you mean 'reproduce'?)"), ("xyz", "")])
 def test_an_unknown_command_suggests_the_near_one(word, hint, capsys):
     assert main([word]) == 2
-    assert capsys.readouterr().err == f"error: command: {word!r} is unknown{hint}; `genscl --help` lists all\n"
+    assert (
+        capsys.readouterr().err
+        == f"error: command: {word!r} is unknown{hint}; `genscl --help` lists all\n"
+    )
 
 
 def test_a_package_that_is_missed_late_is_one_line_too(monkeypatch, capsys):
@@ -49,20 +52,29 @@ def test_a_package_that_is_missed_late_is_one_line_too(monkeypatch, capsys):
 
 def test_a_missing_package_is_one_line(monkeypatch, capsys):
     def missing(name):
-        raise ImportError("genscl_lite.datasets needs torchvision: pip install 'genscl-lite[train]'")
+        raise ImportError(
+            "genscl_lite.datasets needs torchvision: pip install 'genscl-lite[train]'"
+        )
 
     monkeypatch.setattr(cli, "import_module", missing)
     assert main(["train", "digits"]) == 2
-    assert capsys.readouterr().err == "error: genscl_lite.datasets needs torchvision: pip install 'genscl-lite[train]'\n"
+    assert (
+        capsys.readouterr().err
+        == "error: genscl_lite.datasets needs torchvision: pip install 'genscl-lite[train]'\n"
+    )
 
 
-@pytest.mark.parametrize("module, words", [("genscl_lite", ["reproduce"]), ("genscl_lite.reproduce", [])])
+@pytest.mark.parametrize(
+    "module, words", [("genscl_lite", ["reproduce"]), ("genscl_lite.reproduce", [])]
+)
 def test_python_m_is_the_same(module, words, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [module, *words, "digts"])
     with pytest.raises(SystemExit) as stopped:
         runpy.run_module(module, run_name="__main__")
     assert stopped.value.code == 2
-    assert capsys.readouterr().err.startswith("error: preset: 'digts' is unknown (did you mean 'digits'?)")
+    assert capsys.readouterr().err.startswith(
+        "error: preset: 'digts' is unknown (did you mean 'digits'?)"
+    )
 
 
 def test_nothing_is_loaded_before_a_command_needs_it():
@@ -72,15 +84,21 @@ def test_nothing_is_loaded_before_a_command_needs_it():
     assert "torch" not in vars(genscl_lite)
 
 
-def test_a_module_of_the_current_folder_is_found_and_does_not_take_the_place_of_a_package(tmp_path, monkeypatch):
+def test_a_module_of_the_current_folder_is_found_and_does_not_take_the_place_of_a_package(
+    tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     for name in ("pandas", "safetensors", "csv", "my_data"):
         (tmp_path / f"{name}.py").touch()
-    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder not in ("", str(tmp_path))])
+    monkeypatch.setattr(
+        sys, "path", [folder for folder in sys.path if folder not in ("", str(tmp_path))]
+    )
     found = []
 
     def command(words):
-        found.extend(name for name in words if Path(PathFinder.find_spec(name).origin).parent == tmp_path)
+        found.extend(
+            name for name in words if Path(PathFinder.find_spec(name).origin).parent == tmp_path
+        )
         return 0
 
     monkeypatch.setattr(cli, "import_module", lambda name: SimpleNamespace(main=command))

@@ -10,8 +10,21 @@ import pytest
 
 from genscl_lite.runs.paths import PRESETS, PROJECT
 
-OTHERS = ("numpy", "torchvision", "pandas", "sklearn", "matplotlib", "seaborn", "scipy", "PIL", "yaml",
-          "safetensors", "IPython", "papermill", "timm")
+OTHERS = (
+    "numpy",
+    "torchvision",
+    "pandas",
+    "sklearn",
+    "matplotlib",
+    "seaborn",
+    "scipy",
+    "PIL",
+    "yaml",
+    "safetensors",
+    "IPython",
+    "papermill",
+    "timm",
+)
 
 REFUSE = f"""
 import sys
@@ -32,33 +45,66 @@ sys.exit(main(sys.argv[1:]))
 def test_the_package_itself_asks_for_torch_alone():
     asked = importlib.metadata.requires("genscl-lite")
     assert [text for text in asked if "extra ==" not in text] == ["torch<3,>=2.11"]
-    assert {"train", "notebooks", "test"} <= set(importlib.metadata.metadata("genscl-lite").get_all("Provides-Extra"))
+    assert {"train", "notebooks", "test"} <= set(
+        importlib.metadata.metadata("genscl-lite").get_all("Provides-Extra")
+    )
 
 
-@pytest.mark.parametrize("words", [["reproduce", "digits"], ["train", "digits"], ["data", "cifar10"], ["predict", "run", "a.png"],
-                                   ["benchmark", "loss"], ["keep", "a", "b"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["reproduce", "digits"],
+        ["train", "digits"],
+        ["data", "cifar10"],
+        ["predict", "run", "a.png"],
+        ["benchmark", "loss"],
+        ["keep", "a", "b"],
+    ],
+)
 def test_without_the_extras_a_command_says_which_to_install(words):
     done = subprocess.run([sys.executable, "-c", REFUSE, *words], capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == ""
     [line] = done.stderr.splitlines()
-    assert line.startswith("error: genscl_lite.datasets needs ") and line.endswith("pip install 'genscl-lite[train]'")
+    assert line.startswith("error: genscl_lite.datasets needs ") and line.endswith(
+        "pip install 'genscl-lite[train]'"
+    )
 
 
 def test_each_extra_brings_the_one_before_it():
-    texts = [text for text in importlib.metadata.requires("genscl-lite") if text.startswith("genscl-lite[")]
-    assert [re.findall(r"\w+(?=\]|['\"]$)", text) for text in texts] == [["train", "notebooks"], ["notebooks", "test"]]
+    texts = [
+        text
+        for text in importlib.metadata.requires("genscl-lite")
+        if text.startswith("genscl-lite[")
+    ]
+    assert [re.findall(r"\w+(?=\]|['\"]$)", text) for text in texts] == [
+        ["train", "notebooks"],
+        ["notebooks", "test"],
+    ]
 
 
 @pytest.fixture(scope="module")
 def carried(tmp_path_factory):
     """Names of the files in a wheel, built without a network from a copy of what git would commit."""
-    pytest.importorskip("setuptools", minversion="77", reason="a wheel is built by setuptools 77 or newer")
+    pytest.importorskip(
+        "setuptools", minversion="77", reason="a wheel is built by setuptools 77 or newer"
+    )
     out = tmp_path_factory.mktemp("wheel")
     tree = out / "tree"
     for name in ("genscl_lite", "tests", "notebooks", "pyproject.toml", "README.md", "LICENSE"):
         tree.mkdir(exist_ok=True)
         subprocess.run(["cp", "-r", PROJECT / name, tree / name], check=True)
-    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", out, tree]
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        out,
+        tree,
+    ]
     done = subprocess.run(build, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     [wheel] = out.glob("*.whl")
@@ -73,4 +119,8 @@ def test_a_wheel_carries_all_modules_presets_and_published_numbers(carried):
 
 def test_a_wheel_carries_nothing_else(carried):
     assert {name.split("/")[0].split("-")[0] for name in carried} == {"genscl_lite"}
-    assert {name.rsplit(".")[-1] for name in carried if ".dist-info/" not in name} == {"py", "yaml", "csv"}
+    assert {name.rsplit(".")[-1] for name in carried if ".dist-info/" not in name} == {
+        "py",
+        "yaml",
+        "csv",
+    }

@@ -17,11 +17,16 @@ from tests.folders import add_corrupt, make_digit_folder
 @pytest.fixture
 def photos(tmp_path):
     """A folder with much that is odd: copies in both splits, broken files, a file that is no image."""
-    root = make_digit_folder(tmp_path / "photos", per_class=10, classes=3, splits={"Train": 0.6, "Valid": 0.4})
+    root = make_digit_folder(
+        tmp_path / "photos", per_class=10, classes=3, splits={"Train": 0.6, "Valid": 0.4}
+    )
     add_corrupt(root / "Train" / "one")
     (root / "Valid" / "two" / "notes.heic").write_text("no image")
     for k in range(2):
-        shutil.copy(root / "Train" / "one" / f"00{k}_rgb.{('jpg', 'png')[k]}", root / "Valid" / "one" / f"copy{k}.{('jpg', 'png')[k]}")
+        shutil.copy(
+            root / "Train" / "one" / f"00{k}_rgb.{('jpg', 'png')[k]}",
+            root / "Valid" / "one" / f"copy{k}.{('jpg', 'png')[k]}",
+        )
     return root
 
 
@@ -30,12 +35,22 @@ def test_a_folder_on_a_page(photos, capsys):
         assert main(["check", str(photos), "--image-size", "16", *words]) == code
         lines = capsys.readouterr().out.splitlines()
         assert lines[0].startswith("data     folder: 3 x 16 x 16, mean (0.")
-        assert lines[1:3] == ["train    18 images of 3 classes: one: 6, two: 6, zero: 6", "test     14 images of 3 classes: two: 4, zero: 4, one: 6"]
+        assert lines[1:3] == [
+            "train    18 images of 3 classes: one: 6, two: 6, zero: 6",
+            "test     14 images of 3 classes: two: 4, zero: 4, one: 6",
+        ]
         passed_over, left_out, twins, last = lines[3:]
-        assert passed_over == f"note     root: passed over in {photos}, as no image that PIL reads or of no class: 1 .heic"
-        assert left_out.startswith(f"note     left out: 3 of 35 images in {photos} cannot be read: Train/one/cut.jpg (")
-        assert twins == ("note     2 of 14 images to test with are among those to train with: "
-                         "Valid/one/copy0.jpg = Train/one/000_rgb.jpg, Valid/one/copy1.png = Train/one/001_rgb.png")
+        assert (
+            passed_over
+            == f"note     root: passed over in {photos}, as no image that PIL reads or of no class: 1 .heic"
+        )
+        assert left_out.startswith(
+            f"note     left out: 3 of 35 images in {photos} cannot be read: Train/one/cut.jpg ("
+        )
+        assert twins == (
+            "note     2 of 14 images to test with are among those to train with: "
+            "Valid/one/copy0.jpg = Train/one/000_rgb.jpg, Valid/one/copy1.png = Train/one/001_rgb.png"
+        )
         assert last == "to look at: 3"
 
 
@@ -46,22 +61,32 @@ def test_many_classes_and_files_stay_on_a_page(tmp_path, capsys):
             folder.mkdir(exist_ok=True)
             Image.new("RGB", (8, 8), "red").save(folder / f"{i}.png")
             (folder / f"{i}.x{k}").touch()
-    assert main(["check", str(tmp_path), "--image-size", "8", "--picture", str(tmp_path / "look.png")]) == 0
+    assert (
+        main(["check", str(tmp_path), "--image-size", "8", "--picture", str(tmp_path / "look.png")])
+        == 0
+    )
     printed = capsys.readouterr().out
     assert len(printed.splitlines()) < 12 and len(printed) < 3000
-    assert "300 of 300 images to test with are among" in printed and "900 images are of a single colour" in printed
+    assert (
+        "300 of 300 images to test with are among" in printed
+        and "900 images are of a single colour" in printed
+    )
 
 
 def test_a_named_data_set_and_one_of_ones_own(monkeypatch, capsys, tmp_path):
     assert main(["check", "digits", "--strict"]) == 0
     assert capsys.readouterr().out.splitlines()[1:] == [
         "train    1000 images of 10 classes: 8: 97, 2: 98, 0: 99, 7: 100, 9: 100, 1: 101, 4: 101, 5: 101, 6: 101, 3: 102",
-        "test     797 images of 10 classes: 8: 77, 0: 79, 2: 79, 7: 79, 4: 80, 6: 80, 9: 80, 1: 81, 3: 81, 5: 81", "nothing odd"]
+        "test     797 images of 10 classes: 8: 77, 0: 79, 2: 79, 7: 79, 4: 80, 6: 80, 9: 80, 1: 81, 3: 81, 5: 81",
+        "nothing odd",
+    ]
     module, digits = types.ModuleType("my_data"), load_dataset("digits")
     module.load = lambda root, config: replace(digits, train_labels=digits.train_labels - 1)
     monkeypatch.setitem(sys.modules, "my_data", module)
     assert main(["check", "my_data:load"]) == 1
-    assert capsys.readouterr().out.startswith("problem  train_labels: expected class numbers from 0 to 9, got -1 (99 of 1000")
+    assert capsys.readouterr().out.startswith(
+        "problem  train_labels: expected class numbers from 0 to 9, got -1 (99 of 1000"
+    )
 
 
 @pytest.mark.parametrize("words, message", [
@@ -75,24 +100,44 @@ def test_what_is_wrong_is_one_line(words, message, tmp_path, monkeypatch, capsys
     monkeypatch.chdir(tmp_path)
     assert main(["check", *words]) == 1
     printed = capsys.readouterr()
-    assert printed.out.startswith(f"problem  {message}") and printed.out.count("\n") == 1 and not printed.err
+    assert (
+        printed.out.startswith(f"problem  {message}")
+        and printed.out.count("\n") == 1
+        and not printed.err
+    )
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name, width", [("digits", 8), ("folder", 16)])
 @pytest.mark.filterwarnings("ignore:left out", "ignore:root. passed over")
-def test_the_picture_shows_training_images_of_each_class(photos, tmp_path, monkeypatch, name, width):
+def test_the_picture_shows_training_images_of_each_class(
+    photos, tmp_path, monkeypatch, name, width
+):
     """Gray or RGB: a row for each class, of its own first images, white where there are no more."""
     from matplotlib.axes import Axes
 
     shown, draw_image = [], Axes.imshow
-    monkeypatch.setattr(Axes, "imshow", lambda axis, image, **options: shown.append(image) or draw_image(axis, image, **options))
+    monkeypatch.setattr(
+        Axes,
+        "imshow",
+        lambda axis, image, **options: shown.append(image) or draw_image(axis, image, **options),
+    )
     data = look.load(name, str(photos), width)
     look.draw(data, tmp_path / "look.png")
     assert Image.open(tmp_path / "look.png").width > 400
-    [sheet], each, width = shown, 6 if name == "folder" else 10, width + 2  # a white line around each
-    assert sheet.shape[:2] == (data.num_classes * width, 10 * width) and (sheet[:, each * width :] == 255).all()
+    [sheet], each, width = (
+        shown,
+        6 if name == "folder" else 10,
+        width + 2,
+    )  # a white line around each
+    assert (
+        sheet.shape[:2] == (data.num_classes * width, 10 * width)
+        and (sheet[:, each * width :] == 255).all()
+    )
     for c in range(data.num_classes):
         images = data.train_images[data.train_labels == c].permute(0, 2, 3, 1).squeeze(3).numpy()
         for k in range(each):
-            assert (sheet[c * width + 1 : (c + 1) * width - 1, k * width + 1 : (k + 1) * width - 1] == images[k]).all()
+            assert (
+                sheet[c * width + 1 : (c + 1) * width - 1, k * width + 1 : (k + 1) * width - 1]
+                == images[k]
+            ).all()

@@ -19,7 +19,10 @@ from genscl_lite.runs.tables import make_cost_table, make_table, read_summaries
 from genscl_lite.tools import cli, pages
 from genscl_lite.train.config import TrainConfig
 
-PAGES = {path.relative_to(PROJECT).as_posix(): path for path in [*pages.pages(), PROJECT / "data" / "README.md"]}
+PAGES = {
+    path.relative_to(PROJECT).as_posix(): path
+    for path in [*pages.pages(), PROJECT / "data" / "README.md"]
+}
 TEXTS = {name: path.read_text("utf-8") for name, path in PAGES.items()}
 README = TEXTS["README.md"]
 
@@ -46,13 +49,17 @@ def test_tables_are_those_of_the_committed_results(page):
 def test_committed_tables_are_those_of_the_committed_runs(folder):
     runs = read_summaries(RESULTS / folder)
     for name, table in (("table.csv", make_table(runs)), ("cost.csv", make_cost_table(runs))):
-        pd.testing.assert_frame_equal(pd.read_csv(RESULTS / folder / name), table, check_dtype=False)
+        pd.testing.assert_frame_equal(
+            pd.read_csv(RESULTS / folder / name), table, check_dtype=False
+        )
 
 
 def test_tables_are_written_between_their_marks_alone(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(pages, "PROJECT", tmp_path)
     monkeypatch.setattr(pages, "NOTEBOOKS", tmp_path / "notebooks")
-    assert pages.main([]) == 2 and capsys.readouterr().err.startswith("error: ")  # no clone, no README
+    assert pages.main([]) == 2 and capsys.readouterr().err.startswith(
+        "error: "
+    )  # no clone, no README
     (tmp_path / "README.md").write_text("a\n<!-- table: ledger digits -->\nold\n<!-- end -->\nb\n")
     assert pages.main([]) == 0
     before, *table, after = (tmp_path / "README.md").read_text().split("\n\n")
@@ -65,12 +72,15 @@ def test_a_column_of_verdicts_says_what_the_ledger_says():
     assert all(len(line) == len(lines[0]) for line in lines)
     ledger = pages.claims.make_ledger(read_summaries(RESULTS / "digits"))
     assert [line[1].partition(":")[0].strip(" |") for line in lines[2:-1]] == list(ledger.verdict)
-    [gap] = floor_gaps(read_logs(RESULTS / "digits")).query("method == 'genscl_mix_kd'").itertuples()
+    [gap] = (
+        floor_gaps(read_logs(RESULTS / "digits")).query("method == 'genscl_mix_kd'").itertuples()
+    )
     assert lines[-1][1].startswith(f"{gap.verdict}: {gap.gap:.2f} nats above it ({gap.low:.2f} to")
 
 
 def test_what_peoples_labels_change_has_an_interval_and_a_verdict(monkeypatch):
     """Three seeds: nearer to people for sure; less accurate in the mean alone."""
+
     def runs(shift, accuracies):
         return pd.DataFrame([{"method": "supcon", "seed": seed, "accuracy_last": accuracy, "calibration_error": 0.1,
                               "people": {"outputs": {"between": 0.3 + shift + 0.001 * seed, "between_pearson": 0.2}, "cross_entropy": 0.5}}
@@ -78,12 +88,30 @@ def test_what_peoples_labels_change_has_an_interval_and_a_verdict(monkeypatch):
 
     frames = {"people": runs(0.1, [0.70, 0.72, 0.71, 0.5]), "classes": runs(0, [0.71, 0.70, 0.74])}
     monkeypatch.setattr(pages, "read", frames.get)
-    lines = [line.strip("| ").split(" | ") for line in pages.people_differences("people", "classes").splitlines()[2:]]
-    assert [line[-1] for line in lines] == ["higher", "undecided", "undecided", "undecided", "undecided"]
+    lines = [
+        line.strip("| ").split(" | ")
+        for line in pages.people_differences("people", "classes").splitlines()[2:]
+    ]
+    assert [line[-1] for line in lines] == [
+        "higher",
+        "undecided",
+        "undecided",
+        "undecided",
+        "undecided",
+    ]
     mean, low, high, _ = t_interval([-0.01, 0.02, -0.03])
-    assert lines[3] == ["SupCon", "accuracy", f"{mean:+.3f} ({low:+.3f} to {high:+.3f})", "3", "undecided"]
+    assert lines[3] == [
+        "SupCon",
+        "accuracy",
+        f"{mean:+.3f} ({low:+.3f} to {high:+.3f})",
+        "3",
+        "undecided",
+    ]
     monkeypatch.setattr(pages, "read", lambda name: frames[name].iloc[:1])
-    assert pages.people_differences("people", "classes").splitlines()[2] == "| SupCon | `between`, Spearman | +0.100 | 1 | undecided |"
+    assert (
+        pages.people_differences("people", "classes").splitlines()[2]
+        == "| SupCon | `between`, Spearman | +0.100 | 1 | undecided |"
+    )
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if fenced(TEXTS[page], "python")])
@@ -118,7 +146,9 @@ def test_a_trained_model_is_used_as_its_guide_says(tmp_path, monkeypatch, capsys
     for line in commands:
         assert cli.main(shlex.split(line, comments=True)[1:]) == 0
     assert capsys.readouterr().out.count("a.png\t") == 1
-    assert {"features.npz", "encoder.safetensors", "encoder.json"} <= {path.name for path in tmp_path.iterdir()}
+    assert {"features.npz", "encoder.safetensors", "encoder.json"} <= {
+        path.name for path in tmp_path.iterdir()
+    }
 
 
 def slugs(text):
@@ -149,7 +179,9 @@ def test_commands_that_train_are_understood(line, capsys):
     assert words[0] in presets()
     assert launch.main([*words, *([] if "--dry-run" in words else ["--dry-run"])]) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert len(printed) >= (1 if "--only" in words else 7) and all("papermill" in line for line in printed)
+    assert len(printed) >= (1 if "--only" in words else 7) and all(
+        "papermill" in line for line in printed
+    )
 
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("torchrun")])
@@ -159,7 +191,9 @@ def test_commands_of_several_processes_are_understood(line):
     assert words[words.index("--only") + 1] in {job.method for job in request.jobs}
 
 
-@pytest.mark.parametrize("line", [line for line in COMMANDS if not line.startswith(("genscl reproduce", "torchrun"))])
+@pytest.mark.parametrize(
+    "line", [line for line in COMMANDS if not line.startswith(("genscl reproduce", "torchrun"))]
+)
 def test_other_commands_and_their_options_exist(line, capsys):
     first, *words = shlex.split(line.split(">")[0], comments=True)
     if first != "genscl":
@@ -181,13 +215,24 @@ def test_both_commands_are_those_of_ci():
     commands = re.findall(r"^pip install -r .*?(?=  )", README, re.MULTILINE)
     assert len(commands) == 2
     for command in commands:
-        assert command.strip().replace("pip install", "pip install -q") in (PROJECT / ".ci" / "run").read_text()
+        assert (
+            command.strip().replace("pip install", "pip install -q")
+            in (PROJECT / ".ci" / "run").read_text()
+        )
 
 
 def test_the_citation_is_that_of_this_version():
     citation = yaml.safe_load((PROJECT / "CITATION.cff").read_text())
-    assert citation["cff-version"] == "1.2.0" and citation["title"] and citation["message"] and citation["authors"]
+    assert (
+        citation["cff-version"] == "1.2.0"
+        and citation["title"]
+        and citation["message"]
+        and citation["authors"]
+    )
     assert f'version = "{citation["version"]}"' in (PROJECT / "pyproject.toml").read_text()
     [paper] = citation["references"]
-    assert f"*{paper['title']}*" in README and paper["url"].removeprefix("https://arxiv.org/abs/") in README
+    assert (
+        f"*{paper['title']}*" in README
+        and paper["url"].removeprefix("https://arxiv.org/abs/") in README
+    )
     assert all(author["family-names"] in README for author in paper["authors"])

@@ -22,8 +22,16 @@ KILLS, EPOCHS = 20, 150
 def train(folder: str | None = None):
     torch.manual_seed(0)
     teacher = Teacher(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
-    config = TrainConfig("genscl_mix_kd_queue", labels_per_class=3, epochs=EPOCHS, batch_size=12, queue_size=50, ema=0.99,
-                         eval_every=EPOCHS, checkpoint_every=1)
+    config = TrainConfig(
+        "genscl_mix_kd_queue",
+        labels_per_class=3,
+        epochs=EPOCHS,
+        batch_size=12,
+        queue_size=50,
+        ema=0.99,
+        eval_every=EPOCHS,
+        checkpoint_every=1,
+    )
     return pretrain(config, load_dataset("digits", labels_per_class=3), folder, teacher=teacher)
 
 
@@ -44,14 +52,31 @@ def main(folder: Path) -> int:
             break
         kills += 1
         checkpoint = folder / "checkpoint.pt"
-        epoch = run_folder.read_checkpoint(checkpoint)["progress"]["epoch"] if checkpoint.exists() else 0
+        epoch = (
+            run_folder.read_checkpoint(checkpoint)["progress"]["epoch"]
+            if checkpoint.exists()
+            else 0
+        )
         print(f"  kill {kills}: {epoch} of {EPOCHS} epochs are saved")
     resumed = train(str(folder))
-    states = [[value for part in ("model", "key_encoder", "average", "queue") for value in run.parts[part].state_dict().values()
-               if isinstance(value, torch.Tensor)] for run in (whole, resumed)]
+    states = [
+        [
+            value
+            for part in ("model", "key_encoder", "average", "queue")
+            for value in run.parts[part].state_dict().values()
+            if isinstance(value, torch.Tensor)
+        ]
+        for run in (whole, resumed)
+    ]
     same = [torch.equal(*pair) for pair in zip(*states, strict=True)]
     print(f"  {sum(same)} of {len(same)} tensors of models, average and queue are the same")
-    return 0 if all(same) and len(same) > 100 and torch.equal(whole.generator.get_state(), resumed.generator.get_state()) else 1
+    return (
+        0
+        if all(same)
+        and len(same) > 100
+        and torch.equal(whole.generator.get_state(), resumed.generator.get_state())
+        else 1
+    )
 
 
 if __name__ == "__main__":

@@ -10,39 +10,72 @@ import yaml
 from genscl_lite.runs.paths import LENGTHS, NOTEBOOKS, PRESETS
 from genscl_lite.runs.plan import preset_files, presets, read_presets
 from genscl_lite.train import config
-from genscl_lite.train.config import PARAMETERS, RUN_PARAMETERS, TrainConfig, check_parameters, make_configs
+from genscl_lite.train.config import (
+    PARAMETERS,
+    RUN_PARAMETERS,
+    TrainConfig,
+    check_parameters,
+    make_configs,
+)
 from genscl_lite.train.methods import METHODS
 
 
-@pytest.mark.parametrize("change, message", [
-    (dict(method="sup_con"), "method: 'sup_con' .*did you mean 'supcon'"),
-    (dict(dataset="cifar-10"), "dataset: .*did you mean 'cifar10'"),
-    (dict(arch="resnet-18"), "arch: .*did you mean 'resnet18'"),
-    (dict(temperature=0), "temperature: expected a number above 0, got 0"),
-    (dict(temperature=-0.1), "temperature: expected a number above 0"),
-    (dict(temperature=float("nan")), "temperature: "),
-    (dict(learning_rate="1e-3"), "learning_rate: expected float, got '1e-3' .YAML reads 1e-3 as text"),
-    (dict(epochs=10.0), "epochs: expected int, got 10.0"),
-    (dict(epochs=True), "epochs: expected int, got True"),
-    (dict(epochs=0), "epochs: expected a number above 0"),
-    (dict(labels_per_class=-1), "labels_per_class: expected a number of at least 0"),
-    (dict(momentum=1.0), "momentum: expected a number below 1"),
-    (dict(ema=1.0), "ema: expected a number below 1"),
-    (dict(compile="on"), "compile: 'on' is unknown"),
-    (dict(distributions="labels.csv"), "distributions: a CSV names files of a folder, and digits has none"),
-    (dict(warmup_epochs=200), "warmup_epochs: expected fewer than the 200 epochs"),
-    (dict(method="genscl_mix_kd_queue", queue_size=49), "queue_size: expected at least the 50 keys of a batch, got 49"),
-    (dict(method="genscl_mix_kd_queue", views=1), "views: "),
-    (dict(method="simclr", views=1), "views: simclr contrasts views and needs 2 or more, got 1"),
-    (dict(method="genscl_kd", label_weight=0.0, kd_weight=0.0), "label_weight and kd_weight"),
-    (dict(dataset="folder"), "image_size: the pixels of a folder's images, 0 for other data sets; got 0 for folder"),
-    (dict(image_size=32), "image_size: .* got 32 for digits"),
-    (dict(dataset="custom", image_size=32), "image_size: .* got 32 for custom"),
-    (dict(dataset="folder", image_size=-1), "image_size: expected a number of at least 0, got -1"),
-    (dict(dataset="folder", image_size=224, val_share=1.0), "val_share: expected a number below 1, got 1.0"),
-    (dict(resident=True), "resident: expected str, got True"),
-    (dict(teacher=2024), "teacher: expected str, got 2024 .write text that looks like something else in quotes."),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(method="sup_con"), "method: 'sup_con' .*did you mean 'supcon'"),
+        (dict(dataset="cifar-10"), "dataset: .*did you mean 'cifar10'"),
+        (dict(arch="resnet-18"), "arch: .*did you mean 'resnet18'"),
+        (dict(temperature=0), "temperature: expected a number above 0, got 0"),
+        (dict(temperature=-0.1), "temperature: expected a number above 0"),
+        (dict(temperature=float("nan")), "temperature: "),
+        (
+            dict(learning_rate="1e-3"),
+            "learning_rate: expected float, got '1e-3' .YAML reads 1e-3 as text",
+        ),
+        (dict(epochs=10.0), "epochs: expected int, got 10.0"),
+        (dict(epochs=True), "epochs: expected int, got True"),
+        (dict(epochs=0), "epochs: expected a number above 0"),
+        (dict(labels_per_class=-1), "labels_per_class: expected a number of at least 0"),
+        (dict(momentum=1.0), "momentum: expected a number below 1"),
+        (dict(ema=1.0), "ema: expected a number below 1"),
+        (dict(compile="on"), "compile: 'on' is unknown"),
+        (
+            dict(distributions="labels.csv"),
+            "distributions: a CSV names files of a folder, and digits has none",
+        ),
+        (dict(warmup_epochs=200), "warmup_epochs: expected fewer than the 200 epochs"),
+        (
+            dict(method="genscl_mix_kd_queue", queue_size=49),
+            "queue_size: expected at least the 50 keys of a batch, got 49",
+        ),
+        (dict(method="genscl_mix_kd_queue", views=1), "views: "),
+        (
+            dict(method="simclr", views=1),
+            "views: simclr contrasts views and needs 2 or more, got 1",
+        ),
+        (dict(method="genscl_kd", label_weight=0.0, kd_weight=0.0), "label_weight and kd_weight"),
+        (
+            dict(dataset="folder"),
+            "image_size: the pixels of a folder's images, 0 for other data sets; got 0 for folder",
+        ),
+        (dict(image_size=32), "image_size: .* got 32 for digits"),
+        (dict(dataset="custom", image_size=32), "image_size: .* got 32 for custom"),
+        (
+            dict(dataset="folder", image_size=-1),
+            "image_size: expected a number of at least 0, got -1",
+        ),
+        (
+            dict(dataset="folder", image_size=224, val_share=1.0),
+            "val_share: expected a number below 1, got 1.0",
+        ),
+        (dict(resident=True), "resident: expected str, got True"),
+        (
+            dict(teacher=2024),
+            "teacher: expected str, got 2024 .write text that looks like something else in quotes.",
+        ),
+    ],
+)
 def test_bad_values_are_named(change, message):
     with pytest.raises(ValueError, match=message):
         TrainConfig(**change)
@@ -60,21 +93,32 @@ def test_a_config_is_frozen_and_integers_serve_as_floats():
 
 
 def test_configs_of_all_seeds_with_what_a_method_changes():
-    made = make_configs({"method": "ce", "seed": 4, "seeds": 3, "epochs": 9, "out": "x",
-                         "by_method": {"ce": {"epochs": 7}, "supcon": {"epochs": 8}}})
+    made = make_configs(
+        {
+            "method": "ce",
+            "seed": 4,
+            "seeds": 3,
+            "epochs": 9,
+            "out": "x",
+            "by_method": {"ce": {"epochs": 7}, "supcon": {"epochs": 8}},
+        }
+    )
     assert [c.seed for c in made] == [4, 5, 6] and {c.epochs for c in made} == {7}
 
 
-@pytest.mark.parametrize("parameters, message", [
-    ({"temperatur": 0.1}, "temperatur: unknown parameter .did you mean 'temperature'"),
-    ({"seeds": 0}, "seeds: expected at least 1"),
-    ({"seeds": "3"}, "seeds: expected int"),
-    ({"max_seconds": -1.0}, "max_seconds: expected a number of at least 0"),
-    ({"by_method": {"cee": {}}}, "by_method: 'cee' is unknown"),
-    ({"by_method": {"ce": {"epoch": 3}}}, "epoch: unknown parameter .did you mean 'epochs'"),
-    ({"by_method": {"simclr": {"temperature": 0}}}, "temperature: "),
-    ({"by_method": {"simclr": {"method": "ce"}}}, "method: unknown parameter"),
-])
+@pytest.mark.parametrize(
+    "parameters, message",
+    [
+        ({"temperatur": 0.1}, "temperatur: unknown parameter .did you mean 'temperature'"),
+        ({"seeds": 0}, "seeds: expected at least 1"),
+        ({"seeds": "3"}, "seeds: expected int"),
+        ({"max_seconds": -1.0}, "max_seconds: expected a number of at least 0"),
+        ({"by_method": {"cee": {}}}, "by_method: 'cee' is unknown"),
+        ({"by_method": {"ce": {"epoch": 3}}}, "epoch: unknown parameter .did you mean 'epochs'"),
+        ({"by_method": {"simclr": {"temperature": 0}}}, "temperature: "),
+        ({"by_method": {"simclr": {"method": "ce"}}}, "method: unknown parameter"),
+    ],
+)
 def test_bad_parameters_are_named(parameters, message):
     with pytest.raises(ValueError, match=message):
         check_parameters(parameters)
@@ -98,9 +142,23 @@ def test_the_cifar_presets_are_the_v1_recipe():
         assert name == f"{made.dataset}_{made.arch}"
         assert (made.epochs, made.batch_size, made.learning_rate) == (500, 1024, 0.5)
         assert (made.warmup_epochs, made.warmup_from) == (10, 0.01)
-        assert (made.temperature, made.base_temperature, made.weight_decay, made.sgd_momentum) == (0.1, 0.07, 1e-4, 0.9)
-        assert (made.probe_epochs, made.probe_batch_size, made.probe_learning_rate) == (100, 512, 5.0)
-        assert (made.mixing, made.mix_alpha, made.mix_per_image, made.latent_dim) == ("mixup_cutmix", 1.0, False, 128)
+        assert (made.temperature, made.base_temperature, made.weight_decay, made.sgd_momentum) == (
+            0.1,
+            0.07,
+            1e-4,
+            0.9,
+        )
+        assert (made.probe_epochs, made.probe_batch_size, made.probe_learning_rate) == (
+            100,
+            512,
+            5.0,
+        )
+        assert (made.mixing, made.mix_alpha, made.mix_per_image, made.latent_dim) == (
+            "mixup_cutmix",
+            1.0,
+            False,
+            128,
+        )
 
 
 def test_the_digits_preset_is_the_default():
@@ -126,15 +184,32 @@ def test_the_parameters_cell_is_the_configuration():
         assert found[name][0] == kind.__name__
 
 
-@pytest.mark.parametrize("name", [name for name, field in PARAMETERS.items() if field.type in (int, float)])
+@pytest.mark.parametrize(
+    "name", [name for name, field in PARAMETERS.items() if field.type in (int, float)]
+)
 def test_every_number_of_the_config_has_a_range(name):
     wrong = (-1,) if PARAMETERS[name].type is int else (-0.5, math.nan, math.inf)
     for value in wrong:
-        with pytest.raises(ValueError, match=f"^{name}: expected a number (above|of at least) 0, got "):
+        with pytest.raises(
+            ValueError, match=f"^{name}: expected a number (above|of at least) 0, got "
+        ):
             TrainConfig(**{name: value})
 
 
 def test_rows_of_the_table():
-    assert list(METHODS) == ["teacher", "expert", "ce", "ce_mix", "ce_mix_kd", "simclr", "supcon", "supcon_mix",
-                             "genscl_kd", "genscl_mix", "genscl_mix_kd", "genscl_mix_kd_expert", "genscl_mix_kd_queue",
-                             "genscl_mix_kd_queue_m0"]
+    assert list(METHODS) == [
+        "teacher",
+        "expert",
+        "ce",
+        "ce_mix",
+        "ce_mix_kd",
+        "simclr",
+        "supcon",
+        "supcon_mix",
+        "genscl_kd",
+        "genscl_mix",
+        "genscl_mix_kd",
+        "genscl_mix_kd_expert",
+        "genscl_mix_kd_queue",
+        "genscl_mix_kd_queue_m0",
+    ]

@@ -43,8 +43,15 @@ def teacher(tmp_path_factory):
 
 
 def weights(run):
-    return torch.cat([v.flatten().double() for part in run.parts.values() if isinstance(part, nn.Module)
-                      for v in part.state_dict().values() if isinstance(v, torch.Tensor)])
+    return torch.cat(
+        [
+            v.flatten().double()
+            for part in run.parts.values()
+            if isinstance(part, nn.Module)
+            for v in part.state_dict().values()
+            if isinstance(v, torch.Tensor)
+        ]
+    )
 
 
 def interrupt_after(epoch):
@@ -65,10 +72,15 @@ def test_interrupted_and_resumed_equals_uninterrupted(method, quick, digits, tea
     resumed = pretrain(config, digits, tmp_path)
     assert torch.equal(weights(whole), weights(resumed))
     assert torch.equal(whole.generator.get_state(), resumed.generator.get_state())
-    untimed = [[{k: v for k, v in row.items() if "second" not in k} for row in run.log] for run in (whole, resumed)]
+    untimed = [
+        [{k: v for k, v in row.items() if "second" not in k} for row in run.log]
+        for run in (whole, resumed)
+    ]
     assert untimed[0] == untimed[1]
     assert all(torch.isfinite(torch.tensor(row["loss"])) for row in whole.log)
-    again = pretrain(config, digits, tmp_path, on_epoch=interrupt_after(0))  # finished: returns at once
+    again = pretrain(
+        config, digits, tmp_path, on_epoch=interrupt_after(0)
+    )  # finished: returns at once
     assert torch.equal(weights(whole), weights(again))
 
 
@@ -90,11 +102,15 @@ def test_the_first_step_is_the_papers(method, quick, digits):
 
 def test_a_classifier_beside_the_contrastive_loss(quick, digits):
     """The first step's loss is the contrastive one plus the weighted cross-entropy of logits that only training sees."""
-    config = quick("supcon", ce_weight=0.3, augmentation="none", batch_size=30, epochs=1, warmup_epochs=0)
+    config = quick(
+        "supcon", ce_weight=0.3, augmentation="none", batch_size=30, epochs=1, warmup_epochs=0
+    )
     run = pretrain(config, digits)
     torch.manual_seed(0)
     model = new_model(config, digits).train()
-    latents, logits = model(digits.normalize(digits.train_images / 255).repeat(2, 1, 1, 1)).split([16, 10], dim=1)
+    latents, logits = model(digits.normalize(digits.train_images / 255).repeat(2, 1, 1, 1)).split(
+        [16, 10], dim=1
+    )
     labels = digits.train_labels.repeat(2)
     expected = gen_supcon_loss(latents, labels) + 0.3 * F.cross_entropy(logits, labels)
     assert abs(run.log[0]["loss"] - expected.item()) < 1e-4
@@ -106,8 +122,15 @@ def test_a_classifier_beside_the_contrastive_loss(quick, digits):
 def test_mixing_methods_learn_from_mixtures(quick, digits, monkeypatch):
     """Every view is mixed by the configuration, and the labels' entropy rises above the one-hot labels'."""
     calls = []
-    monkeypatch.setattr(batches, "draw_mixture", lambda *size, **options: calls.append(options) or draw_mixture(*size, **options))
-    plain, mixed = (pretrain(quick(method, mixing="mixup", mix_alpha=0.7), digits) for method in ("supcon", "genscl_mix"))
+    monkeypatch.setattr(
+        batches,
+        "draw_mixture",
+        lambda *size, **options: calls.append(options) or draw_mixture(*size, **options),
+    )
+    plain, mixed = (
+        pretrain(quick(method, mixing="mixup", mix_alpha=0.7), digits)
+        for method in ("supcon", "genscl_mix")
+    )
     assert len(calls) == 2 * 3 * 3  # views, batches, epochs
     assert calls[0].items() >= {"mixing": "mixup", "alpha": 0.7, "per_image": True}.items()
     assert mixed.log[0]["label_entropy"] > plain.log[0]["label_entropy"] + 0.5
@@ -117,27 +140,39 @@ def test_queries_meet_keys_and_queue_with_their_own_targets(quick, digits):
     run = new_run(quick("genscl_mix_kd_queue", kd_weight=0.5), digits, None, torch.device("cpu"))
     z, y = torch.randn(14, 16), torch.randn(14, 2, 10).softmax(2)
     run.queue.enqueue(z[8:], y[8:])
-    parts = batch_loss(run.config, z[:4], y[:4], torch.arange(4), (z[4:8], y[4:8]), run.queue.contents())
-    expected = sum(weight * gen_supcon_loss(z[:4], y[:4, t], contrast_latents=z[4:], contrast_labels=y[4:, t])
-                   for t, weight in enumerate([1.0, 0.5]))
+    parts = batch_loss(
+        run.config, z[:4], y[:4], torch.arange(4), (z[4:8], y[4:8]), run.queue.contents()
+    )
+    expected = sum(
+        weight * gen_supcon_loss(z[:4], y[:4, t], contrast_latents=z[4:], contrast_labels=y[4:, t])
+        for t, weight in enumerate([1.0, 0.5])
+    )
     assert torch.isclose(parts.loss, expected)
 
 
-def test_the_teacher_sees_what_the_student_sees_and_speaks_with_its_weight(quick, digits, monkeypatch):
+def test_the_teacher_sees_what_the_student_sees_and_speaks_with_its_weight(
+    quick, digits, monkeypatch
+):
     seen, weights_used = {"teacher": [], "student": []}, []
     classifier = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     classifier.register_forward_pre_hook(lambda module, images: seen["teacher"].append(images[0]))
     student = nn.Flatten()
-    student.register_forward_pre_hook(lambda module, images: seen["student"].append(images[0]) if module.training else None)
+    student.register_forward_pre_hook(
+        lambda module, images: seen["student"].append(images[0]) if module.training else None
+    )
 
     def spy(latents, targets, target_weights, **options):
         weights_used.append(target_weights)
-        assert torch.allclose(targets[:, 1], (classifier[1](seen["teacher"][-1].flatten(1)) / 2).softmax(1), atol=1e-5)
+        assert torch.allclose(
+            targets[:, 1], (classifier[1](seen["teacher"][-1].flatten(1)) / 2).softmax(1), atol=1e-5
+        )
         assert ((targets[:, 0] > 0).sum(1) <= 2).all()  # labels of mixtures of two
         return distilled_loss(latents, targets, target_weights, **options)
 
     monkeypatch.setattr(methods, "distilled_loss", spy)
-    config = quick("genscl_mix_kd", arch="custom", teacher_temperature=2.0, label_weight=0.3, kd_weight=0.7)
+    config = quick(
+        "genscl_mix_kd", arch="custom", teacher_temperature=2.0, label_weight=0.3, kd_weight=0.7
+    )
     pretrain(config, digits, encoder=student, teacher=Teacher(classifier, 2.0))
     assert len(seen["teacher"]) == len(seen["student"]) == 9
     assert all(torch.equal(a, b) for a, b in zip(seen["teacher"], seen["student"], strict=True))
@@ -145,7 +180,10 @@ def test_the_teacher_sees_what_the_student_sees_and_speaks_with_its_weight(quick
 
 
 def test_the_loaded_teacher_has_the_configured_temperature(quick, digits, teacher):
-    cold, warm = (load_teacher(quick("genscl_kd", teacher=teacher, teacher_temperature=t), digits) for t in (1.0, 5.0))
+    cold, warm = (
+        load_teacher(quick("genscl_kd", teacher=teacher, teacher_temperature=t), digits)
+        for t in (1.0, 5.0)
+    )
     images = digits.normalize(digits.test_images[:9] / 255)
     assert warm(images).max() < cold(images).max()
 
@@ -161,17 +199,30 @@ def test_the_queue_remembers_keys_with_the_keys_own_labels(quick, digits, teache
 
     monkeypatch.setattr(batches, "blend", spy)
     enqueue = LabelledQueue.enqueue
-    monkeypatch.setattr(LabelledQueue, "enqueue", lambda *a: queued.append(a[2][:, 0]) or enqueue(*a))
+    monkeypatch.setattr(
+        LabelledQueue, "enqueue", lambda *a: queued.append(a[2][:, 0]) or enqueue(*a)
+    )
     pretrain(quick("genscl_mix_kd_queue", teacher=teacher, epochs=2), digits)
     assert all(torch.equal(labels, second) for labels, second in zip(queued, mixed, strict=True))
 
 
 def test_optimizer_and_loss_get_what_the_configuration_says(quick, digits, monkeypatch):
     options, rates = [], []
-    monkeypatch.setattr(methods, "distilled_loss", lambda *a, **o: options.append(o) or distilled_loss(*a, **o))
+    monkeypatch.setattr(
+        methods, "distilled_loss", lambda *a, **o: options.append(o) or distilled_loss(*a, **o)
+    )
     step = torch.optim.SGD.step
-    monkeypatch.setattr(torch.optim.SGD, "step", lambda self, *a: rates.append(self.param_groups[0]["lr"]) or step(self, *a))
-    asked = {"temperature": 0.2, "base_temperature": 0.07, "similarity": "bhattacharyya", "weighting": "eq2"}
+    monkeypatch.setattr(
+        torch.optim.SGD,
+        "step",
+        lambda self, *a: rates.append(self.param_groups[0]["lr"]) or step(self, *a),
+    )
+    asked = {
+        "temperature": 0.2,
+        "base_temperature": 0.07,
+        "similarity": "bhattacharyya",
+        "weighting": "eq2",
+    }
     config = quick("supcon", sgd_momentum=0.8, weight_decay=0.003, **asked)
     run = pretrain(config, digits)
     assert asked.items() <= options[0].items()
@@ -196,7 +247,9 @@ def test_the_key_encoder_follows_slowly_and_its_keys_fill_the_queue(quick, digit
     run = pretrain(config, digits)
     key, query = run.key_encoder.encoder.head[0].weight, run.model.head[0].weight
     assert 0 < (key - first).norm() < (query - first).norm()
-    assert run.queue.filled == 20 and torch.allclose(run.queue.labels.sum(-1), torch.ones(20, 2), atol=1e-5)
+    assert run.queue.filled == 20 and torch.allclose(
+        run.queue.labels.sum(-1), torch.ones(20, 2), atol=1e-5
+    )
 
 
 def new_model_weights(config, digits):
@@ -213,7 +266,9 @@ def test_dropout_resumes_exactly(quick, digits, tmp_path):
     whole = pretrain(config, digits, encoder=encoder())
     with pytest.raises(KeyboardInterrupt):
         pretrain(config, digits, tmp_path, encoder=encoder(), on_epoch=interrupt_after(2))
-    assert torch.equal(weights(whole), weights(pretrain(config, digits, tmp_path, encoder=encoder())))
+    assert torch.equal(
+        weights(whole), weights(pretrain(config, digits, tmp_path, encoder=encoder()))
+    )
 
 
 def test_the_global_random_state_is_left_alone(quick, digits):
@@ -234,7 +289,11 @@ def test_cudnn_tries_its_kernels_while_training_and_only_then(quick, digits):
 
 
 def test_training_does_not_depend_on_the_folder_and_seeds_differ(quick, digits, tmp_path):
-    runs = [pretrain(quick(), digits), pretrain(quick(), digits, tmp_path), pretrain(quick(seed=1), digits)]
+    runs = [
+        pretrain(quick(), digits),
+        pretrain(quick(), digits, tmp_path),
+        pretrain(quick(seed=1), digits),
+    ]
     assert torch.equal(weights(runs[0]), weights(runs[1]))
     assert not torch.equal(weights(runs[0]), weights(runs[2]))
 
@@ -263,7 +322,10 @@ def test_killed_at_any_moment_it_goes_on(quick, digits, tmp_path):
 
 
 def test_kinds_of_precision(quick, digits):
-    losses = [pretrain(quick(precision=p, epochs=2), digits).log[-1]["loss"] for p in ("float32", "bfloat16", "auto")]
+    losses = [
+        pretrain(quick(precision=p, epochs=2), digits).log[-1]["loss"]
+        for p in ("float32", "bfloat16", "auto")
+    ]
     assert losses[0] == losses[2] != losses[1]
     assert abs(losses[0] - losses[1]) < 0.1 * losses[0]
 
@@ -275,7 +337,10 @@ def test_kinds_of_precision(quick, digits):
 def test_nothing_is_compiled_unless_it_is_wanted(compile, arch, device, wanted, quick, rgb):
     """By itself only what trains for long: compiling a small network takes longer than its training."""
     config = quick("ce", compile=compile, arch=arch)
-    assert wants_compile(config, new_model(config, rgb), rgb.image_shape, torch.device(device)) == wanted
+    assert (
+        wants_compile(config, new_model(config, rgb), rgb.image_shape, torch.device(device))
+        == wanted
+    )
     assert (compiled(torch.sin, wanted) is torch.sin) == (not wanted)
 
 
@@ -289,15 +354,28 @@ def test_compiled_model_learns_the_same(quick, digits, monkeypatch):
 
 def test_the_full_scale_recipe_on_small_data(quick, rgb, teacher):
     """CIFAR's augmentation, ResNet-18, bfloat16 and the queue, one epoch."""
-    config = quick("genscl_mix_kd_queue", arch="resnet18", augmentation="crop_jitter", precision="bfloat16", epochs=1,
-                   warmup_epochs=0, base_temperature=0.07, mix_per_image=False)
-    run = pretrain(config, rgb, teacher=Teacher(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))))
+    config = quick(
+        "genscl_mix_kd_queue",
+        arch="resnet18",
+        augmentation="crop_jitter",
+        precision="bfloat16",
+        epochs=1,
+        warmup_epochs=0,
+        base_temperature=0.07,
+        mix_per_image=False,
+    )
+    run = pretrain(
+        config, rgb, teacher=Teacher(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10)))
+    )
     assert run.queue.filled == 20 and 0 < run.log[-1]["loss"] < 50
 
 
 def test_more_views(quick, digits, teacher):
     for method in ("genscl_mix", "simclr", "ce", "genscl_mix_kd_queue"):
-        assert pretrain(quick(method, views=3, teacher=teacher, queue_size=40, epochs=2), digits).epoch == 2
+        assert (
+            pretrain(quick(method, views=3, teacher=teacher, queue_size=40, epochs=2), digits).epoch
+            == 2
+        )
 
 
 def test_the_log_says_what_the_loss_is_made_of(quick, digits, tmp_path):
@@ -305,7 +383,10 @@ def test_the_log_says_what_the_loss_is_made_of(quick, digits, tmp_path):
     for row in run.log:
         assert abs(row["loss"] - row["label_entropy"] - row["kl"]) < 1e-4
     header, *rows = (tmp_path / "log.csv").read_text().splitlines()
-    assert header == "epoch,loss,label_entropy,kl,learning_rate,images_per_second,seconds,knn_accuracy,accuracy"
+    assert (
+        header
+        == "epoch,loss,label_entropy,kl,learning_rate,images_per_second,seconds,knn_accuracy,accuracy"
+    )
     assert [row.split(",")[0] for row in rows] == ["1", "2", "3"]
     assert [row.split(",")[7] != "" for row in rows] == [False, True, True]
 
@@ -315,7 +396,12 @@ def test_learning_rate_follows_supcontrast(quick):
     low = 0.5 * 1e-3
 
     def cosine(epoch):
-        return low + (0.5 - low) * (1 + torch.cos(torch.tensor(torch.pi * epoch / 500, dtype=torch.float64)).item()) / 2
+        return (
+            low
+            + (0.5 - low)
+            * (1 + torch.cos(torch.tensor(torch.pi * epoch / 500, dtype=torch.float64)).item())
+            / 2
+        )
 
     for epoch in (10, 11.5, 250, 499, 500):
         assert abs(learning_rate(config, epoch) - cosine(epoch)) < 1e-12
@@ -327,7 +413,9 @@ def test_learning_rate_follows_supcontrast(quick):
 def test_another_configuration_is_refused_and_nothing_overwritten(quick, digits, tmp_path):
     pretrain(quick(), digits, tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(RunFolderError, match=r"another configuration \(temperature 0.1 there, 0.2 now\)"):
+    with pytest.raises(
+        RunFolderError, match=r"another configuration \(temperature 0.1 there, 0.2 now\)"
+    ):
         pretrain(quick(temperature=0.2), digits, tmp_path)
     with pytest.raises(RunFolderError, match="another configuration"):
         is_finished(tmp_path, dataclasses.asdict(quick(temperature=0.2)))
@@ -365,24 +453,40 @@ def test_a_loss_that_is_no_longer_finite_stops_the_run(quick, digits, tmp_path):
 def test_labels_that_are_not_finite_are_told_from_latents(quick, digits):
     classifier = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     nn.init.constant_(classifier[1].bias, float("nan"))
-    with pytest.raises(ValueError, match="labels: not finite in epoch 1, step 1 of 3; look at the teacher"):
+    with pytest.raises(
+        ValueError, match="labels: not finite in epoch 1, step 1 of 3; look at the teacher"
+    ):
         pretrain(quick("genscl_mix_kd"), digits, teacher=Teacher(classifier))
 
 
-@pytest.mark.parametrize("method, changes", [("genscl_mix_kd_queue", {"ce_weight": 0.5}), ("ce", {"ema": 0.9, "balanced": True})])
-def test_cut_into_pieces_at_any_step_it_equals_the_whole(method, changes, quick, digits, teacher, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "method, changes",
+    [("genscl_mix_kd_queue", {"ce_weight": 0.5}), ("ce", {"ema": 0.9, "balanced": True})],
+)
+def test_cut_into_pieces_at_any_step_it_equals_the_whole(
+    method, changes, quick, digits, teacher, tmp_path, monkeypatch
+):
     """Two steps a piece, epochs of three steps: pieces end within epochs and between them."""
     config = quick(method, teacher=teacher, **changes)
     whole = pretrain(config, digits)
-    monkeypatch.setattr(loop.time, "monotonic", functools.partial(next, iter(range(100))))  # a second a step
+    monkeypatch.setattr(
+        loop.time, "monotonic", functools.partial(next, iter(range(100)))
+    )  # a second a step
     told = []
     for _ in range(5):
         try:
             run = pretrain(config, digits, tmp_path, deadline=loop.time.monotonic() + 3)
         except OutOfTime as stop:
             told.append(str(stop))
-    assert told == [f"saved {so_far}; the same command goes on from there" for so_far in
-                    ("0 of 3 epochs and 2 steps", "1 of 3 epochs and 1 steps", "2 of 3 epochs", "2 of 3 epochs and 2 steps")]
+    assert told == [
+        f"saved {so_far}; the same command goes on from there"
+        for so_far in (
+            "0 of 3 epochs and 2 steps",
+            "1 of 3 epochs and 1 steps",
+            "2 of 3 epochs",
+            "2 of 3 epochs and 2 steps",
+        )
+    ]
     assert torch.equal(weights(whole), weights(run))
     assert [row["loss"] for row in run.log] == [row["loss"] for row in whole.log]
 
@@ -392,7 +496,9 @@ def test_time_can_only_be_over_where_the_run_can_be_saved(quick, digits):
         pretrain(quick(), digits, deadline=time.monotonic() + 1)
 
 
-def test_too_little_memory_is_one_clear_line_and_nothing_is_lost(quick, digits, tmp_path, monkeypatch):
+def test_too_little_memory_is_one_clear_line_and_nothing_is_lost(
+    quick, digits, tmp_path, monkeypatch
+):
     config, steps, make = quick(checkpoint_every=9), [], loop.Views.__call__
 
     def full_in_the_second_epoch(*batch):
@@ -405,12 +511,17 @@ def test_too_little_memory_is_one_clear_line_and_nothing_is_lost(quick, digits, 
     message = "out of memory on cpu with batch_size 12 and 2 views; try batch_size 6, .*; 1 of 3 epochs and 1 steps are saved"
     with pytest.raises(MemoryError, match=message):
         pretrain(config, digits, tmp_path)
-    assert torch.equal(weights(pretrain(config, digits, tmp_path)), weights(pretrain(config, digits)))
+    assert torch.equal(
+        weights(pretrain(config, digits, tmp_path)), weights(pretrain(config, digits))
+    )
 
 
 def test_an_average_over_weights_is_the_result(quick, digits, tmp_path):
     plain, averaged = (pretrain(quick("ce", ema=ema), digits) for ema in (0.0, 0.8))
-    assert torch.equal(plain.model.head.weight, averaged.model.head.weight) and plain.result is plain.model
+    assert (
+        torch.equal(plain.model.head.weight, averaged.model.head.weight)
+        and plain.result is plain.model
+    )
     followed = MomentumEncoder(new_run(quick("ce"), digits, None, torch.device("cpu")).model, 0.8)
     assert averaged.result.head.weight.shape == followed.encoder.head.weight.shape
     assert not torch.equal(averaged.result.head.weight, averaged.model.head.weight)
@@ -429,10 +540,19 @@ def test_no_step_waits_for_the_host(method, quick, rgb, teacher):
     class Waits(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, arguments=(), options=None):
             name = function.overloadpacket.__name__
-            assert name not in ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "equal"), name
+            assert name not in (
+                "_local_scalar_dense",
+                "nonzero",
+                "masked_select",
+                "_unique2",
+                "equal",
+            ), name
             return function(*arguments, **(options or {}))
 
-    config, steps = quick(method, augmentation="crop_jitter", ema=0.9), 2 if METHODS[method].queues else 1
+    config, steps = (
+        quick(method, augmentation="crop_jitter", ema=0.9),
+        2 if METHODS[method].queues else 1,
+    )
     classifier = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
     run = new_run(config, rgb, None, torch.device("cpu"))
     pieces = loop.Pieces.of(run, rgb, Teacher(classifier) if METHODS[method].distils else None)
@@ -441,18 +561,29 @@ def test_no_step_waits_for_the_host(method, quick, rgb, teacher):
     with Waits():
         for step in range(steps):
             loop.train_step(run, rgb.train_images[draws.index[step]], pieces, draws.step(step), 0.1)
-    assert run.step == steps and torch.isfinite(run.sums[:3]).all() and (run.sums[3:] == float("inf")).all()
+    assert (
+        run.step == steps
+        and torch.isfinite(run.sums[:3]).all()
+        and (run.sums[3:] == float("inf")).all()
+    )
 
 
-@pytest.mark.parametrize("case, message", [
-    ("no folder", "teacher: method genscl_kd learns from a teacher"),
-    ("missing", "teacher: .*seed0 holds no finished run"),
-    ("other labels", "teacher: .*labels_per_class 3, this run needs 4"),
-    ("no classifier", "teacher: .*holds supcon, which is no classifier"),
-])
+@pytest.mark.parametrize(
+    "case, message",
+    [
+        ("no folder", "teacher: method genscl_kd learns from a teacher"),
+        ("missing", "teacher: .*seed0 holds no finished run"),
+        ("other labels", "teacher: .*labels_per_class 3, this run needs 4"),
+        ("no classifier", "teacher: .*holds supcon, which is no classifier"),
+    ],
+)
 def test_a_teacher_that_does_not_fit_is_named(case, message, quick, digits, teacher, tmp_path):
     if case == "no classifier":
-        finish_run(pretrain(quick("supcon", epochs=2), digits, tmp_path / "seed0"), digits, tmp_path / "seed0")
+        finish_run(
+            pretrain(quick("supcon", epochs=2), digits, tmp_path / "seed0"),
+            digits,
+            tmp_path / "seed0",
+        )
     folder = {"no folder": "", "other labels": teacher}.get(case, str(tmp_path))
     config = quick("genscl_kd", teacher=folder, labels_per_class=4 if case == "other labels" else 3)
     with pytest.raises(ValueError, match=message):
@@ -461,20 +592,34 @@ def test_a_teacher_that_does_not_fit_is_named(case, message, quick, digits, teac
 
 def test_a_teacher_module_can_be_given(quick, digits):
     classifier = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    assert pretrain(quick("genscl_mix_kd", label_weight=0.0, epochs=2), digits, teacher=Teacher(classifier)).epoch == 2
+    assert (
+        pretrain(
+            quick("genscl_mix_kd", label_weight=0.0, epochs=2), digits, teacher=Teacher(classifier)
+        ).epoch
+        == 2
+    )
 
 
 def test_a_given_teacher_speaks_instead_of_a_table(quick, digits):
     classifier = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    assert pretrain(quick("genscl_kd", teacher="unread.csv", epochs=2), digits, teacher=Teacher(classifier)).epoch == 2
+    assert (
+        pretrain(
+            quick("genscl_kd", teacher="unread.csv", epochs=2), digits, teacher=Teacher(classifier)
+        ).epoch
+        == 2
+    )
 
 
 def test_what_does_not_fit_the_configuration_is_named(quick, digits):
-    with pytest.raises(ValueError, match="dataset: the configuration says 'cifar10', the data set is 'digits'"):
+    with pytest.raises(
+        ValueError, match="dataset: the configuration says 'cifar10', the data set is 'digits'"
+    ):
         pretrain(quick(dataset="cifar10"), digits)
     with pytest.raises(ValueError, match="teacher: method supcon learns from none"):
         pretrain(quick("supcon"), digits, teacher=Teacher(nn.Flatten()))
-    with pytest.raises(ValueError, match="teacher_temperature: the configuration says 1.0, the teacher has 3.0"):
+    with pytest.raises(
+        ValueError, match="teacher_temperature: the configuration says 1.0, the teacher has 3.0"
+    ):
         pretrain(quick("genscl_kd"), digits, teacher=Teacher(nn.Flatten(), 3.0))
     with pytest.raises(ValueError, match="teacher: expected 10 classes as in the data, got 64"):
         pretrain(quick("genscl_kd"), digits, teacher=Teacher(nn.Flatten()))
@@ -515,13 +660,26 @@ def test_a_loss_of_ones_own_is_called_with_latents_labels_and_temperature(quick,
         seen.append((tuple(z.shape), tuple(y.shape), tau, z.dtype))
         return 0 * z.sum()
 
-    pretrain(quick(epochs=2, batch_size=30, temperature=0.3, precision="bfloat16"), digits, loss=constant)
+    pretrain(
+        quick(epochs=2, batch_size=30, temperature=0.3, precision="bfloat16"), digits, loss=constant
+    )
     assert seen == 2 * [((60, 16), (60, 10), 0.3, torch.float32)]
 
 
 def test_a_loss_of_ones_own_that_cannot_be_used_is_refused(quick, digits, tmp_path):
-    with pytest.raises(ValueError, match="loss: the configuration keeps no account of it, so it goes without a folder"):
+    with pytest.raises(
+        ValueError,
+        match="loss: the configuration keeps no account of it, so it goes without a folder",
+    ):
         pretrain(quick(), digits, tmp_path, loss=own_loss)
     assert not list(tmp_path.iterdir())
-    with pytest.raises(ValueError, match="loss: a function of latents and labels knows no queue; take another method"):
-        pretrain(quick("genscl_mix_kd_queue"), digits, teacher=Teacher(nn.Sequential(nn.Flatten(), nn.Linear(64, 10))), loss=own_loss)
+    with pytest.raises(
+        ValueError,
+        match="loss: a function of latents and labels knows no queue; take another method",
+    ):
+        pretrain(
+            quick("genscl_mix_kd_queue"),
+            digits,
+            teacher=Teacher(nn.Sequential(nn.Flatten(), nn.Linear(64, 10))),
+            loss=own_loss,
+        )

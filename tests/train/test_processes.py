@@ -36,7 +36,9 @@ def train_cases(out):
     device, images = processes.start_processes(), load_dataset("digits", labels_per_class=3)
     for name, changes in CASES.items():
         config = TrainConfig(**QUICK | {"learning_rate": 0.05} | changes)
-        pretrain(config, images, out / name, device=device, teacher=teacher() if "kd" in name else None)
+        pretrain(
+            config, images, out / name, device=device, teacher=teacher() if "kd" in name else None
+        )
 
 
 @pytest.fixture(scope="module")
@@ -53,23 +55,34 @@ def both(tmp_path_factory):
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_train_to_the_weights_of_one(case, both):
     """BatchNorm's statistics, the average over weights and the queue among them."""
-    one, two = (run_folder.read_checkpoint(both / processes / case / "checkpoint.pt") for processes in ("one", "two"))
+    one, two = (
+        run_folder.read_checkpoint(both / processes / case / "checkpoint.pt")
+        for processes in ("one", "two")
+    )
     compared = 0
     for part in one["parts"].keys() - {"optimizer"}:
         for name, value in one["parts"][part].items():
             if isinstance(value, torch.Tensor):
-                assert torch.allclose(value.double(), two["parts"][part][name].double(), atol=1e-5), (part, name)
+                assert torch.allclose(
+                    value.double(), two["parts"][part][name].double(), atol=1e-5
+                ), (part, name)
                 compared += value.numel()
     assert compared > 70_000
     assert torch.equal(one["random"]["generator"], two["random"]["generator"])
-    logs = [pd.read_csv(both / processes / case / "log.csv").drop(columns=["seconds", "images_per_second"])
-            for processes in ("one", "two")]
+    logs = [
+        pd.read_csv(both / processes / case / "log.csv").drop(
+            columns=["seconds", "images_per_second"]
+        )
+        for processes in ("one", "two")
+    ]
     pd.testing.assert_frame_equal(*logs, atol=1e-4)
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(quick, digits, monkeypatch):
     monkeypatch.setattr(processes, "processes", lambda: 4)
-    with pytest.raises(ValueError, match="batch_size: 30 images cannot be shared out evenly among 4 processes"):
+    with pytest.raises(
+        ValueError, match="batch_size: 30 images cannot be shared out evenly among 4 processes"
+    ):
         pretrain(quick(batch_size=50), digits)
 
 
@@ -92,19 +105,29 @@ def test_batch_norm_of_one_process_is_torchs(monkeypatch):
         for _ in range(2):
             images = torch.randn(5, 3, 4, 4, requires_grad=True)
             outputs = [layer(images) for layer in (ours, theirs)]
-            gradients = [torch.autograd.grad(output.pow(3).sum(), [images, layer.weight, layer.bias])
-                         for output, layer in zip(outputs, (ours, theirs), strict=True)]
+            gradients = [
+                torch.autograd.grad(output.pow(3).sum(), [images, layer.weight, layer.bias])
+                for output, layer in zip(outputs, (ours, theirs), strict=True)
+            ]
             assert torch.allclose(*outputs, atol=1e-5)
-            assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-4) for a, b in zip(*gradients, strict=True))
-        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(),
-                                                                 strict=True))
+            assert all(
+                torch.allclose(a, b, rtol=1e-3, atol=1e-4) for a, b in zip(*gradients, strict=True)
+            )
+        assert all(
+            torch.allclose(a, b, atol=1e-6)
+            for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True)
+        )
         assert torch.allclose(ours.eval()(images), theirs.eval()(images), atol=1e-5)
 
 
 @pytest.fixture
 def preset(tmp_path):
     path = tmp_path / "quick.yaml"
-    path.write_text(yaml.safe_dump(QUICK | {"min_accuracy": 0.0, "learning_rate": 0.05, "epochs": 12, "eval_every": 12}))
+    path.write_text(
+        yaml.safe_dump(
+            QUICK | {"min_accuracy": 0.0, "learning_rate": 0.05, "epochs": 12, "eval_every": 12}
+        )
+    )
     return str(path)
 
 
@@ -118,7 +141,9 @@ def test_one_of_two_processes_is_killed_and_the_run_goes_on(preset, tmp_path):
     undisturbed = forked.start_two(train_rows, preset, tmp_path / "whole", printed=printed)
     undisturbed.join(200)
     assert undisturbed.exitcode == 0, printed.read_text()
-    agent = forked.start_two(train_rows, preset, tmp_path / "killed", printed=printed, max_restarts=1)
+    agent = forked.start_two(
+        train_rows, preset, tmp_path / "killed", printed=printed, max_restarts=1
+    )
     checkpoint = tmp_path / "killed" / "supcon" / "seed0" / "checkpoint.pt"
     deadline = time.monotonic() + 120
     while not checkpoint.exists():
@@ -128,12 +153,20 @@ def test_one_of_two_processes_is_killed_and_the_run_goes_on(preset, tmp_path):
     os.kill(workers(agent.pid)[-1], signal.SIGKILL)
     agent.join(200)
     assert agent.exitcode == 0, printed.read_text()
-    assert begun < 12 and printed.read_text().count(" epochs in float32, about ") == 2  # both starts say so
+    assert (
+        begun < 12 and printed.read_text().count(" epochs in float32, about ") == 2
+    )  # both starts say so
     assert printed.read_text().count("| SupCon | 12 | 1 |") == 1
-    one, two = (run_folder.read_checkpoint(tmp_path / out / "supcon" / "seed0" / "checkpoint.pt") for out in ("whole", "killed"))
+    one, two = (
+        run_folder.read_checkpoint(tmp_path / out / "supcon" / "seed0" / "checkpoint.pt")
+        for out in ("whole", "killed")
+    )
     for name, value in one["parts"]["model"].items():
         assert torch.allclose(value.double(), two["parts"]["model"][name].double(), atol=1e-5), name
-    assert two["progress"]["epoch"] == 12 and (tmp_path / "killed" / "supcon" / "seed0" / "summary.json").exists()
+    assert (
+        two["progress"]["epoch"] == 12
+        and (tmp_path / "killed" / "supcon" / "seed0" / "summary.json").exists()
+    )
 
 
 def workers(parent):

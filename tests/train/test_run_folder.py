@@ -32,12 +32,19 @@ def disk_of(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-STATE = {"config": {}, "parts": {"model": torch.arange(9999.0)}, "random": {}, "progress": {"epoch": 3}}
+STATE = {
+    "config": {},
+    "parts": {"model": torch.arange(9999.0)},
+    "random": {},
+    "progress": {"epoch": 3},
+}
 WRITERS = {
     "checkpoint.pt": lambda path: run_folder.write_checkpoint(path, STATE),
     "model.safetensors": lambda path: save_weights(path, nn.Linear(99, 99), summary={}),
     "encoder.safetensors": lambda path: save_state(path, nn.Linear(99, 99)),
-    "embeddings.npz": lambda path: files.write_arrays(path, points=np.random.default_rng(0).random(9999)),
+    "embeddings.npz": lambda path: files.write_arrays(
+        path, points=np.random.default_rng(0).random(9999)
+    ),
     "summary.json": lambda path: files.write_json(path, {"text": "x" * 9999}),
     "log.csv": lambda path: run_folder.write_log(path, [{"loss": 0.1}] * 9999),
 }
@@ -47,7 +54,12 @@ WRITERS = {
 def test_on_a_full_disk_the_file_there_is_kept_and_the_error_is_one_line(name, tmp_path):
     path = tmp_path / name
     path.write_text("earlier")
-    with disk_of(5000), pytest.raises(OSError, match=f"^{path}: cannot be written, look at the space and rights there [^\n]*$"):
+    with (
+        disk_of(5000),
+        pytest.raises(
+            OSError, match=f"^{path}: cannot be written, look at the space and rights there [^\n]*$"
+        ),
+    ):
         WRITERS[name](path)
     assert [file.name for file in tmp_path.iterdir()] == [name] and path.read_text() == "earlier"
     WRITERS[name](path)
@@ -70,10 +82,15 @@ def test_a_run_goes_on_when_the_disk_has_room_again(quick, digits, tmp_path):
     assert torch.equal(weights(train()), weights(train(tmp_path)))
 
 
-@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="there is no folder that nobody may write in")
+@pytest.mark.skipif(
+    not Path("/sys/kernel").is_dir(), reason="there is no folder that nobody may write in"
+)
 def test_a_folder_that_cannot_be_written_is_one_line(quick, digits):
     for folder in ("/sys/kernel", "/sys/kernel/genscl"):
-        with pytest.raises(OSError, match=r"^\[Errno \d+\] (Operation not permitted|Permission denied|Read-only)[^\n]*/sys/kernel/[^\n]*$"):
+        with pytest.raises(
+            OSError,
+            match=r"^\[Errno \d+\] (Operation not permitted|Permission denied|Read-only)[^\n]*/sys/kernel/[^\n]*$",
+        ):
             pretrain(quick(), digits, folder)
 
 
@@ -97,7 +114,10 @@ def zipped():
 def test_what_is_no_checkpoint_is_named(content, tmp_path):
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(content)
-    with pytest.raises(RunFolderError, match=r"^[^\n]*checkpoint.pt: damaged or no checkpoint \(\w+\); delete it to start [^\n]*$"):
+    with pytest.raises(
+        RunFolderError,
+        match=r"^[^\n]*checkpoint.pt: damaged or no checkpoint \(\w+\); delete it to start [^\n]*$",
+    ):
         run_folder.read_checkpoint(path)
 
 
@@ -108,7 +128,9 @@ def test_one_byte_that_changed_is_found(tmp_path):
     content = bytearray(path.read_bytes())
     content[content.index(np.float32(5000).tobytes())] ^= 1
     path.write_bytes(content)
-    with pytest.raises(RunFolderError, match=r"checkpoint.pt: damaged or no checkpoint \(BadZipFile\)"):
+    with pytest.raises(
+        RunFolderError, match=r"checkpoint.pt: damaged or no checkpoint \(BadZipFile\)"
+    ):
         run_folder.read_checkpoint(path)
 
 
@@ -116,7 +138,9 @@ def test_a_checkpoint_of_another_configuration_is_refused(quick, digits, tmp_pat
     """Where config.json, which says so otherwise, has been deleted."""
     pretrain(quick(), digits, tmp_path)
     (tmp_path / "config.json").unlink()
-    with pytest.raises(RunFolderError, match=r"another configuration \(temperature 0.1 there, 0.2 now\)"):
+    with pytest.raises(
+        RunFolderError, match=r"another configuration \(temperature 0.1 there, 0.2 now\)"
+    ):
         pretrain(quick(temperature=0.2), digits, tmp_path)
 
 

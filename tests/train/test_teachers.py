@@ -27,7 +27,9 @@ def save(quick, digits, tmp_path):
         config = quick("teacher", seed=seed, **changes)
         torch.manual_seed(seed)
         model = new_model(config, digits)
-        save_weights(tmp_path / f"seed{seed}" / "model.safetensors", model, config=dataclasses.asdict(config))
+        save_weights(
+            tmp_path / f"seed{seed}" / "model.safetensors", model, config=dataclasses.asdict(config)
+        )
         return model.head.weight
 
     return run
@@ -36,8 +38,13 @@ def save(quick, digits, tmp_path):
 def test_with_few_labels_the_teacher_has_the_same_seed(quick, digits, save, tmp_path):
     weights = [save(seed) for seed in range(2)]
     for seed in range(2):
-        teacher = load_teacher(quick("genscl_kd", teacher=str(tmp_path), seed=seed, teacher_temperature=2.0), digits)
-        assert torch.equal(teacher.classifier.head.weight, weights[seed]) and teacher.temperature == 2.0
+        teacher = load_teacher(
+            quick("genscl_kd", teacher=str(tmp_path), seed=seed, teacher_temperature=2.0), digits
+        )
+        assert (
+            torch.equal(teacher.classifier.head.weight, weights[seed])
+            and teacher.temperature == 2.0
+        )
     with pytest.raises(ValueError, match="teacher: .*seed2 holds no finished run"):
         load_teacher(quick("genscl_kd", teacher=str(tmp_path), seed=2), digits)
 
@@ -61,7 +68,9 @@ def test_an_own_encoder_cannot_be_rebuilt_from_its_file(quick, digits, save, tmp
     path = tmp_path / "seed0" / "model.safetensors"
     config = dataclasses.asdict(quick("teacher", arch="custom"))
     save_weights(path, new_model(quick("teacher"), digits), config=config)
-    with pytest.raises(ValueError, match="teacher: .*holds an encoder of its own; build it and give it as pretrain"):
+    with pytest.raises(
+        ValueError, match="teacher: .*holds an encoder of its own; build it and give it as pretrain"
+    ):
         load_teacher(quick("genscl_kd", teacher=str(tmp_path)), digits)
 
 
@@ -77,8 +86,12 @@ def pretrained(monkeypatch):
     asked = []
 
     def with_classes(names):
-        monkeypatch.setattr(teachers, "weight_classes", lambda *weights: asked.append(weights) or tuple(names))
-        monkeypatch.setattr(teachers, "build_network", lambda *options: asked.append(options) or network)
+        monkeypatch.setattr(
+            teachers, "weight_classes", lambda *weights: asked.append(weights) or tuple(names)
+        )
+        monkeypatch.setattr(
+            teachers, "build_network", lambda *options: asked.append(options) or network
+        )
         return network, asked
 
     return with_classes
@@ -91,15 +104,23 @@ def test_an_expert_knows_all_labels_and_teaches_every_seed(quick, digits, save, 
     weights = save(4, labels_per_class=0)
     config = quick("genscl_mix_kd_expert", teacher=str(tmp_path), seed=7)
     assert torch.equal(load_teacher(config, digits).classifier.head.weight, weights)
-    with pytest.raises(ValueError, match="teacher: .*seed4 was trained with labels_per_class 0, this run needs 3"):
-        load_teacher(quick("genscl_kd", teacher=str(tmp_path / "seed4" / "model.safetensors"), seed=4), digits)
+    with pytest.raises(
+        ValueError, match="teacher: .*seed4 was trained with labels_per_class 0, this run needs 3"
+    ):
+        load_teacher(
+            quick("genscl_kd", teacher=str(tmp_path / "seed4" / "model.safetensors"), seed=4),
+            digits,
+        )
 
 
 def test_a_classifier_of_torchvision_teaches(quick, rgb, pretrained):
     """It gets images normalized as ImageNet's, and its labels are as soft as is asked for."""
     network, asked = pretrained(NAMES)
     teacher = load_teacher(quick("genscl_kd", teacher=NAMED, teacher_temperature=2.0), rgb)
-    assert asked == [("torchvision/resnet50", "IMAGENET1K_V2"), ("torchvision/resnet50", 10, 3, 32, "IMAGENET1K_V2")]
+    assert asked == [
+        ("torchvision/resnet50", "IMAGENET1K_V2"),
+        ("torchvision/resnet50", 10, 3, 32, "IMAGENET1K_V2"),
+    ]
     pixels = rgb.test_images[:9] / 255
     logits = network(v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))(pixels))
     assert torch.allclose(teacher(rgb.normalize(pixels)), F.softmax(logits / 2, dim=1), atol=1e-5)
@@ -110,15 +131,26 @@ def test_normalization_is_undone_channel_by_channel():
     dataset = dataclasses.make_dataclass("Normalized", own)(**own)
     pixels = torch.rand(4, 3, 5, 6, generator=torch.Generator().manual_seed(0))
     theirs = v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))(pixels)
-    assert torch.allclose(Renormalize(dataset, **teachers.IMAGENET)(v2.Normalize(**own)(pixels)), theirs, atol=1e-5)
+    assert torch.allclose(
+        Renormalize(dataset, **teachers.IMAGENET)(v2.Normalize(**own)(pixels)), theirs, atol=1e-5
+    )
 
 
-@pytest.mark.parametrize("theirs, message", [
-    (NAMES[::-1], "has other classes, or another order: 0: 9 there, 0 here, 1: 8 there, 1 here, 2: 7 there, 2 here and 7 more"),
-    ((*NAMES[:8], "9", "8"), "has other classes, or another order: 8: 9 there, 8 here, 9: 8 there, 9 here"),
-    ((*NAMES[:9], "nine"), "has other classes, or another order: 9: nine there, 9 here"),
-    (NAMES[:9], "knows 9 classes, digits has 10"),
-])
+@pytest.mark.parametrize(
+    "theirs, message",
+    [
+        (
+            NAMES[::-1],
+            "has other classes, or another order: 0: 9 there, 0 here, 1: 8 there, 1 here, 2: 7 there, 2 here and 7 more",
+        ),
+        (
+            (*NAMES[:8], "9", "8"),
+            "has other classes, or another order: 8: 9 there, 8 here, 9: 8 there, 9 here",
+        ),
+        ((*NAMES[:9], "nine"), "has other classes, or another order: 9: nine there, 9 here"),
+        (NAMES[:9], "knows 9 classes, digits has 10"),
+    ],
+)
 def test_other_classes_or_another_order_are_refused(theirs, message, quick, rgb, pretrained):
     _, asked = pretrained(theirs)
     with pytest.raises(ValueError, match=f"^teacher: {NAMED} {message}$"):
@@ -128,10 +160,15 @@ def test_other_classes_or_another_order_are_refused(theirs, message, quick, rgb,
 
 def test_wordnet_numbers_are_in_the_order_of_imagenets_names(quick, rgb, pretrained):
     pretrained(NAMES)
-    numbered = dataclasses.replace(rgb, class_names=tuple(f"n0144076{digit}" for digit in range(10)))
+    numbered = dataclasses.replace(
+        rgb, class_names=tuple(f"n0144076{digit}" for digit in range(10))
+    )
     assert load_teacher(quick("genscl_kd", teacher=NAMED), numbered)
     with pytest.raises(ValueError, match="knows 10 classes, digits has 9"):
-        load_teacher(quick("genscl_kd", teacher=NAMED), dataclasses.replace(numbered, class_names=numbered.class_names[:9]))
+        load_teacher(
+            quick("genscl_kd", teacher=NAMED),
+            dataclasses.replace(numbered, class_names=numbered.class_names[:9]),
+        )
     partly = dataclasses.replace(numbered, class_names=(*numbered.class_names[:9], "9"))
     with pytest.raises(ValueError, match="0: 0 there, n01440760 here"):
         load_teacher(quick("genscl_kd", teacher=NAMED), partly)
@@ -149,12 +186,19 @@ def test_a_classifier_of_timm_teaches_on_imagenets_folders(quick, rgb, monkeypat
 
     monkeypatch.setattr(timm, "create_model", without_download)
     config = quick("genscl_kd", teacher="timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k")
-    numbered = dataclasses.replace(rgb, class_names=tuple(f"n0144076{digit}" for digit in range(10)))
+    numbered = dataclasses.replace(
+        rgb, class_names=tuple(f"n0144076{digit}" for digit in range(10))
+    )
     teacher = load_teacher(config, numbered)
     assert asked == [("vit_tiny_patch16_224.augreg_in21k_ft_in1k", True)]
     pixels = torch.full((1, 3, 4, 4), 0.75)
-    assert torch.allclose(teacher.classifier[0](rgb.normalize(pixels)), (pixels - 0.5) / 0.5, atol=1e-5)  # this network's own
-    with pytest.raises(ValueError, match="teacher: timm/vit.* does not tell its classes, so it goes with ImageNet's folders"):
+    assert torch.allclose(
+        teacher.classifier[0](rgb.normalize(pixels)), (pixels - 0.5) / 0.5, atol=1e-5
+    )  # this network's own
+    with pytest.raises(
+        ValueError,
+        match="teacher: timm/vit.* does not tell its classes, so it goes with ImageNet's folders",
+    ):
         load_teacher(config, rgb)
     with pytest.raises(ValueError, match="knows 10 classes, digits has 9"):
         load_teacher(config, dataclasses.replace(numbered, class_names=numbered.class_names[:9]))
@@ -162,7 +206,9 @@ def test_a_classifier_of_timm_teaches_on_imagenets_folders(quick, rgb, monkeypat
 
 @pytest.mark.parametrize("name", ["torchvision/resnet50", "torchvision/resnet50@"])
 def test_weights_must_be_named(name, quick, rgb):
-    with pytest.raises(ValueError, match=f"^teacher: expected a folder, .*@WEIGHTS or timm/NAME, got '{name}'$"):
+    with pytest.raises(
+        ValueError, match=f"^teacher: expected a folder, .*@WEIGHTS or timm/NAME, got '{name}'$"
+    ):
         load_teacher(quick("genscl_kd", teacher=name), rgb)
 
 
@@ -172,15 +218,32 @@ def test_weights_must_be_named(name, quick, rgb):
 @pytest.fixture
 def folder(tmp_path):
     """The configuration of a folder of 18 images to train on, with a teacher's CSV, and what it says of each file."""
-    root = make_digit_folder(tmp_path / "digits", per_class=8, classes=3, splits={"train": 0.75, "val": 0.25})
+    root = make_digit_folder(
+        tmp_path / "digits", per_class=8, classes=3, splits={"train": 0.75, "val": 0.25}
+    )
     files = scan_folder(root)
-    said = {file: torch.rand(3, generator=torch.Generator().manual_seed(i)).softmax(0)
-            for i, file in enumerate([*paths(files.train), *paths(files.test), "elsewhere/1.png"])}
+    said = {
+        file: torch.rand(3, generator=torch.Generator().manual_seed(i)).softmax(0)
+        for i, file in enumerate([*paths(files.train), *paths(files.test), "elsewhere/1.png"])
+    }
     order = files.class_names[::-1]
-    rows = [",".join([file, *(f"{x:.9f}" for x in said[file].flip(0).tolist())]) for file in sorted(said, reverse=True)]
+    rows = [
+        ",".join([file, *(f"{x:.9f}" for x in said[file].flip(0).tolist())])
+        for file in sorted(said, reverse=True)
+    ]
     (tmp_path / "said.csv").write_text("\n".join([",".join(["path", *order]), *rows]))
-    config = TrainConfig(method="genscl_kd", dataset="folder", image_size=16, labels_per_class=0, resident="always",
-                         teacher=str(tmp_path / "said.csv"), epochs=1, warmup_epochs=0, batch_size=6, augmentation="none")
+    config = TrainConfig(
+        method="genscl_kd",
+        dataset="folder",
+        image_size=16,
+        labels_per_class=0,
+        resident="always",
+        teacher=str(tmp_path / "said.csv"),
+        epochs=1,
+        warmup_epochs=0,
+        batch_size=6,
+        augmentation="none",
+    )
     return config, root, said
 
 
@@ -192,7 +255,10 @@ def test_a_table_speaks_for_the_training_files_in_their_order(folder):
     assert load_teacher(config, dataset) is None and len(table) == 18
     assert torch.allclose(table, torch.stack([said[file] for file in dataset.train_files]))
     few = few_labels(dataset, 2, seed=1)
-    assert torch.equal(read_teacher_table(config, few), table[[dataset.train_files.index(file) for file in few.train_files]])
+    assert torch.equal(
+        read_teacher_table(config, few),
+        table[[dataset.train_files.index(file) for file in few.train_files]],
+    )
 
 
 def test_only_methods_with_kd_read_a_table(folder):
@@ -205,11 +271,19 @@ def test_only_methods_with_kd_read_a_table(folder):
 
 def test_a_table_needs_files_and_a_row_for_each(folder, quick, digits, tmp_path):
     config, root, _ = folder
-    with pytest.raises(ValueError, match="^teacher: a CSV names files, and digits has none; it goes with dataset folder$"):
+    with pytest.raises(
+        ValueError,
+        match="^teacher: a CSV names files, and digits has none; it goes with dataset folder$",
+    ):
         read_teacher_table(quick("genscl_kd", teacher=config.teacher), digits)
     lines = (tmp_path / "said.csv").read_text().splitlines()
-    (tmp_path / "said.csv").write_text("\n".join(line for line in lines if not line.startswith("train/one/000")))
-    with pytest.raises(ValueError, match=f"^teacher: {re.escape(config.teacher)}: 1 of 18 training files have no row: "):
+    (tmp_path / "said.csv").write_text(
+        "\n".join(line for line in lines if not line.startswith("train/one/000"))
+    )
+    with pytest.raises(
+        ValueError,
+        match=f"^teacher: {re.escape(config.teacher)}: 1 of 18 training files have no row: ",
+    ):
         read_teacher_table(config, load_data(config, root))
 
 
@@ -224,4 +298,8 @@ def test_training_learns_from_the_table(folder, monkeypatch):
     pretrain(config, dataset, device="cpu")
     [(_, _, targets, index)] = seen
     assert torch.equal(targets[:, 0], torch.eye(3)[dataset.train_labels[index]].repeat(2, 1))
-    assert torch.allclose(targets[:, 1], expected[index].repeat(2, 1)) and targets.shape == (36, 2, 3)
+    assert torch.allclose(targets[:, 1], expected[index].repeat(2, 1)) and targets.shape == (
+        36,
+        2,
+        3,
+    )

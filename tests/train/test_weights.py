@@ -8,15 +8,27 @@ from genscl_lite.train.weights import load_weights, read_about, save_state, save
 
 
 def network(width=3):
-    return nn.Sequential(nn.Conv2d(1, width, 3), nn.BatchNorm2d(width)).to(memory_format=torch.channels_last)
+    return nn.Sequential(nn.Conv2d(1, width, 3), nn.BatchNorm2d(width)).to(
+        memory_format=torch.channels_last
+    )
 
 
 def test_weights_and_what_belongs_to_them_come_back(tmp_path):
     path, saved, loaded = tmp_path / "model.safetensors", network(), network()
-    save_weights(path, saved, config={"arch": "resnet18", "ema": 0.9}, summary={"accuracy_last": 0.5, "seconds": None})
-    assert read_about(path) == {"config": {"arch": "resnet18", "ema": 0.9}, "summary": {"accuracy_last": 0.5, "seconds": None}}
+    save_weights(
+        path,
+        saved,
+        config={"arch": "resnet18", "ema": 0.9},
+        summary={"accuracy_last": 0.5, "seconds": None},
+    )
+    assert read_about(path) == {
+        "config": {"arch": "resnet18", "ema": 0.9},
+        "summary": {"accuracy_last": 0.5, "seconds": None},
+    }
     load_weights(path, loaded)
-    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in saved.state_dict().items())
+    assert all(
+        torch.equal(value, loaded.state_dict()[name]) for name, value in saved.state_dict().items()
+    )
     assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
 
 
@@ -24,14 +36,19 @@ def test_tied_weights_are_no_trouble(tmp_path):
     tied = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     tied[1].weight = tied[0].weight
     save_weights(tmp_path / "tied.safetensors", tied, config={"arch": "custom"}, names=["pt"])
-    assert read_about(tmp_path / "tied.safetensors") == {"config": {"arch": "custom"}, "names": ["pt"]}
+    assert read_about(tmp_path / "tied.safetensors") == {
+        "config": {"arch": "custom"},
+        "names": ["pt"],
+    }
     other = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     other[1].weight = other[0].weight
     load_weights(tmp_path / "tied.safetensors", other)
     assert torch.equal(other[0].weight, tied[0].weight)
     save_state(tmp_path / "state.safetensors", tied, arch="custom")
     state = safetensors.torch.load_file(tmp_path / "state.safetensors")
-    assert state.keys() == tied.state_dict().keys() and torch.equal(state["1.weight"], tied[0].weight)
+    assert state.keys() == tied.state_dict().keys() and torch.equal(
+        state["1.weight"], tied[0].weight
+    )
     assert read_about(tmp_path / "state.safetensors") == {"arch": "custom"}
 
 
@@ -40,9 +57,13 @@ def test_a_part_that_the_model_has_not_is_left_and_nothing_else(tmp_path):
     save_weights(path, nn.ModuleDict({"encoder": saved, "probe": nn.Linear(3, 2)}))
     load_weights(path, nn.ModuleDict({"encoder": loaded}))
     assert torch.equal(loaded[0].weight, saved[0].weight)
-    with pytest.raises(RunFolderError, match="of another model .head.bias is on one side only, and 1 more"):
+    with pytest.raises(
+        RunFolderError, match="of another model .head.bias is on one side only, and 1 more"
+    ):
         load_weights(path, nn.ModuleDict({"encoder": network(), "head": nn.Linear(3, 2)}))
-    with pytest.raises(RunFolderError, match="of another model .encoder.1.bias is on one side only, and 4 more"):
+    with pytest.raises(
+        RunFolderError, match="of another model .encoder.1.bias is on one side only, and 4 more"
+    ):
         load_weights(path, nn.ModuleDict({"encoder": network()[:1]}))
 
 

@@ -10,7 +10,11 @@ from genscl_lite.lessons.plots import LABEL_COLOUR, LATENT_COLOUR, SIMILARITY_MA
 
 
 def draw_circle(
-    axis: Axes, points: np.ndarray, classes: np.ndarray, images: np.ndarray, size: float = 18,
+    axis: Axes,
+    points: np.ndarray,
+    classes: np.ndarray,
+    images: np.ndarray,
+    size: float = 18,
     gap: float = 0.34,
 ) -> Axes:
     """Draw (N, 2) points on the unit circle, each with its (8, 8) image; these keep ``gap`` radians apart."""
@@ -19,7 +23,9 @@ def draw_circle(
     axis.plot(np.cos(turn), np.sin(turn), color="0.8", linewidth=1, zorder=0)
     angles = np.arctan2(points[:, 1], points[:, 0])
     places = 1.38 * np.stack([f(_spread(angles, gap)) for f in (np.cos, np.sin)], axis=1)
-    for point, place, colour, image in zip(points, places, label_colours(classes), images, strict=True):
+    for point, place, colour, image in zip(
+        points, places, label_colours(classes), images, strict=True
+    ):
         axis.plot(*zip(point, place, strict=True), color=colour, linewidth=0.8, zorder=1)
         axis.plot(*point, "o", color=colour, markersize=7, markeredgecolor="white", zorder=3)
         stamp(axis, image, tuple(place), colour, size)
@@ -32,7 +38,9 @@ def _spread(angles: np.ndarray, gap: float) -> np.ndarray:
     """Move angles as little as it takes for neighbours on the circle to be ``gap`` apart."""
     order = np.argsort(angles, kind="stable")
     spread = angles[order].copy()
-    full_turn = 2 * np.pi * (np.arange(len(spread)) == len(spread) - 1)  # after the last comes the first
+    full_turn = (
+        2 * np.pi * (np.arange(len(spread)) == len(spread) - 1)
+    )  # after the last comes the first
     for _ in range(500):
         missing = np.clip(gap - (np.roll(spread, -1) - spread + full_turn), 0, None)
         spread += (np.roll(missing, 1) - missing) / 2
@@ -40,7 +48,11 @@ def _spread(angles: np.ndarray, gap: float) -> np.ndarray:
 
 
 def plot_learning_circle(
-    frames: dict[int, np.ndarray], classes: np.ndarray, images: np.ndarray, losses: list[float], floor: float
+    frames: dict[int, np.ndarray],
+    classes: np.ndarray,
+    images: np.ndarray,
+    losses: list[float],
+    floor: float,
 ) -> Axes:
     """Draw the circle at some steps, step -> (N, 2) points, and under them the loss over all steps.
 
@@ -51,21 +63,35 @@ def plot_learning_circle(
     grid = figure.add_gridspec(2, len(frames), height_ratios=(2.75, 1.6))
     for k, (step, points) in enumerate(frames.items()):
         axis = draw_circle(figure.add_subplot(grid[0, k]), points, classes, images, size=14)
-        axis.text(0, 0, f"step {step}\nloss {losses[step]:.2f}", ha="center", va="center", fontsize=11)
+        axis.text(
+            0, 0, f"step {step}\nloss {losses[step]:.2f}", ha="center", va="center", fontsize=11
+        )
     axis = figure.add_subplot(grid[1, :])
     axis.plot(losses, color=LATENT_COLOUR, linewidth=2.5)
-    axis.plot(list(frames), [losses[step] for step in frames], "o", color=LATENT_COLOUR, markersize=9)
-    axis.axhline(floor, color=LABEL_COLOUR, linestyle=":", linewidth=2, label="the least the labels allow")
+    axis.plot(
+        list(frames), [losses[step] for step in frames], "o", color=LATENT_COLOUR, markersize=9
+    )
+    axis.axhline(
+        floor, color=LABEL_COLOUR, linestyle=":", linewidth=2, label="the least the labels allow"
+    )
     axis.set_xscale("symlog", linthresh=5)
     axis.set_xticks(list(frames), list(frames))
     axis.set_xticks([], minor=True)
-    axis.set(xlabel="step", ylabel="loss, nats", xlim=(-0.3, 1.08 * len(losses)), ylim=(0, 1.1 * max(losses)))
+    axis.set(
+        xlabel="step",
+        ylabel="loss, nats",
+        xlim=(-0.3, 1.08 * len(losses)),
+        ylim=(0, 1.1 * max(losses)),
+    )
     axis.legend(frameon=False)
     return axis
 
 
 def plot_classified(
-    points: np.ndarray, vectors: np.ndarray, classes: np.ndarray, images: np.ndarray,
+    points: np.ndarray,
+    vectors: np.ndarray,
+    classes: np.ndarray,
+    images: np.ndarray,
     curves: dict[str, list[float]],
 ) -> np.ndarray:
     """Draw points in the plane, coloured by the class that a linear classifier gives, and curves over steps.
@@ -85,9 +111,15 @@ def plot_classified(
     reach = 1.75 * np.linalg.norm(points, axis=1).max()
     across = np.linspace(-reach, reach, 400)
     grid = np.stack(np.meshgrid(across, across), axis=-1)
-    plane.imshow((grid @ vectors.T).argmax(axis=-1), extent=(-reach, reach, -reach, reach), origin="lower",
-                 cmap=ListedColormap(0.78 + 0.22 * colours), vmin=0, vmax=len(numbers) - 1,
-                 interpolation="nearest")
+    plane.imshow(
+        (grid @ vectors.T).argmax(axis=-1),
+        extent=(-reach, reach, -reach, reach),
+        origin="lower",
+        cmap=ListedColormap(0.78 + 0.22 * colours),
+        vmin=0,
+        vmax=len(numbers) - 1,
+        interpolation="nearest",
+    )
     angles = np.arctan2(points[:, 1], points[:, 0])
     places = 0.82 * reach * np.stack([f(_spread(angles, 0.3)) for f in (np.cos, np.sin)], axis=1)
     for number in numbers:
@@ -99,8 +131,14 @@ def plot_classified(
         for edge in (arc[:, 0], arc[:, -1]):
             plane.plot(*np.outer(edge, (0, 0.7)), ":", color="0.3", linewidth=1)
         plane.plot(*0.25 * arc, color="0.3", linewidth=1.5)
-        plane.text(*0.35 * arc[:, 30], f"{np.degrees(np.ptp(offsets)):.0f}°", ha="center", va="center",
-                   fontsize=11, bbox={"fc": "white", "ec": "none", "alpha": 0.6, "pad": 1})
+        plane.text(
+            *0.35 * arc[:, 30],
+            f"{np.degrees(np.ptp(offsets)):.0f}°",
+            ha="center",
+            va="center",
+            fontsize=11,
+            bbox={"fc": "white", "ec": "none", "alpha": 0.6, "pad": 1},
+        )
     for point, place, number, image in zip(points, places, classes, images, strict=True):
         colour = colours[np.searchsorted(numbers, number)]
         plane.plot(*zip(point, place, strict=True), color=colour, linewidth=0.8)
@@ -111,13 +149,20 @@ def plot_classified(
     for name, values in curves.items():
         axes[name].plot(values, color=LATENT_COLOUR, linewidth=2.5)
         axes[name].set(ylabel=name, xlim=(0, len(values) - 1), ylim=(0, 1.08 * max(values)))
-        axes[name].text(len(values) - 1, values[-1] + 0.05 * max(values), f"{values[-1]:.2g}", ha="right")
+        axes[name].text(
+            len(values) - 1, values[-1] + 0.05 * max(values), f"{values[-1]:.2g}", ha="right"
+        )
     axes[name].set_xlabel("step")
     return axes
 
 
 def plot_forces(
-    points: np.ndarray, classes: np.ndarray, images: np.ndarray, anchor: int, w: np.ndarray, p: np.ndarray,
+    points: np.ndarray,
+    classes: np.ndarray,
+    images: np.ndarray,
+    anchor: int,
+    w: np.ndarray,
+    p: np.ndarray,
     force: np.ndarray,
 ) -> np.ndarray:
     """Draw the (N,) forces of all contrasts on one anchor, along the circle, beside its shares w and p.
@@ -131,19 +176,35 @@ def plot_forces(
     _, axes = plt.subplot_mosaic(panels, figsize=(11, 5.2), width_ratios=(5, 5.5))
     circle, here = axes["circle"], points[anchor]
     draw_circle(circle, points, classes, images, size=23)
-    colours = [LABEL_COLOUR if of_class else LATENT_COLOUR for of_class in classes == classes[anchor]]
-    for there, strength, colour in zip(points, np.abs(force) / np.abs(force).max(), colours, strict=True):
-        circle.plot(*zip(here, there, strict=True), color=colour, linewidth=9 * strength, alpha=0.8,
-                    solid_capstyle="butt", zorder=0)
+    colours = [
+        LABEL_COLOUR if of_class else LATENT_COLOUR for of_class in classes == classes[anchor]
+    ]
+    for there, strength, colour in zip(
+        points, np.abs(force) / np.abs(force).max(), colours, strict=True
+    ):
+        circle.plot(
+            *zip(here, there, strict=True),
+            color=colour,
+            linewidth=9 * strength,
+            alpha=0.8,
+            solid_capstyle="butt",
+            zorder=0,
+        )
     turn = np.arctan2(here[1], here[0]) + np.linspace(0.07, 0.6, 50) * np.sign(force.sum())
     arc = np.stack([np.cos(turn), np.sin(turn)], axis=1)
     circle.plot(*arc.T, color="black", linewidth=4, zorder=2)
     draw_arrow(circle, *arc[[-8, -1]], "black", 4)
     ring = {"color": "white", "markersize": 13, "markeredgecolor": "black", "markeredgewidth": 2}
     circle.plot(*here, "o", zorder=4, **ring)
-    for name, colour in {"pull": LABEL_COLOUR, "push": LATENT_COLOUR, "the anchor goes": "black"}.items():
+    for name, colour in {
+        "pull": LABEL_COLOUR,
+        "push": LATENT_COLOUR,
+        "the anchor goes": "black",
+    }.items():
         circle.plot([], [], color=colour, linewidth=4, label=name)
-    circle.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=3, columnspacing=1.2)
+    circle.legend(
+        frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=3, columnspacing=1.2
+    )
     order = np.argsort(-points @ here)[1:]
     w, p = np.asarray(w)[order], np.asarray(p)[order]
     draw_shares(axes["shares"], w, p, classes[order], images[order], size=19)
@@ -158,11 +219,18 @@ def plot_forces(
 
 def draw_arrow(axis: Axes, start: np.ndarray, end: np.ndarray, colour, width: float = 2) -> None:
     arrow = {"arrowstyle": "-|>,head_width=0.3,head_length=0.5", "shrinkA": 0, "shrinkB": 0}
-    axis.annotate("", end, start, arrowprops=arrow | {"color": colour, "linewidth": width}, zorder=2)
+    axis.annotate(
+        "", end, start, arrowprops=arrow | {"color": colour, "linewidth": width}, zorder=2
+    )
 
 
 def draw_shares(
-    axis: Axes, w: np.ndarray, p: np.ndarray, classes: np.ndarray, images: np.ndarray, size: float = 16
+    axis: Axes,
+    w: np.ndarray,
+    p: np.ndarray,
+    classes: np.ndarray,
+    images: np.ndarray,
+    size: float = 16,
 ) -> Axes:
     """Draw an anchor's shares of (K,) contrasts side by side: w, what labels ask, p, what latents give."""
     places, w, p = np.arange(len(w)), np.asarray(w), np.asarray(p)
@@ -173,7 +241,12 @@ def draw_shares(
 
 
 def draw_shares_matrix(
-    axis: Axes, matrix: np.ndarray, classes: np.ndarray, images: np.ndarray, title: str, top: float = 1.0,
+    axis: Axes,
+    matrix: np.ndarray,
+    classes: np.ndarray,
+    images: np.ndarray,
+    title: str,
+    top: float = 1.0,
     size: float = 16,
 ) -> Axes:
     """Show an (N, N) matrix between 0 and ``top``, its images along two sides. The diagonal is gray."""
@@ -186,7 +259,11 @@ def draw_shares_matrix(
 
 
 def plot_pushes(
-    points: np.ndarray, classes: np.ndarray, images: np.ndarray, anchor: int, shares: dict[float, np.ndarray],
+    points: np.ndarray,
+    classes: np.ndarray,
+    images: np.ndarray,
+    anchor: int,
+    shares: dict[float, np.ndarray],
     pushes: dict[float, np.ndarray],
 ) -> np.ndarray:
     """Draw, for temperature -> (N,) shares p of one anchor and (N,) parts of the push, whom it flees from.
@@ -195,17 +272,31 @@ def plot_pushes(
     the negatives, nearest first.
     """
     points, classes = np.asarray(points), np.asarray(classes)
-    _, axes = plt.subplots(2, len(shares), figsize=(11, 5.6), height_ratios=(3.5, 1.8), sharey="row")
+    _, axes = plt.subplots(
+        2, len(shares), figsize=(11, 5.6), height_ratios=(3.5, 1.8), sharey="row"
+    )
     order = np.argsort(-points @ points[anchor])[1:]
     order = order[classes[order] != classes[anchor]]
     for (upper, lower), (temperature, p) in zip(axes.T, shares.items(), strict=True):
         push = np.asarray(pushes[temperature])
         draw_circle(upper, points, classes, images, size=17).set_title(rf"$\tau$ = {temperature:g}")
         for j in order:
-            upper.plot(*points[[j, anchor]].T, color=LATENT_COLOUR, linewidth=22 * push[j], alpha=0.75,
-                       solid_capstyle="butt")
-        upper.plot(*points[anchor], "o", color="white", markersize=13, markeredgecolor="black",
-                   markeredgewidth=2, zorder=4)
+            upper.plot(
+                *points[[j, anchor]].T,
+                color=LATENT_COLOUR,
+                linewidth=22 * push[j],
+                alpha=0.75,
+                solid_capstyle="butt",
+            )
+        upper.plot(
+            *points[anchor],
+            "o",
+            color="white",
+            markersize=13,
+            markeredgecolor="black",
+            markeredgewidth=2,
+            zorder=4,
+        )
         places = np.arange(len(order))
         share = np.asarray(p)[order] / np.asarray(p)[order].sum()
         lower.bar(places - 0.2, share, 0.4, color="0.7", label="part of the softmax")
@@ -224,12 +315,24 @@ def draw_push_curves(
     """Draw temperature -> (A,) push over the (A,) angle of a negative in degrees, and mark each peak."""
     for (temperature, push), style in zip(pushes.items(), ("-", "--", ":"), strict=True):
         push = np.asarray(push) / np.asarray(push).max()
-        axis.plot(angle, push, style, color=LATENT_COLOUR, linewidth=2.5, label=rf"$\tau$ = {temperature:g}")
+        axis.plot(
+            angle,
+            push,
+            style,
+            color=LATENT_COLOUR,
+            linewidth=2.5,
+            label=rf"$\tau$ = {temperature:g}",
+        )
         peak = peaks[temperature]
         axis.plot(peak, np.interp(peak, angle, push), "o", color=LATENT_COLOUR, markersize=9)
         axis.text(peak, 1.04, f"{peak:.0f}°", ha="center", va="bottom", fontsize=11)
-    axis.set(xlabel="angle between anchor and negative, degrees", ylabel="push, largest = 1", xlim=(0, 180),
-             ylim=(0, 1.18), xticks=range(0, 181, 30))
+    axis.set(
+        xlabel="angle between anchor and negative, degrees",
+        ylabel="push, largest = 1",
+        xlim=(0, 180),
+        ylim=(0, 1.18),
+        xticks=range(0, 181, 30),
+    )
     return axis
 
 
@@ -241,23 +344,46 @@ def plot_network(image: np.ndarray, sizes: dict[str, int]) -> Axes:
     stamp(axis, image, (0.8, 1.2), "0.3", 44)
     boxes = {2.9: ("encoder", "a small ResNet"), 6.7: ("projection head", "two small layers")}
     for x, (name, what) in boxes.items():
-        axis.text(x, 1.2, f"{name}", ha="center", va="center", fontsize=13, fontweight="bold",
-                  bbox={"boxstyle": "round,pad=0.6", "fc": "0.93", "ec": "0.3"})
+        axis.text(
+            x,
+            1.2,
+            f"{name}",
+            ha="center",
+            va="center",
+            fontsize=13,
+            fontweight="bold",
+            bbox={"boxstyle": "round,pad=0.6", "fc": "0.93", "ec": "0.3"},
+        )
         axis.text(x, 0.45, what, ha="center", va="center", fontsize=10, color="0.35")
-    for x, name, below in ((0.8, "", "image"), (4.8, "$h$", f"{sizes['features']} features"),
-                           (9.6, "$z$", f"latent: {sizes['latent']} numbers, length 1")):
+    for x, name, below in (
+        (0.8, "", "image"),
+        (4.8, "$h$", f"{sizes['features']} features"),
+        (9.6, "$z$", f"latent: {sizes['latent']} numbers, length 1"),
+    ):
         axis.text(x, 1.2, name, ha="center", va="center", fontsize=17)
         axis.text(x, 0.45, below, ha="center", va="center", fontsize=10, color="0.35")
     for start, end in ((1.25, 2.1), (3.7, 4.5), (5.1, 5.5), (7.95, 9.3)):
         draw_arrow(axis, np.array((start, 1.2)), np.array((end, 1.2)), "0.3")
-    axis.text(4.8, 1.85, "kept: kNN and the probe look here", ha="center", fontsize=11, color=LABEL_COLOUR)
-    axis.text(9.2, 1.85, "the loss looks here; dropped at the end", ha="center", fontsize=11,
-              color=LATENT_COLOUR)
+    axis.text(
+        4.8, 1.85, "kept: kNN and the probe look here", ha="center", fontsize=11, color=LABEL_COLOUR
+    )
+    axis.text(
+        9.2,
+        1.85,
+        "the loss looks here; dropped at the end",
+        ha="center",
+        fontsize=11,
+        color=LATENT_COLOUR,
+    )
     return axis
 
 
 def draw_likeness(
-    axis: Axes, likeness: dict[str, np.ndarray], colours: list, classes: np.ndarray, images: np.ndarray
+    axis: Axes,
+    likeness: dict[str, np.ndarray],
+    colours: list,
+    classes: np.ndarray,
+    images: np.ndarray,
 ) -> Axes:
     """Draw what several judges, name -> (K,), say of the same K images, side by side, over the images."""
     width = 0.8 / len(likeness)

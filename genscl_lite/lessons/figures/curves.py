@@ -38,7 +38,10 @@ def style_of(method: str) -> dict:
     """Return colour and marker of a row, the same in all pictures: its place among the rows of its panel."""
     [members] = [rows for rows in groups_of(METHODS).values() if method in rows]
     place = members.index(method)
-    return {"color": CLASS_COLOURS[(0, 1, 2, 3, 4, 7, 9)[place % 7]], "marker": MARKERS[place % len(MARKERS)]}
+    return {
+        "color": CLASS_COLOURS[(0, 1, 2, 3, 4, 7, 9)[place % 7]],
+        "marker": MARKERS[place % len(MARKERS)],
+    }
 
 
 def plot_lines(
@@ -52,13 +55,26 @@ def plot_lines(
             continue
         places, style = np.array(list(found), dtype=float), style_of(method)
         mean, low, high, _ = 100 * np.array(list(found.values())).T
-        axis.plot(places, mean, linewidth=2, markersize=0 if band else 6, label=METHODS[method].title,
-                  **style)
+        axis.plot(
+            places,
+            mean,
+            linewidth=2,
+            markersize=0 if band else 6,
+            label=METHODS[method].title,
+            **style,
+        )
         if band:
             axis.fill_between(places, low, high, color=style["color"], alpha=0.15, linewidth=0)
         else:
-            axis.errorbar(places, mean, yerr=np.nan_to_num(high - mean), color=style["color"], capsize=3,
-                          linestyle="none", elinewidth=1.5)
+            axis.errorbar(
+                places,
+                mean,
+                yerr=np.nan_to_num(high - mean),
+                color=style["color"],
+                capsize=3,
+                linestyle="none",
+                elinewidth=1.5,
+            )
     axis.grid(alpha=0.4)
     axis.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(-0.05, -0.2))
     return axis
@@ -69,7 +85,9 @@ def plot_groups(
 ) -> np.ndarray:
     """Draw ``plot_lines`` in a panel for each group of rows, all of one height."""
     groups = groups_of(runs.method)
-    _, axes = plt.subplots(1, len(groups), figsize=(3.9 * len(groups), 4.6), sharey=True, squeeze=False)
+    _, axes = plt.subplots(
+        1, len(groups), figsize=(3.9 * len(groups), 4.6), sharey=True, squeeze=False
+    )
     for axis, (name, methods) in zip(axes[0], groups.items(), strict=True):
         plot_lines(runs, x, value, axis, methods, band)
         axis.set_title(name, loc="left")
@@ -85,13 +103,26 @@ def plot_varied(runs: pd.DataFrame, name: str, axis: Axes, log: bool = False) ->
     """
     values = np.sort(runs[name].unique()).astype(float)
     for place, (method, own) in enumerate(runs.groupby("method", sort=False)):
-        kind, found = METHODS[method], {x: t_interval(part) for x, part in own.groupby(name).accuracy_last}
+        kind, found = (
+            METHODS[method],
+            {x: t_interval(part) for x, part in own.groupby(name).accuracy_last},
+        )
         mean, low, high, _ = 100 * np.array(list(found.values())).T
         x, aside = np.array(list(found), dtype=float), place - (runs.method.nunique() - 1) / 2
-        x = x * 1.025**aside if log else x + 0.015 * aside * np.ptp(values)  # bars do not hide each other
-        axis.errorbar(x, mean, yerr=np.nan_to_num(high - mean), capsize=3, linewidth=2, label=kind.title,
-                      color=FAMILY_COLOURS.get(kind.family, OTHER_COLOUR), marker=MARKERS[place],
-                      linestyle="-" if kind.mixes else (0, (4, 2)))
+        x = (
+            x * 1.025**aside if log else x + 0.015 * aside * np.ptp(values)
+        )  # bars do not hide each other
+        axis.errorbar(
+            x,
+            mean,
+            yerr=np.nan_to_num(high - mean),
+            capsize=3,
+            linewidth=2,
+            label=kind.title,
+            color=FAMILY_COLOURS.get(kind.family, OTHER_COLOUR),
+            marker=MARKERS[place],
+            linestyle="-" if kind.mixes else (0, (4, 2)),
+        )
     if log:
         axis.set_xscale("log")
     axis.set_xticks(values)
@@ -110,19 +141,40 @@ def plot_lengths(runs: pd.DataFrame, axes: tuple[Axes, Axes]) -> None:
     intervals where there are several seeds. Seconds are those of one machine, the one with most lengths.
     """
     machine = runs.groupby("device").epochs.nunique().idxmax()
-    for axis, shown, x in ((axes[0], runs, "epochs"), (axes[1], runs[runs.device == machine], "seconds")):
+    for axis, shown, x in (
+        (axes[0], runs, "epochs"),
+        (axes[1], runs[runs.device == machine], "seconds"),
+    ):
         for method, own in shown.groupby("method", sort=False):
             kind, lengths = METHODS[method], own.groupby("epochs")
             accuracy, place = 100 * lengths.accuracy_last.mean(), lengths[x].mean()
             colour = FAMILY_COLOURS.get(kind.family, OTHER_COLOUR)
-            axis.plot(place, accuracy, marker="o", label=kind.title, color=colour, linewidth=2,
-                      linestyle="-" if kind.mixes else (0, (4, 2)))
+            axis.plot(
+                place,
+                accuracy,
+                marker="o",
+                label=kind.title,
+                color=colour,
+                linewidth=2,
+                linestyle="-" if kind.mixes else (0, (4, 2)),
+            )
             if axis is axes[0]:
-                halves = [100 * np.nan_to_num(interval.high - interval.mean) for interval in
-                          (t_interval(values) for _, values in lengths.accuracy_last)]
-                axis.errorbar(place, accuracy, yerr=halves, color=colour, linestyle="none", capsize=3)
-            axis.plot(own[x], 100 * own.accuracy_last, "o", color=colour, alpha=0.35, markersize=5,
-                      markeredgewidth=0)
+                halves = [
+                    100 * np.nan_to_num(interval.high - interval.mean)
+                    for interval in (t_interval(values) for _, values in lengths.accuracy_last)
+                ]
+                axis.errorbar(
+                    place, accuracy, yerr=halves, color=colour, linestyle="none", capsize=3
+                )
+            axis.plot(
+                own[x],
+                100 * own.accuracy_last,
+                "o",
+                color=colour,
+                alpha=0.35,
+                markersize=5,
+                markeredgewidth=0,
+            )
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.grid(alpha=0.4)
@@ -143,8 +195,16 @@ def plot_gains(runs: pd.DataFrame, pairs: tuple[tuple[str, str], ...], axis: Axe
         means = [interval.mean for interval in found.values()]
         halves = [np.nan_to_num(interval.high - interval.mean) for interval in found.values()]
         colour = FAMILY_COLOURS.get(METHODS[first].family, OTHER_COLOUR)
-        axis.errorbar(list(found), means, yerr=halves, color=colour, marker="o", capsize=3, linewidth=2,
-                      label=f"{METHODS[first].title}\nminus {METHODS[second].title}")
+        axis.errorbar(
+            list(found),
+            means,
+            yerr=halves,
+            color=colour,
+            marker="o",
+            capsize=3,
+            linewidth=2,
+            label=f"{METHODS[first].title}\nminus {METHODS[second].title}",
+        )
     axis.axhline(0, color="black", linewidth=1)
     axis.set_xscale("log")
     _mark_lengths(axis, runs)
@@ -163,14 +223,29 @@ def plot_floors(gaps: pd.DataFrame, axis: Axes) -> Axes:
     """Draw how far each row's loss ends above its floor, with its interval; dashed is "at the floor"."""
     for y, row in enumerate(gaps.itertuples()):
         half = 0 if np.isnan(row.low) else row.high - row.gap
-        axis.barh(y, row.gap, color=FAMILY_COLOURS[METHODS[row.method].family], height=0.55,
-                  xerr=half or None, capsize=4)
-        axis.text(max(row.gap + half, NATS_AT_FLOOR), y, f"  floor {row.floor:.2f}", va="center",
-                  fontsize=10, color="0.35")
+        axis.barh(
+            y,
+            row.gap,
+            color=FAMILY_COLOURS[METHODS[row.method].family],
+            height=0.55,
+            xerr=half or None,
+            capsize=4,
+        )
+        axis.text(
+            max(row.gap + half, NATS_AT_FLOOR),
+            y,
+            f"  floor {row.floor:.2f}",
+            va="center",
+            fontsize=10,
+            color="0.35",
+        )
     axis.axvline(NATS_AT_FLOOR, color=LABEL_COLOUR, linestyle="--")
     axis.set_yticks(range(len(gaps)), [METHODS[method].title for method in gaps.method])
     axis.set_ylim(len(gaps) - 0.5, -0.5)
-    axis.set(xlabel="final loss above its floor, nats", xlim=(0, 1.25 * gaps[["gap", "high"]].max().max()))
+    axis.set(
+        xlabel="final loss above its floor, nats",
+        xlim=(0, 1.25 * gaps[["gap", "high"]].max().max()),
+    )
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="x", alpha=0.4)
     axis.set_axisbelow(True)
@@ -185,8 +260,15 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> 
     """
     bin_of = np.clip(np.ceil(confidence * bins).astype(int), 1, bins)
     found = pd.DataFrame({"bin": bin_of, "confidence": confidence, "accuracy": right.astype(float)})
-    return found.groupby("bin").agg(confidence=("confidence", "mean"), accuracy=("accuracy", "mean"),
-                                    images=("accuracy", "size")).reset_index()
+    return (
+        found.groupby("bin")
+        .agg(
+            confidence=("confidence", "mean"),
+            accuracy=("accuracy", "mean"),
+            images=("accuracy", "size"),
+        )
+        .reset_index()
+    )
 
 
 def plot_reliability(predictions: pd.DataFrame, runs: pd.DataFrame) -> np.ndarray:
@@ -199,17 +281,37 @@ def plot_reliability(predictions: pd.DataFrame, runs: pd.DataFrame) -> np.ndarra
     errors = by_method(runs, "calibration_error")
     columns = min(4, len(methods))
     lines = -(-len(methods) // columns)
-    _, axes = plt.subplots(lines, columns, figsize=(2.7 * columns, 2.9 * lines), sharex=True, sharey=True,
-                           squeeze=False)
+    _, axes = plt.subplots(
+        lines,
+        columns,
+        figsize=(2.7 * columns, 2.9 * lines),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+    )
     for axis, method in zip(axes.flat, methods, strict=False):
         own = predictions[predictions.method == method]
-        bins = reliability(np.concatenate(own.confidence.tolist()), np.concatenate(own.right.tolist()))
+        bins = reliability(
+            np.concatenate(own.confidence.tolist()), np.concatenate(own.right.tolist())
+        )
         colour = FAMILY_COLOURS.get(METHODS[method].family, OTHER_COLOUR)
         axis.plot([0, 100], [0, 100], color=LABEL_COLOUR, linewidth=1.5)
-        axis.vlines(100 * bins.confidence, 100 * bins.confidence, 100 * bins.accuracy, color=colour,
-                    alpha=0.5)
-        axis.scatter(100 * bins.confidence, 100 * bins.accuracy, s=15 + 250 * bins.images / bins.images.sum(),
-                     color=colour, alpha=np.where(bins.images < FEW, 0.35, 1), linewidths=0, clip_on=False)
+        axis.vlines(
+            100 * bins.confidence,
+            100 * bins.confidence,
+            100 * bins.accuracy,
+            color=colour,
+            alpha=0.5,
+        )
+        axis.scatter(
+            100 * bins.confidence,
+            100 * bins.accuracy,
+            s=15 + 250 * bins.images / bins.images.sum(),
+            color=colour,
+            alpha=np.where(bins.images < FEW, 0.35, 1),
+            linewidths=0,
+            clip_on=False,
+        )
         name, mixed, rest = METHODS[method].title.partition(" + ")
         axis.set_title(f"{name}\n{mixed.strip()} {rest}".strip() if mixed else name, fontsize=8.5)
         if method in errors.index:
@@ -218,15 +320,18 @@ def plot_reliability(predictions: pd.DataFrame, runs: pd.DataFrame) -> np.ndarra
             axis.text(101, 6, f"error {100 * row['mean']:.1f}{half}", fontsize=10, ha="right")
         axis.set(xlim=(0, 103), ylim=(0, 103), xticks=(0, 50, 100), yticks=(0, 50, 100))
         axis.set_aspect("equal")
-    for axis in axes.flat[len(methods):]:
+    for axis in axes.flat[len(methods) :]:
         axis.set_visible(False)
     axes[0, 0].figure.supxlabel("how sure the row is, %", fontsize=12)
     axes[0, 0].figure.supylabel("how often it is right, %", fontsize=12)
     return axes
 
 
-CORRUPTIONS = {"accuracy_last": ("as they are", "o"), "accuracy_blur": ("blurred", "s"),
-               "accuracy_noise": ("with noise", "^")}
+CORRUPTIONS = {
+    "accuracy_last": ("as they are", "o"),
+    "accuracy_blur": ("blurred", "s"),
+    "accuracy_noise": ("with noise", "^"),
+}
 
 
 def plot_corruptions(runs: pd.DataFrame, axis: Axes) -> Axes:
@@ -235,8 +340,16 @@ def plot_corruptions(runs: pd.DataFrame, axis: Axes) -> Axes:
     for place, (column, (label, marker)) in enumerate(CORRUPTIONS.items()):
         means = by_method(runs, column).reindex(rows)
         half = np.nan_to_num(100 * (means.high - means["mean"]))
-        axis.errorbar(100 * means["mean"], np.arange(len(rows)) + 0.2 * (place - 1), xerr=half, fmt=marker,
-                      color=CLASS_COLOURS[(7, 0, 3)[place]], capsize=3, markersize=7, label=label)
+        axis.errorbar(
+            100 * means["mean"],
+            np.arange(len(rows)) + 0.2 * (place - 1),
+            xerr=half,
+            fmt=marker,
+            color=CLASS_COLOURS[(7, 0, 3)[place]],
+            capsize=3,
+            markersize=7,
+            label=label,
+        )
     axis.set_yticks(range(len(rows)), [METHODS[method].title for method in rows])
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.tick_params(axis="y", length=0)

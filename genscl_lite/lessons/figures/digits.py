@@ -9,13 +9,19 @@ from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
 from genscl_lite.lessons.plots import LABEL_COLOUR, LATENT_COLOUR, class_colours, label_colours
 
-DIFFERENCE_MAP = LinearSegmentedColormap.from_list("difference", [LABEL_COLOUR, "white", LATENT_COLOUR])
+DIFFERENCE_MAP = LinearSegmentedColormap.from_list(
+    "difference", [LABEL_COLOUR, "white", LATENT_COLOUR]
+)
 """Colour map of p - w: vermilion where latents say more than labels, blue where they say less."""
 
 
 def show_label_bars(
-    images: np.ndarray, rows: dict[str, np.ndarray], titles: list[str], figure: Figure | None = None,
-    named: float = 0.15, names: list[str] | None = None,
+    images: np.ndarray,
+    rows: dict[str, np.ndarray],
+    titles: list[str],
+    figure: Figure | None = None,
+    named: float = 0.15,
+    names: list[str] | None = None,
 ) -> np.ndarray:
     """Show images and, under each, its label distributions as bars in the classes' colours.
 
@@ -55,18 +61,46 @@ def stamp(
     axis: Axes, image: np.ndarray, xy: tuple, colour, size: float = 18, width: float = 1.5, **where
 ) -> None:
     """Draw an (8, 8) image ``size`` points large at ``xy`` in a frame; ``where`` as for AnnotationBbox."""
-    picture = OffsetImage(np.asarray(image), zoom=size / len(image), cmap="gray_r", clim=(0, 1),
-                          interpolation="nearest")
-    frame = {"edgecolor": colour, "linewidth": width, "facecolor": "white", "boxstyle": "square,pad=0.02"}
-    axis.add_artist(AnnotationBbox(picture, xy, pad=0, bboxprops=frame, annotation_clip=False, **where))
+    picture = OffsetImage(
+        np.asarray(image),
+        zoom=size / len(image),
+        cmap="gray_r",
+        clim=(0, 1),
+        interpolation="nearest",
+    )
+    frame = {
+        "edgecolor": colour,
+        "linewidth": width,
+        "facecolor": "white",
+        "boxstyle": "square,pad=0.02",
+    }
+    axis.add_artist(
+        AnnotationBbox(picture, xy, pad=0, bboxprops=frame, annotation_clip=False, **where)
+    )
 
 
 def stamp_below(
-    axis: Axes, image: np.ndarray, x: float, colour, size: float, width: float = 1.5, drop: float = 5
+    axis: Axes,
+    image: np.ndarray,
+    x: float,
+    colour,
+    size: float,
+    width: float = 1.5,
+    drop: float = 5,
 ) -> None:
     """Draw an (8, 8) image as ``stamp`` does, ``drop`` points below the x axis."""
-    stamp(axis, image, (x, 0), colour, size, width, xycoords=("data", "axes fraction"),
-          box_alignment=(0.5, 1), xybox=(0, -drop), boxcoords="offset points")
+    stamp(
+        axis,
+        image,
+        (x, 0),
+        colour,
+        size,
+        width,
+        xycoords=("data", "axes fraction"),
+        box_alignment=(0.5, 1),
+        xybox=(0, -drop),
+        boxcoords="offset points",
+    )
 
 
 def image_ticks(
@@ -77,17 +111,37 @@ def image_ticks(
         if along == "x":
             stamp_below(axis, image, k, colour, size)
         else:
-            stamp(axis, image, (0, k), colour, size, xycoords=("axes fraction", "data"),
-                  box_alignment=(1, 0.5), xybox=(-5, 0), boxcoords="offset points")
+            stamp(
+                axis,
+                image,
+                (0, k),
+                colour,
+                size,
+                xycoords=("axes fraction", "data"),
+                box_alignment=(1, 0.5),
+                xybox=(-5, 0),
+                boxcoords="offset points",
+            )
     axis.set(**{f"{along}ticks": []})
     return axis
 
 
-def group_ticks(axis: Axes, centres: np.ndarray, names: list[str], colours: list, images: np.ndarray) -> Axes:
+def group_ticks(
+    axis: Axes, centres: np.ndarray, names: list[str], colours: list, images: np.ndarray
+) -> Axes:
     """Put an (8, 8) image and a name under each group of bars."""
     for x, name, colour, image in zip(centres, names, colours, images, strict=True):
         stamp_below(axis, image, x, colour, 24)
-        axis.annotate(name, (x, 0), (0, -36), xycoords=("data", "axes fraction"), textcoords="offset points",
-                      ha="center", va="top", fontsize=10, annotation_clip=False)
+        axis.annotate(
+            name,
+            (x, 0),
+            (0, -36),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            ha="center",
+            va="top",
+            fontsize=10,
+            annotation_clip=False,
+        )
     axis.set(xticks=[])
     return axis

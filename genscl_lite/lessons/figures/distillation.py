@@ -17,7 +17,10 @@ from genscl_lite.lessons.plots import (
 
 
 def plot_class_matrices(
-    matrices: dict[str, np.ndarray], scale: str, top: float | None = None, figure: Figure | None = None
+    matrices: dict[str, np.ndarray],
+    scale: str,
+    top: float | None = None,
+    figure: Figure | None = None,
 ) -> np.ndarray:
     """Show (C, C) class-to-class means side by side on one scale. The diagonal, far above all, is left blank.
 
@@ -33,7 +36,10 @@ def plot_class_matrices(
     side = min(3.2, 10.2 / len(matrices))
     figure = figure or plt.figure(figsize=(side * len(matrices) + 0.8, side + 0.3))
     axes = figure.subplots(1, len(matrices), squeeze=False)[0]
-    shown = {name: np.where(np.eye(len(mean), dtype=bool), np.nan, mean) for name, mean in matrices.items()}
+    shown = {
+        name: np.where(np.eye(len(mean), dtype=bool), np.nan, mean)
+        for name, mean in matrices.items()
+    }
     top = top or max(np.nanmax(matrix) for matrix in shown.values())
     for axis, (title, matrix) in zip(axes, shown.items(), strict=True):
         axis.set_facecolor("0.8")
@@ -73,8 +79,14 @@ def plot_choice(
         axis.semilogx(temperatures, curve, style, color=LABEL_COLOUR, linewidth=3, label=name)
         best = np.argmax(curve)
         axis.plot(temperatures[best], curve[best], "o", color=LABEL_COLOUR, markersize=10)
-        axis.annotate(f"T = {temperatures[best]:.1f}", (temperatures[best], curve[best]), (0, 9), ha="center",
-                      textcoords="offset points", fontsize=11)
+        axis.annotate(
+            f"T = {temperatures[best]:.1f}",
+            (temperatures[best], curve[best]),
+            (0, 9),
+            ha="center",
+            textcoords="offset points",
+            fontsize=11,
+        )
     top = 1.6 * max(curve.max() for curve in curves.values())
     for temperature in marked:
         axis.axvline(temperature, color="0.75", linestyle=":", zorder=0)
@@ -111,14 +123,23 @@ def plot_inheritance(
         axis.plot(x, y, "o", color=LATENT_COLOUR, alpha=0.8, markersize=6, markeredgewidth=0)
         for k, side in ((0, "left"), (-1, "right")):  # away from the line
             up, vertical = (14, "bottom") if y[k] > perfect[k] else (-14, "top")
-            axis.annotate(f"{i[k]} and {j[k]}", (x[k], y[k]), (0, up), textcoords="offset points",
-                          ha=side, va=vertical, fontsize=10,
-                          path_effects=[withStroke(linewidth=3, foreground="white")])
+            axis.annotate(
+                f"{i[k]} and {j[k]}",
+                (x[k], y[k]),
+                (0, up),
+                textcoords="offset points",
+                ha=side,
+                va=vertical,
+                fontsize=10,
+                path_effects=[withStroke(linewidth=3, foreground="white")],
+            )
         axis.set_title(title, fontsize=11)
         axis.margins(y=0.15)
         axis.set(xscale="log", xlim=(0.8 * x[0], 1.25 * x[-1]))
         axis.set_xlabel("label similarity (teacher)", fontsize=11)
-        axis.xaxis.set_major_locator(FixedLocator([m * 10.0**e for e in range(-6, 1) for m in (1, 3)]))
+        axis.xaxis.set_major_locator(
+            FixedLocator([m * 10.0**e for e in range(-6, 1) for m in (1, 3)])
+        )
         axis.xaxis.set_major_formatter("{x:g}")
         axis.xaxis.set_minor_locator(NullLocator())
     axes[0].set_ylabel("latent cosine, minus its mean")
@@ -137,7 +158,9 @@ def plot_seeds(measures: dict[str, dict[str, np.ndarray]], colours: list) -> np.
         The axes, one for each measure; the students' names stand left of the first.
     """
     names = list(next(iter(measures.values())))
-    figure, axes = plt.subplots(1, len(measures), figsize=(11, 0.55 * len(names) + 1.3), sharey=True)
+    figure, axes = plt.subplots(
+        1, len(measures), figsize=(11, 0.55 * len(names) + 1.3), sharey=True
+    )
     for axis, (title, values) in zip(axes, measures.items(), strict=True):
         table = np.array([values[name] for name in names])  # (students, seeds)
         axis.plot(table, np.arange(len(names)), color="0.8", linewidth=1, zorder=1)

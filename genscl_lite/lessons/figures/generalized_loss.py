@@ -15,15 +15,24 @@ def plot_floor_and_distance(
     """Stack the two parts of each anchor's loss, (M,) each, over its (8, 8) image."""
     places = np.arange(len(kl))
     axis.bar(places, entropy, 0.7, color=LABEL_COLOUR, label="$H(w_i)$: the floor")
-    axis.bar(places, kl, 0.7, bottom=entropy, color=LATENT_COLOUR,
-             label=r"$\mathrm{KL}(w_i \| p_i)$: left to learn")
+    axis.bar(
+        places,
+        kl,
+        0.7,
+        bottom=entropy,
+        color=LATENT_COLOUR,
+        label=r"$\mathrm{KL}(w_i \| p_i)$: left to learn",
+    )
     axis.set(xlim=(-0.6, len(kl) - 0.4), ylabel="loss of the anchor, nats")
     axis.legend(frameon=False, loc="upper left")
     return image_ticks(axis, images, labels, size=26)
 
 
 def plot_differences(
-    frames: dict[str, tuple[np.ndarray, np.ndarray]], labels: np.ndarray, images: np.ndarray, top: float = 0.5
+    frames: dict[str, tuple[np.ndarray, np.ndarray]],
+    labels: np.ndarray,
+    images: np.ndarray,
+    top: float = 0.5,
 ) -> np.ndarray:
     """Show latents on the circle and, beside each, p - w: red pairs are too close, blue ones too far apart.
 
@@ -37,7 +46,9 @@ def plot_differences(
         The axes, circle and map for each frame.
     """
     count = len(frames)
-    figure, axes = plt.subplots(1, 2 * count, figsize=(5.5 * count, 3), width_ratios=(1, 0.9) * count)
+    figure, axes = plt.subplots(
+        1, 2 * count, figsize=(5.5 * count, 3), width_ratios=(1, 0.9) * count
+    )
     for (title, frame), circle, picture in zip(frames.items(), axes[::2], axes[1::2], strict=True):
         points, difference = frame
         draw_circle(circle, points, labels, images, size=18)
@@ -59,7 +70,9 @@ def plot_descents(axis: Axes, losses: dict[str, list[float]], floor: float, titl
     """Draw two falling losses over steps, the second filled down to the floor and its last gap written."""
     steps = 1 + np.arange(len(next(iter(losses.values()))))
     for (name, values), style in zip(losses.items(), (":", "-"), strict=True):
-        axis.semilogx(steps, values, color=LATENT_COLOUR, linewidth=2.5, linestyle=style, label=name)
+        axis.semilogx(
+            steps, values, color=LATENT_COLOUR, linewidth=2.5, linestyle=style, label=name
+        )
     axis.fill_between(steps, floor, values, color=LATENT_COLOUR, alpha=0.25, linewidth=0)
     axis.axhline(floor, color=LABEL_COLOUR, linewidth=2.5, label="floor: $H(w)$")
     gap = f"{name} ends {abs(values[-1] - floor):.3f} above the floor"
@@ -70,19 +83,34 @@ def plot_descents(axis: Axes, losses: dict[str, list[float]], floor: float, titl
 
 
 def plot_strip(
-    paths: dict[str, tuple[np.ndarray, np.ndarray, float]], steps: list[int], labels: np.ndarray,
+    paths: dict[str, tuple[np.ndarray, np.ndarray, float]],
+    steps: list[int],
+    labels: np.ndarray,
     images: np.ndarray,
 ) -> np.ndarray:
     """Show some steps of a film: a row for each loss, name -> (S, N, 2) unit latents, (S,) losses, floor."""
-    figure, axes = plt.subplots(len(paths), len(steps), figsize=(2.65 * len(steps), 2.7 * len(paths)))
+    figure, axes = plt.subplots(
+        len(paths), len(steps), figsize=(2.65 * len(steps), 2.7 * len(paths))
+    )
     for row, (name, (points, losses, floor)) in zip(axes, paths.items(), strict=True):
         for axis, step in zip(row, steps, strict=True):
             draw_circle(axis, points[step], labels, images, size=17)
             text = f"loss {losses[step]:.2f}\nfloor {floor:.2f}"
             axis.text(0, -0.12, text, ha="center", va="center", fontsize=10)
-            axis.text(0, 0.3, f"step {step}", ha="center", va="center", fontsize=11, fontweight="bold")
-        row[0].text(-0.04, 0.5, name, transform=row[0].transAxes, rotation=90, ha="right", va="center",
-                    fontsize=12, fontweight="bold")
+            axis.text(
+                0, 0.3, f"step {step}", ha="center", va="center", fontsize=11, fontweight="bold"
+            )
+        row[0].text(
+            -0.04,
+            0.5,
+            name,
+            transform=row[0].transAxes,
+            rotation=90,
+            ha="right",
+            va="center",
+            fontsize=12,
+            fontweight="bold",
+        )
     return axes
 
 
@@ -91,8 +119,12 @@ def draw_simplices(axes: np.ndarray) -> np.ndarray:
     third = 2 * np.pi / 3
     triangle = np.array([[np.sin(k * third), np.cos(k * third)] for k in range(3)])
     square = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]])
-    corners = np.array([[0, 0, 1], *(np.c_[8**0.5 * triangle, -np.ones(3)] / 3)])  # a regular tetrahedron
-    turn = np.array([[np.cos(0.35), np.sin(0.35), 0], [-0.25 * np.sin(0.35), 0.25 * np.cos(0.35), 0.97]])
+    corners = np.array(
+        [[0, 0, 1], *(np.c_[8**0.5 * triangle, -np.ones(3)] / 3)]
+    )  # a regular tetrahedron
+    turn = np.array(
+        [[np.cos(0.35), np.sin(0.35), 0], [-0.25 * np.sin(0.35), 0.25 * np.cos(0.35), 0.97]]
+    )
     drawn = {
         "2 classes on a line\nall cosines -1": (square[[0, 2]], 0),
         "3 classes on a circle\nall cosines -1/2": (triangle, 1),
@@ -104,7 +136,9 @@ def draw_simplices(axes: np.ndarray) -> np.ndarray:
         if dimensions:
             axis.plot(np.cos(around), np.sin(around), color="0.8", linewidth=1)
         if dimensions == 2:  # the equator of a sphere
-            axis.plot(np.cos(around), 0.25 * np.sin(around), color="0.8", linewidth=1, linestyle=":")
+            axis.plot(
+                np.cos(around), 0.25 * np.sin(around), color="0.8", linewidth=1, linestyle=":"
+            )
         for k, one in enumerate(points):
             axis.plot(*np.c_[one, (0, 0)], color="black", linewidth=2.5)
             for other in points[:k]:
@@ -117,15 +151,26 @@ def draw_simplices(axes: np.ndarray) -> np.ndarray:
 
 
 def plot_bounds(
-    axis: Axes, line: np.ndarray, bounds: dict[str, np.ndarray], taus: list[float],
+    axis: Axes,
+    line: np.ndarray,
+    bounds: dict[str, np.ndarray],
+    taus: list[float],
     reached: dict[str, np.ndarray],
 ) -> Axes:
     """Draw what theory says is left, (L,) over temperatures ``line``, and what descents reached, (T,)."""
     for (name, values), style in zip(bounds.items(), ("--", "-"), strict=True):
         axis.plot(line, values, color=LABEL_COLOUR, linewidth=2, linestyle=style, label=name)
     for (name, values), fill in zip(reached.items(), ("none", "full"), strict=True):
-        axis.plot(taus, values, "o", color=LATENT_COLOUR, markersize=9, fillstyle=fill, markeredgewidth=2,
-                  label=name)
+        axis.plot(
+            taus,
+            values,
+            "o",
+            color=LATENT_COLOUR,
+            markersize=9,
+            fillstyle=fill,
+            markeredgewidth=2,
+            label=name,
+        )
     axis.set(xlabel=r"temperature $\tau$", ylabel="KL left, nats", ylim=(0, None))
     axis.legend(frameon=False, fontsize=10)
     return axis
@@ -163,42 +208,87 @@ def plot_cosines(
     x, y = log_similarities[one, other], cosines[one, other]
     slope, offset = line
     ends = np.array([x.min() - 0.15, 0.15])
-    axis.plot(ends, offset + slope * ends, color=LABEL_COLOUR, linewidth=2.5, zorder=0,
-              label=f"slope {slope:.3g}")
-    axis.plot(x, y, "o", color=LATENT_COLOUR, markersize=8, markeredgecolor="white", label="a pair of images")
+    axis.plot(
+        ends,
+        offset + slope * ends,
+        color=LABEL_COLOUR,
+        linewidth=2.5,
+        zorder=0,
+        label=f"slope {slope:.3g}",
+    )
+    axis.plot(
+        x,
+        y,
+        "o",
+        color=LATENT_COLOUR,
+        markersize=8,
+        markeredgecolor="white",
+        label="a pair of images",
+    )
     colours = label_colours(labels)
     for k in (x.argmin(), np.abs(x - x.min() / 3).argmin(), x.argmax()):
         for image, away in ((one[k], 56), (other[k], 84)):
             line_to_pair = {"arrowstyle": "-", "color": "0.6"} if away == 56 else None
-            stamp(axis, images[image], (x[k], y[k]), colours[image], 24, xybox=(away, -14),
-                  boxcoords="offset points", arrowprops=line_to_pair)
-    axis.set(xlabel=r"log of label similarity, $\log s_{ij}$", ylabel=r"latent similarity, $z_i \cdot z_j$")
+            stamp(
+                axis,
+                images[image],
+                (x[k], y[k]),
+                colours[image],
+                24,
+                xybox=(away, -14),
+                boxcoords="offset points",
+                arrowprops=line_to_pair,
+            )
+    axis.set(
+        xlabel=r"log of label similarity, $\log s_{ij}$",
+        ylabel=r"latent similarity, $z_i \cdot z_j$",
+    )
     axis.set(xlim=(None, 1.05), ylim=(y.min() - 0.15, None))
     axis.legend(frameon=False, loc="upper left")
     return axis
 
 
 def plot_anchor_weights(
-    axis: Axes, weights: np.ndarray, sizes: list[int], names: list[str], colours: list, images: np.ndarray
+    axis: Axes,
+    weights: np.ndarray,
+    sizes: list[int],
+    names: list[str],
+    colours: list,
+    images: np.ndarray,
 ) -> Axes:
     """Draw each anchor's weight in "eq2", (M,), against 1 in "normalized"; groups are named."""
     groups = np.split(np.arange(len(weights)), np.cumsum(sizes)[:-1])
     for places, colour in zip(groups, colours, strict=True):
         axis.bar(places, weights[places], 0.85, color=colour)
     axis.axhline(1, color=LABEL_COLOUR, linewidth=2.5)
-    axis.text(len(weights) - 0.4, 1.02, "all anchors in normalized", color=LABEL_COLOUR,
-              ha="right", va="bottom", fontsize=11)
+    axis.text(
+        len(weights) - 0.4,
+        1.02,
+        "all anchors in normalized",
+        color=LABEL_COLOUR,
+        ha="right",
+        va="bottom",
+        fontsize=11,
+    )
     axis.set(xlim=(-0.8, len(weights) - 0.2), ylabel="weight", title="weight of each anchor in eq2")
     return group_ticks(axis, np.array([places.mean() for places in groups]), names, colours, images)
 
 
 def plot_left_over(
-    axis: Axes, left_over: dict[str, np.ndarray], names: list[str], colours: list, images: np.ndarray
+    axis: Axes,
+    left_over: dict[str, np.ndarray],
+    names: list[str],
+    colours: list,
+    images: np.ndarray,
 ) -> Axes:
     """Draw what each group has left to learn, (G,), under two weightings: plain bars and hatched ones."""
     places = np.arange(len(names))
-    for (weighting, values), hatch, shift in zip(left_over.items(), ("", "///"), (-0.2, 0.2), strict=True):
-        axis.bar(places + shift, values, 0.38, color=colours, hatch=hatch, edgecolor="white", linewidth=0)
+    for (weighting, values), hatch, shift in zip(
+        left_over.items(), ("", "///"), (-0.2, 0.2), strict=True
+    ):
+        axis.bar(
+            places + shift, values, 0.38, color=colours, hatch=hatch, edgecolor="white", linewidth=0
+        )
         axis.bar(0, 0, color="0.6", hatch=hatch, edgecolor="white", linewidth=0, label=weighting)
     axis.legend(frameon=False, loc="upper left")
     axis.set(ylabel="KL left, nats", title="left to learn after descent")

@@ -21,7 +21,14 @@ def plot_label_columns(labels: dict[str, np.ndarray], images: dict[str, np.ndarr
     for axis, (title, y) in zip(axes, labels.items(), strict=True):
         y = np.asarray(y)
         for c, below in enumerate((y.cumsum(axis=1) - y).T):
-            axis.bar(np.arange(len(y)), y[:, c], 0.86, below, color=class_colours(y.shape[1])[c], linewidth=0)
+            axis.bar(
+                np.arange(len(y)),
+                y[:, c],
+                0.86,
+                below,
+                color=class_colours(y.shape[1])[c],
+                linewidth=0,
+            )
         axis.set(ylim=(0, 1), yticks=[0, 1], xlim=(-0.6, len(y) - 0.4))
         axis.set_ylabel(title, fontsize=11)
         image_ticks(axis, images[title], y.argmax(axis=1), size=26)
@@ -29,12 +36,20 @@ def plot_label_columns(labels: dict[str, np.ndarray], images: dict[str, np.ndarr
         axis.tick_params(length=0)
     for c, colour in enumerate(class_colours(y.shape[1])):
         axes[0].plot([], [], "s", color=colour, markersize=10, label=str(c))
-    axes[0].legend(frameon=False, ncols=y.shape[1], loc="lower left", bbox_to_anchor=(0, 1),
-                   columnspacing=1.2, handletextpad=0.1)
+    axes[0].legend(
+        frameon=False,
+        ncols=y.shape[1],
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        columnspacing=1.2,
+        handletextpad=0.1,
+    )
     return axes
 
 
-def plot_label_matrices(matrices: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> np.ndarray:
+def plot_label_matrices(
+    matrices: dict[str, np.ndarray], labels: dict[str, np.ndarray]
+) -> np.ndarray:
     """Show title -> (N, N) label similarities, the (N, C) labels as bars along the left and the top of each.
 
     Returns:
@@ -50,17 +65,27 @@ def plot_label_matrices(matrices: dict[str, np.ndarray], labels: dict[str, np.nd
             look = {"color": class_colours(y.shape[1])[c], "linewidth": 0}
             axis.barh(np.arange(rows), bar * y[:, c], 0.84, start + bar * before, **look)
             axis.bar(np.arange(rows), bar * y[:, c], 0.84, start + bar * before, **look)
-        axis.set(title=title, xlim=(start, rows - 0.5), ylim=(rows - 0.5, start), xticks=[], yticks=[])
+        axis.set(
+            title=title, xlim=(start, rows - 0.5), ylim=(rows - 0.5, start), xticks=[], yticks=[]
+        )
         axis.spines[:].set_visible(False)
     figure.colorbar(picture, ax=axes, shrink=0.5, label="similarity $s_{ij}$")
     for c, colour in enumerate(class_colours(y.shape[1])):
         axes[-1, 0].plot([], [], "s", color=colour, markersize=10, label=str(c))
-    figure.legend(*axes[-1, 0].get_legend_handles_labels(), frameon=False, ncols=y.shape[1],
-                  loc="outside lower center", columnspacing=1.2, handletextpad=0.1)
+    figure.legend(
+        *axes[-1, 0].get_legend_handles_labels(),
+        frameon=False,
+        ncols=y.shape[1],
+        loc="outside lower center",
+        columnspacing=1.2,
+        handletextpad=0.1,
+    )
     return axes
 
 
-def plot_written_matrix(matrix: np.ndarray, images: np.ndarray, labels: np.ndarray, axis: Axes) -> Axes:
+def plot_written_matrix(
+    matrix: np.ndarray, images: np.ndarray, labels: np.ndarray, axis: Axes
+) -> Axes:
     """Show an (N, N) similarity with its values written in, and its images along both sides."""
     matrix = np.asarray(matrix)
     axis.imshow(matrix, cmap=SIMILARITY_MAP, vmin=0, vmax=1)
@@ -71,7 +96,9 @@ def plot_written_matrix(matrix: np.ndarray, images: np.ndarray, labels: np.ndarr
     return image_ticks(image_ticks(axis, images, labels, "x", 34), images, labels, "y", 34)
 
 
-def plot_label_arrows(labels: np.ndarray, images: np.ndarray, names: tuple[str, str], axis: Axes) -> Axes:
+def plot_label_arrows(
+    labels: np.ndarray, images: np.ndarray, names: tuple[str, str], axis: Axes
+) -> Axes:
     """Draw (N, 2) labels over two classes as arrows, with (N, 8, 8) images and the cosine to the first."""
     labels = np.asarray(labels)
     unit = labels / np.linalg.norm(labels, axis=1, keepdims=True)
@@ -80,16 +107,28 @@ def plot_label_arrows(labels: np.ndarray, images: np.ndarray, names: tuple[str, 
     for label, way, image, colour in zip(labels, unit, images, colours, strict=True):
         draw_arrow(axis, np.zeros(2), label, colour, 2.5)
         stamp(axis, image, tuple(label + 0.11 * way), colour, size=26)
-        axis.text(*(label + 0.11 * way + (0.09, 0)), f"cos {way @ unit[0]:.2f}", va="center", fontsize=11)
-    axis.set(xlim=(-0.06, 1.42), ylim=(-0.08, 1.2), aspect="equal", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1],
-             xlabel=f"share of {names[0]}", ylabel=f"share of {names[1]}")
+        axis.text(
+            *(label + 0.11 * way + (0.09, 0)), f"cos {way @ unit[0]:.2f}", va="center", fontsize=11
+        )
+    axis.set(
+        xlim=(-0.06, 1.42),
+        ylim=(-0.08, 1.2),
+        aspect="equal",
+        xticks=[0, 0.5, 1],
+        yticks=[0, 0.5, 1],
+        xlabel=f"share of {names[0]}",
+        ylabel=f"share of {names[1]}",
+    )
     axis.spines["left"].set_bounds(0, 1)
     axis.spines["bottom"].set_bounds(0, 1)
     return axis
 
 
 def plot_measures(
-    share: np.ndarray, curves: dict[str, np.ndarray], pictures: dict[float, np.ndarray], axis: Axes,
+    share: np.ndarray,
+    curves: dict[str, np.ndarray],
+    pictures: dict[float, np.ndarray],
+    axis: Axes,
     marked: float | None = None,
 ) -> Axes:
     """Draw name -> (S,) similarities over the (S,) share of one class in a blend, blends below the axis.
@@ -98,8 +137,11 @@ def plot_measures(
         pictures: share -> (8, 8) image, in place of tick labels.
         marked: a share to mark by a vertical line.
     """
-    looks = ({"color": LABEL_COLOUR, "linewidth": 3.5}, {"color": "0.45", "linestyle": "--"},
-             {"color": CLASS_COLOURS[2]})
+    looks = (
+        {"color": LABEL_COLOUR, "linewidth": 3.5},
+        {"color": "0.45", "linestyle": "--"},
+        {"color": CLASS_COLOURS[2]},
+    )
     for (name, values), look in zip(curves.items(), looks, strict=True):
         axis.plot(np.asarray(share), np.asarray(values), label=name, **{"linewidth": 2.5} | look)
     if marked is not None:
@@ -123,10 +165,18 @@ def plot_temperatures(
     _, axes = plt.subplots(1, len(curves), figsize=(11, 3.1))
     for axis, (name, values) in zip(axes, curves.items(), strict=True):
         axis.semilogx(temperatures, values, color=LABEL_COLOUR, linewidth=2.5)
-        axis.plot(marked, np.interp(marked, temperatures, values), "o", color=LABEL_COLOUR, markersize=10,
-                  label=f"T = {marked:.2g}: fits best")
+        axis.plot(
+            marked,
+            np.interp(marked, temperatures, values),
+            "o",
+            color=LABEL_COLOUR,
+            markersize=10,
+            label=f"T = {marked:.2g}: fits best",
+        )
         axis.axvline(chosen, color="0.85", linewidth=7, zorder=0, label=f"T = {chosen:g}: ours")
-        ticks = [t for t in (0.1, 0.25, 0.5, 1, 2, 4, 8, 16) if temperatures[0] <= t <= temperatures[-1]]
+        ticks = [
+            t for t in (0.1, 0.25, 0.5, 1, 2, 4, 8, 16) if temperatures[0] <= t <= temperatures[-1]
+        ]
         axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
         axis.minorticks_off()
         axis.set(xlabel="teacher's temperature T", title=name, ylim=(0, None))
@@ -146,27 +196,59 @@ def plot_people(
     matrix, places = unit @ unit.T, np.arange(len(labels))
     figure, (columns, square) = plt.subplots(1, 2, figsize=(11, 4.4), width_ratios=(5.6, 4.4))
     for c, below in enumerate((labels.cumsum(axis=1) - labels).T):
-        columns.bar(places, labels[:, c], 0.86, below, color=class_colours(len(class_names))[c], linewidth=0,
-                    label=class_names[c] if labels[:, c].max() > 0.005 else None)
+        columns.bar(
+            places,
+            labels[:, c],
+            0.86,
+            below,
+            color=class_colours(len(class_names))[c],
+            linewidth=0,
+            label=class_names[c] if labels[:, c].max() > 0.005 else None,
+        )
     for place, label in zip(places, labels, strict=True):
         for c in np.flatnonzero(label > 0.12):
-            columns.text(place, label[:c].sum() + label[c] / 2, class_names[c], ha="center", va="center",
-                         fontsize=8, color="black")
+            columns.text(
+                place,
+                label[:c].sum() + label[c] / 2,
+                class_names[c],
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="black",
+            )
     if images is not None:
         for place, image in zip(places, images, strict=True):
-            picture = columns.inset_axes((place - 0.43, 1.02, 0.86, 0.2), transform=columns.transData)
+            picture = columns.inset_axes(
+                (place - 0.43, 1.02, 0.86, 0.2), transform=columns.transData
+            )
             picture.imshow(image)
             picture.axis("off")
     columns.set_xticks(places, titles)
     columns.tick_params(length=0)
-    columns.set(ylabel="what people say", xlim=(-0.6, len(labels) - 0.4), ylim=(0, 1), yticks=[0, 0.5, 1])
+    columns.set(
+        ylabel="what people say", xlim=(-0.6, len(labels) - 0.4), ylim=(0, 1), yticks=[0, 0.5, 1]
+    )
     columns.spines["bottom"].set_visible(False)
-    figure.legend(*columns.get_legend_handles_labels(), frameon=False, ncols=5, loc="outside lower left",
-                  fontsize=10, columnspacing=1, handlelength=1)
+    figure.legend(
+        *columns.get_legend_handles_labels(),
+        frameon=False,
+        ncols=5,
+        loc="outside lower left",
+        fontsize=10,
+        columnspacing=1,
+        handlelength=1,
+    )
     square.imshow(matrix, cmap=SIMILARITY_MAP, vmin=0, vmax=1)
     for (row, column), value in np.ndenumerate(matrix):
-        square.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=9,
-                    color="white" if value < 0.6 else "black")
+        square.text(
+            column,
+            row,
+            f"{value:.2f}",
+            ha="center",
+            va="center",
+            fontsize=9,
+            color="white" if value < 0.6 else "black",
+        )
     square.set_xticks(places, titles, fontsize=9)
     square.set_yticks(places, titles, fontsize=9)
     square.tick_params(length=0)
@@ -182,8 +264,15 @@ def plot_resemblance(
     looks = [("s", "0.3"), ("D", CLASS_COLOURS[4]), ("o", CLASS_COLOURS[2]), ("*", LABEL_COLOUR)]
     for (title, values), (marker, colour) in zip(counts.items(), looks, strict=True):
         size = 13 if marker == "*" else 8
-        axis.plot(np.asarray(values), marker, color=colour, markersize=size, label=title,
-                  linestyle=":", linewidth=1)
+        axis.plot(
+            np.asarray(values),
+            marker,
+            color=colour,
+            markersize=size,
+            label=title,
+            linestyle=":",
+            linewidth=1,
+        )
     axis.axhline(most, color="0.7", linewidth=1)
     axis.text(len(images) - 0.4, most + 0.2, "all contrasts", ha="right", color="0.5", fontsize=10)
     axis.set(xlim=(-0.6, len(images) - 0.4), ylim=(0, most + 1.5), ylabel="contrasts resembled")
@@ -191,7 +280,10 @@ def plot_resemblance(
 
 
 def plot_asked_shares(
-    w: dict[str, np.ndarray], anchor: int, images: dict[str, np.ndarray], labels: dict[str, np.ndarray]
+    w: dict[str, np.ndarray],
+    anchor: int,
+    images: dict[str, np.ndarray],
+    labels: dict[str, np.ndarray],
 ) -> np.ndarray:
     """Draw title -> (N, N) shares of one anchor as bars, a row for each title; on the right, its label.
 
@@ -206,12 +298,25 @@ def plot_asked_shares(
         large = [c for c in np.argsort(-own)[:2] if own[c] >= 0.1]
         caption = " + ".join(f"{own[c]:.0%} {c}" for c in large)
         caption += " + others" if own[large].sum() < 0.995 else ""
-        axis.text(1.01, 0.95, f"the anchor is\n{caption}\nand resembles\n{many:.1f} contrasts", va="top",
-                  fontsize=10, transform=axis.transAxes)
+        axis.text(
+            1.01,
+            0.95,
+            f"the anchor is\n{caption}\nand resembles\n{many:.1f} contrasts",
+            va="top",
+            fontsize=10,
+            transform=axis.transAxes,
+        )
         axis.set_ylabel(title, fontsize=11)
         image_ticks(axis, images[title], np.asarray(labels[title]).argmax(axis=1), size=22)
         axis.axvspan(anchor - 0.5, anchor + 0.5, color="0.9", zorder=0)
-        axis.text(anchor, 0.5, "the\nanchor", ha="center", va="center", fontsize=10,
-                  transform=axis.get_xaxis_transform())
+        axis.text(
+            anchor,
+            0.5,
+            "the\nanchor",
+            ha="center",
+            va="center",
+            fontsize=10,
+            transform=axis.get_xaxis_transform(),
+        )
     axes[0].set(xlim=(-0.6, len(share) - 0.4), ylim=(0, None))
     return axes

@@ -21,7 +21,9 @@ def draw_boxes(axes: np.ndarray, boxes: list[tuple[int, int, int]], pixels: int)
     """Outline CutMix's boxes as drawn, (row, column, half a side) each, also where they leave the image."""
     for axis, (row, column, half) in zip(axes, boxes, strict=True):
         corner = column - half - 0.5, row - half - 0.5
-        axis.add_patch(plt.Rectangle((-0.5, -0.5), pixels, pixels, fill=False, edgecolor="0.7", linewidth=1))
+        axis.add_patch(
+            plt.Rectangle((-0.5, -0.5), pixels, pixels, fill=False, edgecolor="0.7", linewidth=1)
+        )
         dashes = {"fill": False, "edgecolor": LATENT_COLOUR, "linewidth": 2, "linestyle": "--"}
         axis.add_patch(plt.Rectangle(corner, 2 * half, 2 * half, **dashes))
         axis.set(xlim=(-0.22 * pixels, 1.22 * pixels), ylim=(1.22 * pixels, -0.22 * pixels))
@@ -45,7 +47,9 @@ def owner_picture(owners: np.ndarray, classes: np.ndarray) -> np.ndarray:
     return np.einsum("nkhw,kc->nhwc", owners, label_colours(classes))
 
 
-def show_owners(images: np.ndarray, owners: np.ndarray, classes: np.ndarray, labels: np.ndarray) -> Figure:
+def show_owners(
+    images: np.ndarray, owners: np.ndarray, classes: np.ndarray, labels: np.ndarray
+) -> Figure:
     """Show mixed images, under each whose pixels they are, and under that the mixed label as one bar.
 
     Args:
@@ -63,8 +67,15 @@ def show_owners(images: np.ndarray, owners: np.ndarray, classes: np.ndarray, lab
         for c in np.flatnonzero(label > 0):
             column[2].barh(0, label[c], left=left, color=CLASS_COLOURS[c], height=1)
             if label[c] > 0.12:
-                column[2].text(left + label[c] / 2, 0, c, ha="center", va="center", fontsize=12,
-                               fontweight="bold")
+                column[2].text(
+                    left + label[c] / 2,
+                    0,
+                    c,
+                    ha="center",
+                    va="center",
+                    fontsize=12,
+                    fontweight="bold",
+                )
             left += label[c]
         column[2].set(xlim=(0, 1), ylim=(-0.5, 0.5))
         for axis in column:
@@ -76,7 +87,10 @@ def show_owners(images: np.ndarray, owners: np.ndarray, classes: np.ndarray, lab
 
 
 def plot_sweep(
-    axis: Axes, shares: np.ndarray, curves: dict[int, tuple[np.ndarray, np.ndarray]], images: np.ndarray
+    axis: Axes,
+    shares: np.ndarray,
+    curves: dict[int, tuple[np.ndarray, np.ndarray]],
+    images: np.ndarray,
 ) -> Axes:
     """Draw how similar a blend is to its two parents, by distributions (lines) and by argmax (dashes).
 
@@ -86,9 +100,17 @@ def plot_sweep(
         images: (B, H, W), blends at B even shares from 0 to 1, drawn under the axis.
     """
     for c, (soft, hard) in curves.items():
-        axis.plot(shares, hard, color=CLASS_COLOURS[c], linewidth=2, linestyle=(0, (4, 2)),
-                  drawstyle="steps-mid")
-        axis.plot(shares, soft, color=CLASS_COLOURS[c], linewidth=3.5, label=f"similarity to class {c}")
+        axis.plot(
+            shares,
+            hard,
+            color=CLASS_COLOURS[c],
+            linewidth=2,
+            linestyle=(0, (4, 2)),
+            drawstyle="steps-mid",
+        )
+        axis.plot(
+            shares, soft, color=CLASS_COLOURS[c], linewidth=3.5, label=f"similarity to class {c}"
+        )
     axis.plot([], [], color="0.4", linewidth=3.5, label="by distributions")
     axis.plot([], [], color="0.4", linewidth=2, linestyle=(0, (4, 2)), label="by argmax")
     first, second = (np.array(CLASS_COLOURS[c]) for c in curves)
@@ -120,11 +142,17 @@ def plot_label_kinds(hard: np.ndarray, soft: np.ndarray, classes: np.ndarray) ->
     return axes
 
 
-def plot_beta_draws(draws: dict[float, np.ndarray], one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def plot_beta_draws(
+    draws: dict[float, np.ndarray], one: np.ndarray, other: np.ndarray
+) -> np.ndarray:
     """Draw a histogram of lam for alpha -> (draws,), beneath it blends of two (H, W) images at deciles."""
-    figure, axes = plt.subplots(2, len(draws), figsize=(3.5 * len(draws), 3.3), height_ratios=(3, 1))
+    figure, axes = plt.subplots(
+        2, len(draws), figsize=(3.5 * len(draws), 3.3), height_ratios=(3, 1)
+    )
     for (top, strip), (alpha, lam) in zip(axes.T, draws.items(), strict=True):
-        top.hist(lam, bins=20, range=(0, 1), density=True, color=LABEL_COLOUR, ec="white", linewidth=0.5)
+        top.hist(
+            lam, bins=20, range=(0, 1), density=True, color=LABEL_COLOUR, ec="white", linewidth=0.5
+        )
         top.set(title=f"$\\alpha$ = {alpha:g}", xlabel="$\\lambda$", yticks=[], xlim=(0, 1))
         top.spines["left"].set_visible(False)
         shares = np.quantile(lam, (0.1, 0.3, 0.5, 0.7, 0.9))
@@ -153,8 +181,9 @@ def show_owner_rows(rows: dict[str, np.ndarray], classes: np.ndarray) -> Figure:
 def show_mixed_photos(rows: dict[str, tuple[np.ndarray, np.ndarray]], names: list[str]) -> Figure:
     """Show mixtures of two photographs: name -> (S, 3, H, W) images and (S, 2) labels, said beneath."""
     count = len(next(iter(rows.values()))[0])
-    figure, axes = plt.subplots(len(rows), count, figsize=(1.95 * count, 2.35 * len(rows)),
-                                layout="constrained")
+    figure, axes = plt.subplots(
+        len(rows), count, figsize=(1.95 * count, 2.35 * len(rows)), layout="constrained"
+    )
     for line, (name, (images, labels)) in zip(axes, rows.items(), strict=True):
         for axis, image, label in zip(line, images, labels, strict=True):
             axis.imshow(np.clip(np.moveaxis(image, 0, -1), 0, 1), interpolation="nearest")
@@ -192,7 +221,9 @@ def plot_mixing_helps(
         style = {"fmt": "o", "color": "black", "markersize": 9, "capsize": 5, "linewidth": 2.5}
         axes[-1].errorbar(gain.mean(), y, xerr=half, **style)
     axes[-1].axvline(0, color="black", linewidth=1)
-    axes[-1].set_yticks([-1 - k for k in range(len(gains))], [name.split(":")[0] for name in accuracies])
+    axes[-1].set_yticks(
+        [-1 - k for k in range(len(gains))], [name.split(":")[0] for name in accuracies]
+    )
     axes[-1].set(ylim=(-len(gains) - 0.5, -0.5), xlabel="gain by mixing, points")
     axes[-1].set_title("gray: a seed\nblack: mean, 95 % interval", fontsize=11, fontweight="normal")
     return axes, gains

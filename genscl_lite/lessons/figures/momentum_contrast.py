@@ -23,16 +23,23 @@ def plot_contrasts(
     lines = [-(-len(images) // columns) for images, _ in groups.values()]
     figure = plt.figure(figsize=(11, 0.24 * sum(lines) + 0.45 * len(lines)))
     left, right = figure.subfigures(1, 2, width_ratios=[1, 9.5])
-    axes = [left.subplots(), *right.subplots(len(groups), 1, squeeze=False, height_ratios=lines)[:, 0]]
+    axes = [
+        left.subplots(),
+        *right.subplots(len(groups), 1, squeeze=False, height_ratios=lines)[:, 0],
+    ]
     axes[0].imshow(anchor, cmap="gray_r", vmin=0, vmax=1)
     axes[0].set_title("anchor", fontsize=11)
-    for axis, line, (title, (images, similarity)) in zip(axes[1:], lines, groups.items(), strict=True):
+    for axis, line, (title, (images, similarity)) in zip(
+        axes[1:], lines, groups.items(), strict=True
+    ):
         height, width = images.shape[1] + 2, images.shape[2] + 2  # a white frame of one pixel
         picture = np.ones((line * height, columns * width, 3))
         for k, (image, strength) in enumerate(zip(images, similarity, strict=True)):
             top, side = k // columns * height + 1, k % columns * width + 1
             ink = np.array(LABEL_COLOUR) * strength + 0.86 * (1 - strength)
-            picture[top : top + height - 2, side : side + width - 2] = 1 - image[..., None] * (1 - ink)
+            picture[top : top + height - 2, side : side + width - 2] = 1 - image[..., None] * (
+                1 - ink
+            )
         axis.imshow(picture, interpolation="nearest")
         axis.set_title(title, fontsize=11, loc="left")
     for axis in axes:
@@ -42,7 +49,11 @@ def plot_contrasts(
 
 
 def plot_contrast_count(
-    sizes: list[int], agree: np.ndarray, company: np.ndarray, marked: dict[str, int], axis: Axes | None = None
+    sizes: list[int],
+    agree: np.ndarray,
+    company: np.ndarray,
+    marked: dict[str, int],
+    axis: Axes | None = None,
 ) -> Axes:
     """Draw what more contrasts bring, with the range over draws.
 
@@ -53,26 +64,41 @@ def plot_contrast_count(
         marked: name -> number of contrasts to mark.
     """
     axis = axis or plt.subplots(figsize=(11, 3.6))[1]
-    curves = {"anchors that meet a similar contrast": (company, LABEL_COLOUR),
-              "cosine of the gradient with that of very many contrasts": (agree, LATENT_COLOUR)}
+    curves = {
+        "anchors that meet a similar contrast": (company, LABEL_COLOUR),
+        "cosine of the gradient with that of very many contrasts": (agree, LATENT_COLOUR),
+    }
     for name, (values, colour) in curves.items():
         axis.plot(sizes, values.mean(axis=1), "o-", color=colour, linewidth=3, label=name)
-        axis.fill_between(sizes, values.min(axis=1), values.max(axis=1), color=colour, alpha=0.2, linewidth=0)
+        axis.fill_between(
+            sizes, values.min(axis=1), values.max(axis=1), color=colour, alpha=0.2, linewidth=0
+        )
     for name, size in marked.items():
         axis.axvline(size, color="0.6", linestyle=":", zorder=0)
-        axis.annotate(f"the {name}", (size, 0.02), (4, 0), textcoords="offset points", color="0.3",
-                      fontsize=11)
+        axis.annotate(
+            f"the {name}",
+            (size, 0.02),
+            (4, 0),
+            textcoords="offset points",
+            color="0.3",
+            fontsize=11,
+        )
     axis.set(xscale="log", ylim=(0, 1.02), xlabel="number of contrasts")
     axis.xaxis.set_major_locator(FixedLocator(sizes))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_major_formatter(PercentFormatter(1))
-    axis.legend(framealpha=1, edgecolor="none", loc="lower right", bbox_to_anchor=(1, 0.08), fontsize=11)
+    axis.legend(
+        framealpha=1, edgecolor="none", loc="lower right", bbox_to_anchor=(1, 0.08), fontsize=11
+    )
     return axis
 
 
 def plot_queue(
-    images: np.ndarray, labels: np.ndarray, written: np.ndarray, next_slots: list[int],
+    images: np.ndarray,
+    labels: np.ndarray,
+    written: np.ndarray,
+    next_slots: list[int],
     axis: Axes | None = None,
 ) -> Axes:
     """Draw what a queue holds after each of S steps, a line each: the images, each with its label as a bar.
@@ -92,8 +118,14 @@ def plot_queue(
             axis.add_patch(plt.Rectangle(**box, edgecolor="0.75", linestyle=":"))
             continue
         strength = max(0.25, 1 - 0.3 * age)
-        axis.imshow(images[step, slot], cmap="gray_r", vmin=0, vmax=1, alpha=strength,
-                    extent=(slot + 0.08, slot + 0.92, top + 0.87, top + 0.03))
+        axis.imshow(
+            images[step, slot],
+            cmap="gray_r",
+            vmin=0,
+            vmax=1,
+            alpha=strength,
+            extent=(slot + 0.08, slot + 0.92, top + 0.87, top + 0.03),
+        )
         left = slot + 0.05
         for share, colour in zip(labels[step, slot], CLASS_COLOURS, strict=True):
             look = {"facecolor": colour, "alpha": strength, "linewidth": 0}
@@ -102,9 +134,17 @@ def plot_queue(
         colour, width = ("black", 1.8) if age == 0 else ("0.8", 0.6)
         axis.add_patch(plt.Rectangle(**box, edgecolor=colour, linewidth=width))
     for step, slot in enumerate(next_slots):
-        axis.plot(slot + 0.05, 1.3 * step + 1.16, "^", color=LATENT_COLOUR, markersize=8, clip_on=False)
-    axis.set(xlim=(-0.05, slots + 0.05), ylim=(1.3 * steps, -0.1), aspect="auto", xlabel="slot",
-             xticks=np.arange(slots) + 0.5, yticks=1.3 * np.arange(steps) + 0.5)
+        axis.plot(
+            slot + 0.05, 1.3 * step + 1.16, "^", color=LATENT_COLOUR, markersize=8, clip_on=False
+        )
+    axis.set(
+        xlim=(-0.05, slots + 0.05),
+        ylim=(1.3 * steps, -0.1),
+        aspect="auto",
+        xlabel="slot",
+        xticks=np.arange(slots) + 0.5,
+        yticks=1.3 * np.arange(steps) + 0.5,
+    )
     axis.set_xticklabels(range(slots), fontsize=10)
     axis.set_yticklabels([f"step {step}" for step in range(steps)], fontsize=11)
     axis.tick_params(length=0)
@@ -123,15 +163,24 @@ def plot_ages(by_age: dict[str, dict[float, np.ndarray]]) -> np.ndarray:
     """
     figure, axes = plt.subplots(1, len(by_age), figsize=(11, 3.7), sharey=True, squeeze=False)
     momenta = sorted({m for lines in by_age.values() for m in lines})
-    colours = dict(zip(momenta, plt.get_cmap("viridis")(np.linspace(0, 0.85, len(momenta))), strict=True))
+    colours = dict(
+        zip(momenta, plt.get_cmap("viridis")(np.linspace(0, 0.85, len(momenta))), strict=True)
+    )
     for axis, (kind, lines) in zip(axes[0], by_age.items(), strict=True):
         for momentum, cosine in lines.items():
-            axis.plot(np.arange(len(cosine)), cosine, color=colours[momentum], linewidth=3,
-                      label=f"m = {momentum:g}")
+            axis.plot(
+                np.arange(len(cosine)),
+                cosine,
+                color=colours[momentum],
+                linewidth=3,
+                label=f"m = {momentum:g}",
+            )
         axis.axhline(0, color="0.6", linestyle=":", zorder=0)
         axis.set(title=kind, xlabel="age of the key, steps", ylim=(-1, 1.05))
     axes[0, 0].set_ylabel("cosine of a query and\nkeys of other classes")
-    handles = [plt.Line2D([], [], color=colours[m], linewidth=3, label=f"m = {m:g}") for m in momenta]
+    handles = [
+        plt.Line2D([], [], color=colours[m], linewidth=3, label=f"m = {m:g}") for m in momenta
+    ]
     figure.legend(handles=handles, frameon=False, loc="outside right center", title="momentum")
     return axes[0]
 
@@ -152,7 +201,9 @@ def plot_settings(results: pd.DataFrame, columns: list[str]) -> np.ndarray:
     for axis, column in zip(axes, columns, strict=True):
         for y, ((kind, _), rows) in enumerate(groups):
             colour = (LATENT_COLOUR, CLASS_COLOURS[2])[kinds.index(kind)]
-            axis.plot(rows[column], np.full(len(rows), y), "o", color=colour, alpha=0.35, markersize=6)
+            axis.plot(
+                rows[column], np.full(len(rows), y), "o", color=colour, alpha=0.35, markersize=6
+            )
             error = rows[column].std() / len(rows) ** 0.5 if len(rows) > 1 else 0
             axis.errorbar(rows[column].mean(), y, xerr=error, color=colour, **MEAN_STYLE)
         axis.set_title(column, fontsize=11)

@@ -17,7 +17,10 @@ from genscl_lite.runs.statistics import t_interval
 from genscl_lite.train.methods import METHODS, TEACHERS
 
 VERDICT_COLOURS = {
-    "supported": "tab:green", "contradicted": "crimson", "as good": "tab:blue", "undecided": "0.45",
+    "supported": "tab:green",
+    "contradicted": "crimson",
+    "as good": "tab:blue",
+    "undecided": "0.45",
     "untested": "0.7",
 }
 HOLLOW = {"color": "black", "fillstyle": "none"}
@@ -36,16 +39,37 @@ def plot_ledger(ledger: pd.DataFrame, axis: Axes) -> Axes:
     for y, row in enumerate(ledger.itertuples()):
         colour = VERDICT_COLOURS[row.verdict]
         if pd.isna(row.difference):
-            axis.text(0.02, y, row.verdict, color=colour, va="center", fontsize=10, style="italic",
-                      transform=axis.get_yaxis_transform())
+            axis.text(
+                0.02,
+                y,
+                row.verdict,
+                color=colour,
+                va="center",
+                fontsize=10,
+                style="italic",
+                transform=axis.get_yaxis_transform(),
+            )
         elif pd.isna(row.low):
             axis.plot(100 * row.difference, y, "o", color=colour, fillstyle="none", markersize=8)
         else:
             half = 100 * (row.high - row.low) / 2
-            axis.errorbar(100 * row.difference, y, xerr=half, fmt="o", color=colour, markersize=8, capsize=4,
-                          linewidth=2)
+            axis.errorbar(
+                100 * row.difference,
+                y,
+                xerr=half,
+                fmt="o",
+                color=colour,
+                markersize=8,
+                capsize=4,
+                linewidth=2,
+            )
         if drawn and not pd.isna(row.image_low):
-            axis.plot([100 * row.image_low, 100 * row.image_high], [y + 0.27] * 2, color="black", linewidth=1)
+            axis.plot(
+                [100 * row.image_low, 100 * row.image_high],
+                [y + 0.27] * 2,
+                color="black",
+                linewidth=1,
+            )
         if not pd.isna(row.published):
             axis.plot(100 * row.published, y - 0.22, "D", markersize=6, **HOLLOW)
     axis.axvline(0, color="black", linewidth=1)
@@ -58,10 +82,19 @@ def plot_ledger(ledger: pd.DataFrame, axis: Axes) -> Axes:
     for verdict in VERDICT_COLOURS:
         own = ledger[ledger.verdict == verdict]
         if len(own) and own.low.notna().any():
-            axis.errorbar([], [], xerr=[], fmt="o", color=VERDICT_COLOURS[verdict], capsize=4, label=verdict)
+            axis.errorbar(
+                [], [], xerr=[], fmt="o", color=VERDICT_COLOURS[verdict], capsize=4, label=verdict
+            )
         if own.difference.notna().any() and own[own.difference.notna()].low.isna().any():
-            axis.plot([], [], "o", color=VERDICT_COLOURS[verdict], fillstyle="none", markersize=8,
-                      label=f"{verdict}, one seed")
+            axis.plot(
+                [],
+                [],
+                "o",
+                color=VERDICT_COLOURS[verdict],
+                fillstyle="none",
+                markersize=8,
+                label=f"{verdict}, one seed",
+            )
     if ledger.published.notna().any():
         axis.plot([], [], "D", markersize=6, label="paper, ResNet-50", **HOLLOW)
     if drawn and ledger.image_low.notna().any():
@@ -72,13 +105,20 @@ def plot_ledger(ledger: pd.DataFrame, axis: Axes) -> Axes:
 def plot_ledgers(ledgers: dict[str, pd.DataFrame]) -> np.ndarray:
     """Draw a ledger for each title, side by side, with one legend; return the axes."""
     rows = max(map(len, ledgers.values()))
-    figure, axes = plt.subplots(1, len(ledgers), figsize=(4.6 + 3.7 * len(ledgers), 0.48 * rows + 1.5),
-                                sharey=True, squeeze=False)
+    figure, axes = plt.subplots(
+        1,
+        len(ledgers),
+        figsize=(4.6 + 3.7 * len(ledgers), 0.48 * rows + 1.5),
+        sharey=True,
+        squeeze=False,
+    )
     handles = {}
     for axis, (name, ledger) in zip(axes[0], ledgers.items(), strict=True):
         plot_ledger(ledger, axis).set_title(name, loc="left")
         handles |= dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
-    figure.legend(handles.values(), handles, frameon=False, fontsize=10, loc="outside lower center", ncols=4)
+    figure.legend(
+        handles.values(), handles, frameon=False, fontsize=10, loc="outside lower center", ncols=4
+    )
     return axes[0]
 
 
@@ -90,11 +130,15 @@ def plot_table(runs: pd.DataFrame, table: pd.DataFrame, axis: Axes) -> Axes:
     for y, row in enumerate(table.itertuples()):
         own = runs.accuracy_last[runs.method == row.method]
         dots = {"alpha": 0.35, "markersize": 6, "markeredgewidth": 0}
-        axis.plot(_percent_wrong(own), np.full(len(own), y), "o", color=colour_of(row.method), **dots)
+        axis.plot(
+            _percent_wrong(own), np.full(len(own), y), "o", color=colour_of(row.method), **dots
+        )
         interval = t_interval(own)
         half = 0 if np.isnan(interval.low) else 100 * (interval.high - interval.mean)
         mean = _percent_wrong(interval.mean)
-        axis.errorbar(mean, y, xerr=min(half, 0.9 * mean), color=colour_of(row.method), **MEAN_STYLE)
+        axis.errorbar(
+            mean, y, xerr=min(half, 0.9 * mean), color=colour_of(row.method), **MEAN_STYLE
+        )
         if not pd.isna(row.published):
             axis.plot(_percent_wrong(row.published), y, "D", markersize=8, **HOLLOW)
     axis.set_xscale("log")
@@ -105,7 +149,9 @@ def plot_table(runs: pd.DataFrame, table: pd.DataFrame, axis: Axes) -> Axes:
     _rows_of_methods(table, axis)
     axis.set_xlabel("test accuracy, %")
     axis.plot([], [], "o", color="black", markersize=9, label="mean, 95 % interval")
-    axis.plot([], [], "o", color="black", alpha=0.35, markersize=6, markeredgewidth=0, label="one seed")
+    axis.plot(
+        [], [], "o", color="black", alpha=0.35, markersize=6, markeredgewidth=0, label="one seed"
+    )
     if table.published.notna().any():
         axis.plot([], [], "D", markersize=8, label="published", **HOLLOW)
     axis.legend(frameon=False, fontsize=10, loc="upper left", bbox_to_anchor=(0, -0.14), ncols=3)
@@ -119,13 +165,28 @@ def plot_costs(runs: pd.DataFrame, axis: Axes) -> Axes:
     for y, row in enumerate(costs.itertuples()):
         axis.barh(y, row.own / unit, color=colour_of(row.Index), height=0.5)
         if row.teacher > 0:
-            axis.barh(y, row.teacher / unit, left=row.own / unit, color=colour_of(row.Index), alpha=0.4,
-                      height=0.5)
+            axis.barh(
+                y,
+                row.teacher / unit,
+                left=row.own / unit,
+                color=colour_of(row.Index),
+                alpha=0.4,
+                height=0.5,
+            )
     _rows_of_methods(costs.reset_index(), axis)
     axis.set(xlabel=f"{name} a run", xlim=(0, None))
-    patches = [Patch(color="black", label="its own"), Patch(color="black", alpha=0.4, label="its teacher's")]
-    axis.legend(handles=patches, frameon=False, fontsize=10, loc="upper left", ncols=2,
-                bbox_to_anchor=(-0.05, -0.14))
+    patches = [
+        Patch(color="black", label="its own"),
+        Patch(color="black", alpha=0.4, label="its teacher's"),
+    ]
+    axis.legend(
+        handles=patches,
+        frameon=False,
+        fontsize=10,
+        loc="upper left",
+        ncols=2,
+        bbox_to_anchor=(-0.05, -0.14),
+    )
     return axis
 
 
@@ -149,13 +210,31 @@ def plot_cost_against_accuracy(runs: pd.DataFrame, axis: Axes) -> Axes:
             height, x = max(np.log(y), height + step), row.whole / unit
             half = 0 if np.isnan(row.low) else min(100 * (row.high - row["mean"]), 0.9 * y)
             colour = colour_of(method)
-            axis.plot([row.own / unit, x], [y, y], color=colour, alpha=0.3, linewidth=4,
-                      solid_capstyle="butt")
+            axis.plot(
+                [row.own / unit, x],
+                [y, y],
+                color=colour,
+                alpha=0.3,
+                linewidth=4,
+                solid_capstyle="butt",
+            )
             axis.errorbar(x, y, yerr=half, color=colour, **MEAN_STYLE)
-            axis.annotate(METHODS[method].title, (x, y), (side, np.exp(height)), fontsize=9, va="center",
-                          ha="left" if row.teacher else "right", annotation_clip=False,
-                          arrowprops={"arrowstyle": "-", "color": "0.75", "linewidth": 0.8, "shrinkB": 6,
-                                      "relpos": (0 if row.teacher else 1, 0.5)})
+            axis.annotate(
+                METHODS[method].title,
+                (x, y),
+                (side, np.exp(height)),
+                fontsize=9,
+                va="center",
+                ha="left" if row.teacher else "right",
+                annotation_clip=False,
+                arrowprops={
+                    "arrowstyle": "-",
+                    "color": "0.75",
+                    "linewidth": 0.8,
+                    "shrinkB": 6,
+                    "relpos": (0 if row.teacher else 1, 0.5),
+                },
+            )
     axis.set(xlabel=f"{name} of training, the teacher's included", yscale="log")
     axis.set_xlim(0, right)
     axis.set_xticks([tick for tick in axis.get_xticks() if tick <= right])
@@ -177,7 +256,9 @@ def plot_differences(
         differences: what is compared -> (seeds,) differences; and their mean, low and high.
         axis: to draw on.
     """
-    return draw_differences(differences, axis, "gray a seed, black the mean, 95 % interval", fontsize=10)
+    return draw_differences(
+        differences, axis, "gray a seed, black the mean, 95 % interval", fontsize=10
+    )
 
 
 def _rows_of_methods(table: pd.DataFrame, axis: Axes) -> None:

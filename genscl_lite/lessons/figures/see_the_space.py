@@ -26,7 +26,9 @@ def two_lines(method: str) -> str:
     return f"{name}\n+ {rest}" if plus else f"{name}\n"
 
 
-def plot_blends(matrices: dict[str, np.ndarray], classes: np.ndarray, rows: int, top: float) -> np.ndarray:
+def plot_blends(
+    matrices: dict[str, np.ndarray], classes: np.ndarray, rows: int, top: float
+) -> np.ndarray:
     """Show (M, M) similarities of the same blends side by side, sorted, ``rows`` of them; return the axes.
 
     Args:
@@ -36,10 +38,17 @@ def plot_blends(matrices: dict[str, np.ndarray], classes: np.ndarray, rows: int,
         top: the similarity that has the brightest colour.
     """
     chosen = np.linspace(0, len(classes) - 1, min(rows, len(classes))).astype(int)
-    figure, axes = plt.subplots(1, len(matrices), figsize=(2.35 * len(matrices) + 0.6, 2.85), squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(matrices), figsize=(2.35 * len(matrices) + 0.6, 2.85), squeeze=False
+    )
     for axis, (name, matrix) in zip(axes[0], matrices.items(), strict=True):
-        picture = axis.imshow(matrix[np.ix_(chosen, chosen)], cmap=SIMILARITY_MAP, vmin=0, vmax=top,
-                              interpolation="nearest")
+        picture = axis.imshow(
+            matrix[np.ix_(chosen, chosen)],
+            cmap=SIMILARITY_MAP,
+            vmin=0,
+            vmax=top,
+            interpolation="nearest",
+        )
         axis.set_title(name, fontsize=9.5)
         class_ticks(axis, classes[chosen])
         axis.tick_params(labelsize=8)
@@ -62,12 +71,21 @@ def plot_measures(blends: pd.DataFrame, marked: list[str]) -> np.ndarray:
         for y, method in enumerate(rows):
             colour = LATENT_COLOUR if method in marked else "0.6"
             own = blends[measure][blends.method == method]
-            axis.plot(own, np.full(len(own), y), "o", color=colour, alpha=0.3, markersize=5,
-                      markeredgewidth=0)
+            axis.plot(
+                own,
+                np.full(len(own), y),
+                "o",
+                color=colour,
+                alpha=0.3,
+                markersize=5,
+                markeredgewidth=0,
+            )
             if method in means.index:
                 row = means.loc[method]
                 half = 0 if np.isnan(row.low) else row.high - row["mean"]
-                axis.errorbar(row["mean"], y, xerr=half, color=colour, **MEAN_STYLE | {"markersize": 7})
+                axis.errorbar(
+                    row["mean"], y, xerr=half, color=colour, **MEAN_STYLE | {"markersize": 7}
+                )
         axis.set_xlabel(name, fontsize=11)
         axis.xaxis.set_major_locator(MaxNLocator(5))
         axis.grid(axis="x", alpha=0.4)
@@ -88,28 +106,48 @@ def plot_shares(label_shares: np.ndarray, latent_shares: dict[str, np.ndarray]) 
         The axes, one for each title.
     """
     columns = len(latent_shares)
-    _, axes = plt.subplots(1, columns, figsize=(2.9 * columns + 0.3, 3.6), sharey=True, squeeze=False)
+    _, axes = plt.subplots(
+        1, columns, figsize=(2.9 * columns + 0.3, 3.6), sharey=True, squeeze=False
+    )
     bins = np.clip((label_shares * 10).astype(int), 0, 9)
     known = np.unique(bins)
     label_means = [label_shares[bins == b].mean() for b in known]
     for axis, (name, shares) in zip(axes[0], latent_shares.items(), strict=True):
         axis.plot([0, 1], [0, 1], color=LABEL_COLOUR, linewidth=3, label="what the label says")
-        axis.scatter(label_shares, shares, s=14, color=LATENT_COLOUR, alpha=0.4, linewidths=0,
-                     label="one blend")
+        axis.scatter(
+            label_shares,
+            shares,
+            s=14,
+            color=LATENT_COLOUR,
+            alpha=0.4,
+            linewidths=0,
+            label="one blend",
+        )
         latent_means = [shares[bins == b].mean() for b in known]
         axis.plot(label_means, latent_means, color=LATENT_COLOUR, linewidth=3, label="their mean")
-        axis.set(title=name, xlabel="share of class $a$ in the label", xlim=(0, 1), ylim=(-0.02, 1.02))
+        axis.set(
+            title=name, xlabel="share of class $a$ in the label", xlim=(0, 1), ylim=(-0.02, 1.02)
+        )
         axis.set_aspect("equal")
         axis.title.set_fontsize(10)
         axis.xaxis.label.set_fontsize(10)
     axes[0, 0].set_ylabel("share of class $a$\nas the run has it", fontsize=11)
-    axes[0, 0].figure.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, fontsize=10, ncols=3,
-                             loc="outside lower center", borderpad=1)
+    axes[0, 0].figure.legend(
+        *axes[0, 0].get_legend_handles_labels(),
+        frameon=False,
+        fontsize=10,
+        ncols=3,
+        loc="outside lower center",
+        borderpad=1,
+    )
     return axes[0]
 
 
 def show_neighbours(
-    images: np.ndarray, queries: np.ndarray, neighbours: dict[str, np.ndarray], classes: np.ndarray,
+    images: np.ndarray,
+    queries: np.ndarray,
+    neighbours: dict[str, np.ndarray],
+    classes: np.ndarray,
     names: list[str],
 ) -> Axes:
     """Show query images, each with the nearest images of each space in its row; another class is framed.
@@ -132,16 +170,32 @@ def show_neighbours(
         picture = np.moveaxis(images[image], 0, -1).squeeze()
         axis.imshow(picture, cmap="gray_r", vmin=0, vmax=1, extent=(x, x + 1, top + tall, top))
         colour, width = (WRONG_COLOUR, 2.5) if wrong else ("0.8", 0.8)
-        axis.add_patch(plt.Rectangle((x, top), 1, tall, fill=False, edgecolor=colour, linewidth=width))
+        axis.add_patch(
+            plt.Rectangle((x, top), 1, tall, fill=False, edgecolor=colour, linewidth=width)
+        )
         if wrong:
-            axis.text(x + 1.04, top, names[classes[image]], color=WRONG_COLOUR, fontsize=9, va="top",
-                      parse_math=False)
+            axis.text(
+                x + 1.04,
+                top,
+                names[classes[image]],
+                color=WRONG_COLOUR,
+                fontsize=9,
+                va="top",
+                parse_math=False,
+            )
 
     for row, query in enumerate(queries):
         tile(query, 0, row)
         c = classes[query]
-        axis.text(1.1, (step * row + 0.5) * tall, names[c], color=class_colours(len(names))[c],
-                  fontweight="bold", va="center", parse_math=False)
+        axis.text(
+            1.1,
+            (step * row + 0.5) * tall,
+            names[c],
+            color=class_colours(len(names))[c],
+            fontweight="bold",
+            va="center",
+            parse_math=False,
+        )
     axis.text(0, -0.25, "query", fontsize=11)
     for name, found in neighbours.items():
         axis.text(left, -0.25, name, fontsize=11, fontweight="bold")

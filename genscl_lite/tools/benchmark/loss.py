@@ -36,7 +36,9 @@ COLOURS = {OURS: 2, FUSED: 0, DENSE: 9, PLAIN: 1, PEER: 3, FLOOR: 7}
 """Place in seaborn's palette for colour-blind readers, in the order of the table's columns."""
 
 
-def plain_soft_label_loss(latents: Tensor, labels: Tensor, temperature: float = TEMPERATURE) -> Tensor:
+def plain_soft_label_loss(
+    latents: Tensor, labels: Tensor, temperature: float = TEMPERATURE
+) -> Tensor:
     """Compute the row-normalized loss as one would write it down: every matrix made, whole."""
     z, y = F.normalize(latents, dim=1), F.normalize(labels, dim=1)
     itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
@@ -48,8 +50,11 @@ def plain_soft_label_loss(latents: Tensor, labels: Tensor, temperature: float = 
 
 def contenders(device: torch.device) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
     """Return name -> loss of (M, D) latents and (M, C) distributions."""
+
     def ours(backend: str, dtype: torch.dtype = torch.float32):
-        return lambda z, y: gen_supcon_loss(z.to(dtype), y, temperature=TEMPERATURE, backend=backend)
+        return lambda z, y: gen_supcon_loss(
+            z.to(dtype), y, temperature=TEMPERATURE, backend=backend
+        )
 
     losses = {OURS: ours("streamed"), DENSE: ours("dense"), PLAIN: plain_soft_label_loss}
     if device.type == "cuda":
@@ -72,7 +77,11 @@ def sample(rows: int, classes: int, device: torch.device) -> tuple[Tensor, Tenso
 
 def three_products(z: Tensor, block: int) -> None:
     """Compute scores and their product with both sides: all that a gradient without symmetry must compute."""
-    scores, left, right = z.new_empty(min(block, len(z)), len(z)), torch.empty_like(z), torch.zeros_like(z)
+    scores, left, right = (
+        z.new_empty(min(block, len(z)), len(z)),
+        torch.empty_like(z),
+        torch.zeros_like(z),
+    )
     for start in range(0, len(z), block):
         rows = slice(start, start + block)
         s = torch.mm(z[rows], z.T, out=scores[: len(z[rows])])
@@ -103,20 +112,31 @@ def check_agreement(losses: dict, device: torch.device, classes: int) -> None:
         allowed = 1e-2 if name == FUSED else 1e-5
         print(f"{name}, C = {classes}: relative error {error:.1e} (allowed {allowed:.0e})")
         if not error < allowed:
-            raise ValueError(f"{name}: relative error {error:.1e} of loss or gradient, allowed {allowed:.0e}")
+            raise ValueError(
+                f"{name}: relative error {error:.1e} of loss or gradient, allowed {allowed:.0e}"
+            )
 
 
 def measure(rows: int, classes: int, losses: dict, device: torch.device) -> list[dict]:
     """Return a record for each contender that fits into memory: seconds (median), runs and peak bytes."""
     latents, labels = sample(rows, classes, device)
     block = 512 if device.type == "cpu" else 8192
-    steps = {name: partial(one_step, loss, latents, labels) for name, loss in losses.items()
-             if fits(name, rows, device)}
+    steps = {
+        name: partial(one_step, loss, latents, labels)
+        for name, loss in losses.items()
+        if fits(name, rows, device)
+    }
     steps[FLOOR] = lambda: three_products(latents.detach(), block)
     seconds = seconds_in_turns(steps, device)
     return [
-        {"contender": name, "rows": rows, "classes": classes, "seconds": statistics.median(seconds[name]),
-         "runs": len(seconds[name]), "peak_bytes": peak_bytes(step, device)}
+        {
+            "contender": name,
+            "rows": rows,
+            "classes": classes,
+            "seconds": statistics.median(seconds[name]),
+            "runs": len(seconds[name]),
+            "peak_bytes": peak_bytes(step, device),
+        }
         for name, step in steps.items()
     ]
 
@@ -151,14 +171,22 @@ def claims(records: pd.DataFrame) -> list[str]:
     lines = []
     for rows in seconds.index.intersection([8192, 16384]):
         at, held = seconds.loc[rows].dropna(), memory.loc[rows].dropna()
-        lines += [f"M = {rows}: {name}: {at[name] / at[ours]:.1f} times the time of {ours}"
-                  for ours in (OURS, FUSED) for name in (PEER, PLAIN, FLOOR) if {ours, name} <= set(at.index)]
+        lines += [
+            f"M = {rows}: {name}: {at[name] / at[ours]:.1f} times the time of {ours}"
+            for ours in (OURS, FUSED)
+            for name in (PEER, PLAIN, FLOOR)
+            if {ours, name} <= set(at.index)
+        ]
         if PLAIN in held:
-            lines.append(f"M = {rows}: {PLAIN}: {held[PLAIN] / held[OURS]:.0f} times the memory of {OURS}")
+            lines.append(
+                f"M = {rows}: {PLAIN}: {held[PLAIN] / held[OURS]:.0f} times the memory of {OURS}"
+            )
     held = memory[OURS].loc[4096:32768]
     if len(held) > 1:
         power = np.polyfit(np.log(held.index.to_numpy(float)), np.log(held.to_numpy(float)), 1)[0]
-        lines.append(f"memory of {OURS} grows as M^{power:.2f} from M = {held.index[0]} to {held.index[-1]}")
+        lines.append(
+            f"memory of {OURS} grows as M^{power:.2f} from M = {held.index[0]} to {held.index[-1]}"
+        )
     return lines
 
 
@@ -196,13 +224,19 @@ def draw(records: pd.DataFrame, where: str, path: Path) -> None:
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_device(parser)
-    parser.add_argument("--rows", type=int, nargs="+", default=ROWS, metavar="M", help="batch sizes")
-    parser.add_argument("--classes", type=int, nargs="+", default=CLASSES, metavar="C", help="label sizes")
+    parser.add_argument(
+        "--rows", type=int, nargs="+", default=ROWS, metavar="M", help="batch sizes"
+    )
+    parser.add_argument(
+        "--classes", type=int, nargs="+", default=CLASSES, metavar="C", help="label sizes"
+    )
 
 
 def main(out: Path, device: torch.device, rows: list[int], classes: list[int]) -> int:
     """Check, measure, print, and write loss.json and loss.png into ``out``."""
-    require_packages("notebooks", "matplotlib", "seaborn")  # for the picture, after all has been measured
+    require_packages(
+        "notebooks", "matplotlib", "seaborn"
+    )  # for the picture, after all has been measured
     losses, records = contenders(device), []
     about = {**machine(device), "latent_dim": LATENT_DIM, "temperature": TEMPERATURE}
     for c in classes:
@@ -211,13 +245,17 @@ def main(out: Path, device: torch.device, rows: list[int], classes: list[int]) -
         for c in classes if m <= MANY_ROWS else classes[:1]:
             new = measure(m, c, losses, device)
             records += new
-            files.write_json(out / "loss.json", about | {"records": records})  # an end by force loses nothing
+            files.write_json(
+                out / "loss.json", about | {"records": records}
+            )  # an end by force loses nothing
             times = "; ".join(f"{record['contender']} {_time(record['seconds'])}" for record in new)
             print(f"{times} (M = {m}, C = {c})", flush=True)
     table = pd.DataFrame(records)
     draw(table, about["device"], out / "loss.png")
     for c in classes:
-        print(f"\nC = {c}: median seconds and peak memory, forward and backward\n\n{render(table, c)}")
+        print(
+            f"\nC = {c}: median seconds and peak memory, forward and backward\n\n{render(table, c)}"
+        )
     print("\n" + "\n".join(claims(table)) + f"\n\nwritten: {out / 'loss.json'}, {out / 'loss.png'}")
     return 0
 

@@ -55,13 +55,22 @@ def photographs(images: int) -> Dataset:
     pixels = torch.randint(256, (images, 3, 32, 32), dtype=torch.uint8, generator=g)
     labels = torch.randint(10, (images,), generator=g)
     names = tuple(str(c) for c in range(10))
-    return Dataset("custom", pixels, labels, pixels[:10], labels[:10], names, (0.5,) * 3, (0.25,) * 3)
+    return Dataset(
+        "custom", pixels, labels, pixels[:10], labels[:10], names, (0.5,) * 3, (0.25,) * 3
+    )
 
 
 def config_of(method: str, arch: str, batch: int, **changes) -> TrainConfig:
     return TrainConfig(
-        method=method, dataset="custom", labels_per_class=0, arch=arch, batch_size=batch, latent_dim=128,
-        augmentation="crop_jitter", mix_per_image=False, **changes,
+        method=method,
+        dataset="custom",
+        labels_per_class=0,
+        arch=arch,
+        batch_size=batch,
+        latent_dim=128,
+        augmentation="crop_jitter",
+        mix_per_image=False,
+        **changes,
     )
 
 
@@ -70,10 +79,17 @@ def step_of(config: TrainConfig, dataset: Dataset, teacher: Teacher | None, devi
     torch.manual_seed(0)
     run = new_run(config, dataset, None, device)
     pieces = Pieces.of(run, dataset, teacher if METHODS[config.method].distils else None)
-    draws = draw_epoch(config, dataset.train_labels.cpu(), (32, 32), run.generator).to(device).step(0)
+    draws = (
+        draw_epoch(config, dataset.train_labels.cpu(), (32, 32), run.generator).to(device).step(0)
+    )
     run.sums = torch.zeros(5, device=device)
     run.model.train()
-    return run, pieces, draws, lambda: train_step(run, dataset.train_images[draws.index], pieces, draws, 0.01)
+    return (
+        run,
+        pieces,
+        draws,
+        lambda: train_step(run, dataset.train_images[draws.index], pieces, draws, 0.01),
+    )
 
 
 def steps_and_parts(
@@ -116,7 +132,9 @@ def steps_and_parts(
         run.optimizer.zero_grad(set_to_none=True)
 
     def draws_alone():
-        draw_epoch(config, torch.zeros(batch, dtype=torch.long), (32, 32), Generator().manual_seed(0))
+        draw_epoch(
+            config, torch.zeros(batch, dtype=torch.long), (32, 32), Generator().manual_seed(0)
+        )
 
     rows, shape = 2 * batch, dataset.image_shape
     flops = dict.fromkeys([MODEL, *steps], 3 * rows * flops_of_pass(run.model, shape))
@@ -148,14 +166,18 @@ class _TwoViews(torch.utils.data.Dataset):
         self.arrays = dataset.train_images.permute(0, 2, 3, 1).cpu().numpy()
         self.labels = dataset.train_labels.cpu()
         recipe = AUGMENTATIONS["crop_jitter"]
-        self.transform = transforms.Compose([
-            transforms.RandomResizedCrop(32, scale=recipe.crop_scale),
-            transforms.RandomHorizontalFlip(recipe.flip),
-            transforms.RandomApply([transforms.ColorJitter(*recipe.jitter)], p=recipe.jitter_probability),
-            transforms.RandomGrayscale(recipe.grayscale),
-            transforms.ToTensor(),
-            transforms.Normalize(dataset.mean, dataset.std),
-        ])
+        self.transform = transforms.Compose(
+            [
+                transforms.RandomResizedCrop(32, scale=recipe.crop_scale),
+                transforms.RandomHorizontalFlip(recipe.flip),
+                transforms.RandomApply(
+                    [transforms.ColorJitter(*recipe.jitter)], p=recipe.jitter_probability
+                ),
+                transforms.RandomGrayscale(recipe.grayscale),
+                transforms.ToTensor(),
+                transforms.Normalize(dataset.mean, dataset.std),
+            ]
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -165,11 +187,18 @@ class _TwoViews(torch.utils.data.Dataset):
         return self.transform(image), self.transform(image), self.labels[i]
 
 
-def pipeline_seconds(arch: str, batch: int, dataset: Dataset, device: torch.device, batches: int) -> list:
+def pipeline_seconds(
+    arch: str, batch: int, dataset: Dataset, device: torch.device, batches: int
+) -> list:
     """Train SupCon as one would without this kit, in float32; return each batch's seconds after the first."""
     loader = DataLoader(
-        _TwoViews(dataset), batch, shuffle=True, num_workers=usable_cores(), pin_memory=device.type == "cuda",
-        drop_last=True, persistent_workers=True,
+        _TwoViews(dataset),
+        batch,
+        shuffle=True,
+        num_workers=usable_cores(),
+        pin_memory=device.type == "cuda",
+        drop_last=True,
+        persistent_workers=True,
     )
     model = new_model(config_of("supcon", arch, batch), dataset).to(device).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
@@ -177,7 +206,12 @@ def pipeline_seconds(arch: str, batch: int, dataset: Dataset, device: torch.devi
     seconds, started = [], time.perf_counter()
     for first, second, labels in islice(forever, batches + 1):
         images = torch.cat([first, second]).to(device, non_blocking=True)
-        one_hot = F.one_hot(labels, dataset.num_classes).float().repeat(2, 1).to(device, non_blocking=True)
+        one_hot = (
+            F.one_hot(labels, dataset.num_classes)
+            .float()
+            .repeat(2, 1)
+            .to(device, non_blocking=True)
+        )
         loss = plain_soft_label_loss(model(images), one_hot)
         optimizer.zero_grad()
         loss.backward()
@@ -192,7 +226,9 @@ def check_step(arch: str, batch: int, dataset: Dataset, device: torch.device) ->
     """Raise unless the step gives the plain float32 loss, and never makes the host wait for a GPU."""
     losses = []
     for changes in ({}, {"precision": "float32", "compile": "never"}):
-        run, _, _, step = step_of(config_of("genscl_mix", arch, batch, **changes), dataset, None, device)
+        run, _, _, step = step_of(
+            config_of("genscl_mix", arch, batch, **changes), dataset, None, device
+        )
         step()
         losses.append(float(run.sums[0]))
         if device.type == "cuda":
@@ -206,7 +242,9 @@ def check_step(arch: str, batch: int, dataset: Dataset, device: torch.device) ->
     both = f"first loss {losses[0]:.4f}, plain in float32 {losses[1]:.4f}"
     print(f"{arch}: {both}: relative error {error:.1e} (allowed 1e-02)")
     if not error < 1e-2:
-        raise ValueError(f"{arch}: the first loss differs by {error:.1e} from plain float32, allowed 1e-02")
+        raise ValueError(
+            f"{arch}: the first loss differs by {error:.1e} from plain float32, allowed 1e-02"
+        )
 
 
 def measure(
@@ -220,14 +258,23 @@ def measure(
     parts, flops, run = steps_and_parts(arch, teacher_arch, batch, dataset, device)
     highest = ceiling(run.dtype, device, seconds / 10)
     timed = seconds_in_turns(parts, device, seconds)
-    peaks = {name: peak_bytes(parts[name], device) for name in map(whole, STEPS) if device.type == "cuda"}
+    peaks = {
+        name: peak_bytes(parts[name], device) for name in map(whole, STEPS) if device.type == "cuda"
+    }
     timed[PIPELINE] = pipeline_seconds(arch, batch, dataset, device, batches)
     about = {"arch": arch, "teacher": teacher_arch, "batch": batch, "precision": run.precision}
     medians = {name: statistics.median(runs) for name, runs in timed.items()}
     return [
-        {**about, "ceiling": highest, "part": name, "seconds": seconds, "runs": len(timed[name]),
-         "images_per_second": batch / seconds, "peak_bytes": peaks.get(name),
-         "of_ceiling": flops[name] / seconds / highest if name in flops else None}
+        {
+            **about,
+            "ceiling": highest,
+            "part": name,
+            "seconds": seconds,
+            "runs": len(timed[name]),
+            "images_per_second": batch / seconds,
+            "peak_bytes": peaks.get(name),
+            "of_ceiling": flops[name] / seconds / highest if name in flops else None,
+        }
         for name, seconds in medians.items()
     ]
 
@@ -290,15 +337,29 @@ def add_arguments(parser: ArgumentParser) -> None:
     if cuda:
         archs, teacher, batch = ["resnet18", "resnet50"], "resnet50", 1024
     here = "(default here: %(default)s)"
-    parser.add_argument("--arch", nargs="+", choices=ENCODERS, default=archs, help=f"encoders {here}")
+    parser.add_argument(
+        "--arch", nargs="+", choices=ENCODERS, default=archs, help=f"encoders {here}"
+    )
     parser.add_argument("--teacher", choices=ENCODERS, default=teacher, help=here)
-    parser.add_argument("--batch", type=int, default=batch, metavar="N", help=f"images, in two views {here}")
-    parser.add_argument("--seconds", type=float, default=10.0, help=f"to measure steps and parts for {here}")
-    parser.add_argument("--batches", type=int, default=8, help=f"to measure the pipeline with {here}")
+    parser.add_argument(
+        "--batch", type=int, default=batch, metavar="N", help=f"images, in two views {here}"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, help=f"to measure steps and parts for {here}"
+    )
+    parser.add_argument(
+        "--batches", type=int, default=8, help=f"to measure the pipeline with {here}"
+    )
 
 
 def main(
-    out: Path, device: torch.device, arch: list[str], teacher: str, batch: int, seconds: float, batches: int
+    out: Path,
+    device: torch.device,
+    arch: list[str],
+    teacher: str,
+    batch: int,
+    seconds: float,
+    batches: int,
 ) -> int:
     """Check, measure, print, and write step.json into ``out``."""
     records, where = [], {**machine(device), "cores": usable_cores()}
@@ -307,7 +368,9 @@ def main(
         files.write_json(out / "step.json", where | {"records": records})
         print(f"{name}: measured", flush=True)
     table = pd.DataFrame(records)
-    print(f"\n{where['device']}, {where['cores']} cores; batch {batch}, two views, teacher {teacher}\n")
+    print(
+        f"\n{where['device']}, {where['cores']} cores; batch {batch}, two views, teacher {teacher}\n"
+    )
     print(render(table) + "\n")
     print("\n".join(claims(table)) + f"\n\nwritten: {out / 'step.json'}")
     return 0

@@ -8,7 +8,9 @@ from collections.abc import Callable
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler, which counts memory here, is silent
+os.environ.setdefault(
+    "KINETO_LOG_LEVEL", "99"
+)  # torch's profiler, which counts memory here, is silent
 
 
 def seconds_in_turns(
@@ -65,4 +67,6 @@ def peak_bytes(step: Callable[[], None], device: torch.device) -> int:
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     here = "cuda" if torch.cuda.is_available() else "cpu"
-    parser.add_argument("--device", type=torch.device, default=here, help="(default here: %(default)s)")
+    parser.add_argument(
+        "--device", type=torch.device, default=here, help="(default here: %(default)s)"
+    )
