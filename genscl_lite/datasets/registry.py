@@ -1,9 +1,7 @@
 """What a data set is, those that have a name, and how the one that a configuration names is loaded."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +10,7 @@ from torch import Generator, Tensor
 
 from genscl_lite._checks import require_choice
 from genscl_lite.datasets.check import check_data
+from genscl_lite.datasets.imports import import_function, names_a_function
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def dataset(name: str) -> Callable:
 
 def check_dataset(name: str) -> None:
     """Raise ValueError unless a configuration may name this data set. No module is imported."""
-    if not re.fullmatch(r"\w+(\.\w+)*:\w+", name):
+    if not names_a_function(name):
         require_choice("dataset", name, [*LOADERS, "custom", "module:function"])
 
 
@@ -115,21 +114,11 @@ def find_loader(name: str) -> Callable[..., Dataset]:
     ValueError: dataset: 'digit' is unknown (did you mean 'digits'?); expected one of digits, ...
     """
     check_dataset(name)
-    module, _, function = name.partition(":")
     if name == "custom":
         raise ValueError("dataset: 'custom' is a Dataset of your own; it cannot be loaded by name")
-    if not function:
+    if name in LOADERS:
         return LOADERS[name]
-    try:
-        load = getattr(import_module(module), function, None)
-    except Exception as error:  # whatever the module does when it is imported
-        why = str(error).partition("\n")[0]
-        raise ValueError(
-            f"dataset: {name!r}: module {module!r} cannot be imported: {why}"
-        ) from None
-    if not callable(load):
-        raise ValueError(f"dataset: {name!r}: module {module!r} has no function {function!r}")
-    return load
+    return import_function("dataset", name)
 
 
 def load_dataset(

@@ -6,6 +6,7 @@ is apart from what is done with it (a function of tensors, which ``torch.compile
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from genscl_lite._checks import require_choice
+from genscl_lite.datasets.imports import import_function, names_a_function
 
 GRAY = (
     0.2989,
@@ -45,6 +47,7 @@ class Augment:
     )  # the same of its width / height, even in the logarithm
     degrees: float = 0.0  # rotation by up to so many degrees, either way
     translate: float = 0.0  # shift by up to this share of width and of height, either way
+    shift: int = 0  # shift by up to so many whole pixels, either way
     zoom: tuple[float, float] = (1.0, 1.0)  # smallest and largest magnification
     flip: float = 0.0  # probability of a horizontal flip
     # strengths s of brightness, contrast, saturation (factors 1 - s to 1 + s), hue (turns -s to s); RGB only
@@ -85,7 +88,7 @@ class Augment:
                 "images: colour jitter and grayscale need 3 channels, "
                 f"got shape {tuple(images.shape)}"
             )
-        theta = self._affine(uniforms[:GEOMETRY_UNIFORMS], images.shape[3] / images.shape[2])
+        theta = self._affine(uniforms[:GEOMETRY_UNIFORMS], *images.shape[2:])
         views = views.clone() if theta is None else warp(views, theta, self.padding)
         if any(self.jitter):
             self._change_colour(views, uniforms[GEOMETRY_UNIFORMS:])
@@ -93,31 +96,38 @@ class Augment:
             views.lerp_(_gray(views), _each((uniforms[-1] < self.grayscale).float()))
         return views
 
-    def _affine(self, uniforms: Tensor, aspect: float) -> Tensor | None:
+    def _affine(self, uniforms: Tensor, pixels_y: int, pixels_x: int) -> Tensor | None:
         """Return (N, 2, 3) maps from view to image. None: there is no geometry to change."""
         geometry = (
             self.crop_scale,
             self.crop_ratio,
             self.degrees,
             self.translate,
+            self.shift,
             self.zoom,
             self.flip,
         )
-        if geometry == ((1.0, 1.0), (1.0, 1.0), 0, 0, (1.0, 1.0), 0):
+        if geometry == ((1.0, 1.0), (1.0, 1.0), 0, 0, 0, (1.0, 1.0), 0):
             return None
+        aspect = pixels_x / pixels_y
         area, ratio, x, y, shift_x, shift_y, angle, zoom, flip = uniforms
         area = _between(area, *self.crop_scale)
         ratio = _between(ratio, *map(math.log, self.crop_ratio)).exp() / aspect
         width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
         centre_x, centre_y = _between(x, -1, 1) * (1 - width), _between(y, -1, 1) * (1 - height)
         shift_x, shift_y = (
-            2 * _between(u, -self.translate, self.translate) for u in (shift_x, shift_y)
+            2 * _between(u, -self.translate, self.translate) + 2 * self._whole_shift(u) / pixels
+            for u, pixels in ((shift_x, pixels_x), (shift_y, pixels_y))
         )
         angle, zoom = _between(angle, -self.degrees, self.degrees), _between(zoom, *self.zoom)
         width = torch.where(flip < self.flip, -width, width)
         return affine_map(
             angle, zoom, centre_x - shift_x, centre_y - shift_y, width, height, aspect
         )
+
+    def _whole_shift(self, uniforms: Tensor) -> Tensor:
+        """Return whole pixels from -shift to shift."""
+        return (uniforms * (2 * self.shift + 1)).floor() - self.shift
 
     def _change_colour(self, views: Tensor, uniforms: Tensor) -> None:
         """Make the four changes in each image's own order and strengths; in place, in a CPU's cache.
@@ -160,6 +170,15 @@ AUGMENTATIONS = {
     "none": Augment(),
     "affine": Augment(degrees=15, translate=0.1, zoom=(0.85, 1.15)),
     "crop": Augment(crop_scale=(0.2, 1.0), crop_ratio=(3 / 4, 4 / 3), flip=0.5, padding="border"),
+    "shift": Augment(shift=4, flip=0.5, padding="reflection"),
+    "crop_jitter_light": Augment(
+        crop_scale=(0.4, 1.0),
+        crop_ratio=(3 / 4, 4 / 3),
+        flip=0.5,
+        padding="border",
+        jitter=(0.4, 0.4, 0.4, 0.1),
+        grayscale=0.2,
+    ),
     "crop_jitter": Augment(
         crop_scale=(0.2, 1.0),
         crop_ratio=(3 / 4, 4 / 3),
@@ -173,10 +192,60 @@ AUGMENTATIONS = {
 """For digits "affine"; as in SupContrast and GenSCL v1 "crop_jitter" for training, "crop" for their probe."""
 
 
-def build_augment(name: str) -> Augment:
-    """Return one of ``AUGMENTATIONS``."""
-    require_choice("augmentation", name, AUGMENTATIONS)
-    return AUGMENTATIONS[name]
+@dataclass(frozen=True)
+class OwnAugment:
+    """A view of each image by a function of your own, such as a torchvision v2 transform.
+
+    It is called image by image, with (channels, H, W) float32 in [0, 1], as torchvision's transforms draw once
+    for all images that they are given. What it draws from torch's global generator is decided by the run's
+    own: the image's uniform number is the seed, so a resumed run sees the same views.
+    """
+
+    transform: Callable[[Tensor], Tensor]
+    uniforms_per_image = 1
+    crop_scale = crop_ratio = (1.0, 1.0)
+
+    def without_crop(self) -> "OwnAugment":
+        return self
+
+    def draw(self, images: int, generator: Generator | None = None) -> Tensor:
+        return torch.rand(1, images, generator=generator)
+
+    def apply(self, images: Tensor, uniforms: Tensor) -> Tensor:
+        views = []
+        with torch.random.fork_rng(devices=[]):
+            for image, seed in zip(
+                as_unit_float(images), (uniforms[0] * 2**31).tolist(), strict=True
+            ):
+                torch.manual_seed(int(seed))
+                views.append(self.transform(image))
+                if not isinstance(views[-1], Tensor) or views[-1].shape != image.shape:
+                    raise ValueError(
+                        f"augmentation: expected a view of shape {tuple(image.shape)} of such an image, "
+                        f"got {tuple(getattr(views[-1], 'shape', ())) or type(views[-1]).__name__}"
+                    )
+        return torch.stack(views).float()
+
+
+def check_augmentation(name: str) -> None:
+    """Raise ValueError unless the name is one of ``AUGMENTATIONS`` or like "module:function"."""
+    if not names_a_function(name):
+        require_choice("augmentation", name, [*AUGMENTATIONS, "module:function"])
+
+
+def build_augment(name: str) -> Augment | OwnAugment:
+    """Return one of ``AUGMENTATIONS``, or the transform that the function "module:function" returns.
+
+    Raises:
+        ValueError: the name is unknown, or the function is not there or returns nothing to call.
+    """
+    check_augmentation(name)
+    if name in AUGMENTATIONS:
+        return AUGMENTATIONS[name]
+    transform = import_function("augmentation", name)()
+    if not callable(transform):
+        raise ValueError(f"augmentation: {name} should return a transform, got {transform!r}")
+    return OwnAugment(transform)
 
 
 def as_unit_float(images: Tensor) -> Tensor:

@@ -63,12 +63,20 @@ def draw_epoch(
         uniforms.append(augment.draw(batch, generator))
         if mixes:
             drawn = draw_mixture(batch, size, **mixing, generator=generator)
+            if config.mix_probability < 1:
+                drawn = _some_whole(drawn, config.mix_probability, generator)
             mixtures.append(drawn._replace(partner=drawn.partner + turn % config.views * batch))
     by_step = torch.cat(uniforms, dim=1).unflatten(1, (steps, -1)).transpose(0, 1)  # (S, U, V*N)
     parts = [
         torch.cat(part).unflatten(0, (steps, -1)) for part in zip(*mixtures, strict=True)
     ]  # (S, V*N)
     return Draws(index, by_step, Mixture(*parts) if mixes else None)
+
+
+def _some_whole(mixture: Mixture, probability: float, generator: Generator) -> Mixture:
+    """Leave an image whole, its share 1, where it is not drawn to be mixed."""
+    mixed = torch.rand(len(mixture.lam), generator=generator) < probability
+    return mixture._replace(lam=mixture.lam.where(mixed, 1.0), cuts=mixture.cuts & mixed)
 
 
 def balanced_order(labels: Tensor, generator: Generator) -> Tensor:

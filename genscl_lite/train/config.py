@@ -9,9 +9,10 @@ from genscl_lite._checks import nearest, require_choice
 from genscl_lite.datasets import check_dataset
 from genscl_lite.losses import SIMILARITIES, WEIGHTINGS
 from genscl_lite.mixing import MIXINGS
-from genscl_lite.train.augment import AUGMENTATIONS
+from genscl_lite.train.augment import AUGMENTATIONS, check_augmentation
 from genscl_lite.train.methods import METHODS
 from genscl_lite.train.networks import check_arch
+from genscl_lite.train.optimizers import OPTIMIZERS
 
 
 def choice(default: str, choices: Collection[str]):
@@ -22,6 +23,11 @@ def choice(default: str, choices: Collection[str]):
 def positive(default: float):
     """Make a field that is a number above 0."""
     return dataclasses.field(default=default, metadata={"above": 0})
+
+
+def at_most_one(default: float):
+    """Make a field that is a probability."""
+    return dataclasses.field(default=default, metadata={"at_most": 1})
 
 
 def below_one(default: float):
@@ -74,14 +80,16 @@ class TrainConfig:
     epochs: int = positive(200)  # passes over the training images
     batch_size: int = positive(50)  # N, images of a batch
     views: int = positive(2)  # V, augmented views of each image
-    augmentation: str = choice(
-        "affine", AUGMENTATIONS
-    )  # of the views: affine, crop_jitter, crop, none
-    learning_rate: float = positive(0.2)  # peak, SGD
+    augmentation: str = "affine"  # of the views: a name in AUGMENTATIONS, or module:function
+    optimizer: str = choice("sgd", OPTIMIZERS)  # sgd, nesterov, adamw, muon
+    learning_rate: float = positive(0.2)  # peak
+    schedule: str = choice("cosine", ("cosine", "linear"))  # how the learning rate falls
     warmup_epochs: int = 5  # linear from warmup_from
+    warmup_share: float = below_one(0.0)  # share of the epochs to warm up for; 0: warmup_epochs
     warmup_from: float = 0.01  # first learning rate
-    sgd_momentum: float = below_one(0.9)  # of SGD
-    weight_decay: float = 0.0001  # of SGD
+    sgd_momentum: float = below_one(0.9)  # of SGD and Muon
+    weight_decay: float = 0.0001
+    decay_1d: bool = True  # biases and norms decay too
     ema: float = below_one(0.0)  # decay of the average over weights, then the result; 0: none
     latent_dim: int = positive(64)  # D, size of the latents
     temperature: float = positive(0.1)  # tau
@@ -92,6 +100,9 @@ class TrainConfig:
     weighting: str = choice("normalized", WEIGHTINGS)  # or eq2, as published
     mixing: str = choice("mixup_cutmix", MIXINGS)  # or mixup, cutmix
     mix_alpha: float = positive(1.0)  # lam ~ Beta(alpha, alpha)
+    mix_probability: float = at_most_one(
+        1.0
+    )  # share of the views that are mixed; others stay whole
     mix_per_image: bool = True  # draw lam and coin for each image, not once for a batch
     teacher: str = (
         ""  # the teacher's runs, model.safetensors, torchvision/NAME@WEIGHTS, timm/NAME, CSV
@@ -128,6 +139,7 @@ class TrainConfig:
                 _check_range(field.name, value, field.metadata)
         check_dataset(self.dataset)
         check_arch(self.arch)
+        check_augmentation(self.augmentation)
         self._check_method()
         self._check_data()
 
@@ -143,7 +155,7 @@ class TrainConfig:
             )
         if method.distils and self.label_weight == self.kd_weight == 0:
             raise ValueError("label_weight and kd_weight: one of them must be above 0")
-        if self.warmup_epochs >= self.epochs and self.warmup_epochs:
+        if not self.warmup_share and self.warmup_epochs >= self.epochs and self.warmup_epochs:
             raise ValueError(
                 f"warmup_epochs: expected fewer than the {self.epochs} epochs, "
                 f"got {self.warmup_epochs}"
@@ -200,6 +212,10 @@ def _check_range(name: str, value: float, metadata: Mapping[str, float]) -> None
         raise ValueError(f"{name}: expected a number {bound}, got {value!r}")
     if value >= below:
         raise ValueError(f"{name}: expected a number below {below}, got {value!r}")
+    if value > metadata.get("at_most", math.inf):
+        raise ValueError(
+            f"{name}: expected a number from 0 to {metadata['at_most']}, got {value!r}"
+        )
 
 
 def make_configs(parameters: dict) -> list[TrainConfig]:

@@ -186,7 +186,7 @@ def train_step(run: Run, images: Tensor, pieces: Pieces, draws: Draws, rate: flo
     """
     config = run.config
     for group in run.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["lr_scale"]
 
     whole_batch = pieces.views(
         images, draws

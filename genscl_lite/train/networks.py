@@ -15,6 +15,7 @@ from torchvision.models import get_model, get_model_weights, list_models, resnet
 from torchvision.models.resnet import BasicBlock
 
 from genscl_lite._checks import nearest, require_choice
+from genscl_lite.train.whitened import WhitenedConvNet
 
 SOURCES = ("torchvision", "timm")
 SMALL_IMAGE = 64  # pixels of the longer side up to which ``warn_of_coarse_maps`` speaks
@@ -95,6 +96,9 @@ ENCODERS = {
     "resnet_small": SmallResNet,
     "convnet_small": SmallConvNet,
     "convnet_medium": partial(SmallConvNet, width=64),
+    "whitened_small": WhitenedConvNet,
+    "whitened_medium": partial(WhitenedConvNet, widths=(64, 128, 256)),
+    "whitened_large": partial(WhitenedConvNet, widths=(128, 384, 512)),
     "resnet18": partial(small_image_resnet, "resnet18"),
     "resnet34": partial(small_image_resnet, "resnet34"),
     "resnet50": partial(small_image_resnet, "resnet50"),

@@ -6,20 +6,19 @@ from genscl_lite.train.config import TrainConfig
 
 
 def learning_rate(config: TrainConfig, epoch: float) -> float:
-    """Return the rate at a (fractional) epoch: cosine from the peak to a thousandth of it, with a warm-up.
+    """Return the rate at a (fractional) epoch: from the peak to a thousandth of it, with a warm-up.
 
-    By hand: it depends on nothing but the epoch. The linear warm-up ends on the cosine, as in SupContrast.
+    By hand: it depends on nothing but the epoch. The linear warm-up ends on the falling curve, as in SupContrast.
 
     >>> config = TrainConfig(epochs=100, learning_rate=0.5, warmup_epochs=10, warmup_from=0.01)
     >>> [round(learning_rate(config, e), 4) for e in (0, 5, 10, 50, 100)]
     [0.01, 0.2489, 0.4878, 0.2502, 0.0005]
     """
 
-    def cosine(at: float) -> float:
-        last = config.learning_rate * 1e-3
-        return (
-            last + (config.learning_rate - last) * (1 + math.cos(math.pi * at / config.epochs)) / 2
-        )
+    def falling(at: float) -> float:
+        last, done = config.learning_rate * 1e-3, at / config.epochs
+        left = (1 + math.cos(math.pi * done)) / 2 if config.schedule == "cosine" else 1 - done
+        return last + (config.learning_rate - last) * left
 
-    first, warmup = config.warmup_from, config.warmup_epochs
-    return cosine(epoch) if epoch >= warmup else first + (cosine(warmup) - first) * epoch / warmup
+    first, warmup = config.warmup_from, config.warmup_share * config.epochs or config.warmup_epochs
+    return falling(epoch) if epoch >= warmup else first + (falling(warmup) - first) * epoch / warmup

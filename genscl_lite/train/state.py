@@ -1,6 +1,7 @@
 """A run in memory: its configuration, its model and all that changes from step to step; how to make one."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,10 +11,13 @@ from torch import Generator, Tensor, nn
 from genscl_lite.datasets import Dataset
 from genscl_lite.momentum import LabelledQueue, MomentumEncoder
 from genscl_lite.train import processes
+from genscl_lite.train.augment import as_unit_float
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.methods import METHODS
 from genscl_lite.train.networks import Model, build_encoder
+from genscl_lite.train.optimizers import build_optimizer
 from genscl_lite.train.precision import choose_precision, flops_of_pass
+from genscl_lite.train.whitened import MOST_IMAGES, WhitenedConvNet
 
 PARTS = ("model", "optimizer", "key_encoder", "queue", "average")
 MANY_FLOPS = 500e6  # of an image; smaller networks take less time to train than to compile
@@ -115,13 +119,7 @@ def new_run(
     method = METHODS[config.method]
     model = processes.synchronize_batch_norm(new_model(config, dataset, encoder), device)
     model = model.to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=config.learning_rate,
-        momentum=config.sgd_momentum,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
+    optimizer = build_optimizer(config, model)
     dtype = dtype or choose_precision(config, model, dataset.image_shape, device)
     compiles = wants_compile(config, model, dataset.image_shape, device)
     run = Run(config, model, optimizer, Generator().manual_seed(config.seed), dtype, compiles)
@@ -138,11 +136,21 @@ def new_model(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None =
     """Make the encoder with its method's head; beside a projection, a classifier where ``ce_weight`` asks."""
     classes, shape = dataset.num_classes, dataset.image_shape
     encoder = encoder or build_encoder(config.arch, shape[0], shape[-1])
+    if isinstance(encoder, WhitenedConvNet) and len(dataset.train_labels):
+        encoder.fit(some_images(dataset))
     if is_classifier(config):
         return Model(encoder, classes, shape, classifier=True)
     return Model(
         encoder, config.latent_dim, shape, joint_classes=classes if config.ce_weight else 0
     )
+
+
+def some_images(dataset: Dataset) -> Tensor:
+    """Return evenly spaced training images, normalized, as many as a whitening is fitted to."""
+    every = math.ceil(len(dataset.train_labels) / MOST_IMAGES)
+    images = dataset.train_images[torch.arange(0, len(dataset.train_labels), every)]
+    images = images if isinstance(images, Tensor) else torch.cat(list(images.split(500)))
+    return dataset.normalize(as_unit_float(images))
 
 
 def is_classifier(config: TrainConfig) -> bool:
