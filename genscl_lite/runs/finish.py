@@ -16,7 +16,14 @@ from genscl_lite.runs.people import compare_with_people
 from genscl_lite.train.augment import as_unit_float, build_augment
 from genscl_lite.train.blends import blend_measures
 from genscl_lite.train.corruptions import CORRUPTIONS
-from genscl_lite.train.evaluate import Probe, expected_calibration_error, extract, linear_probe
+from genscl_lite.train.evaluate import (
+    Probe,
+    classifier_accuracy,
+    expected_calibration_error,
+    extract,
+    linear_probe,
+)
+from genscl_lite.train.read_out import fit_read_out
 from genscl_lite.train.run_folder import is_finished
 from genscl_lite.train.state import Run, compiled, is_classifier, kept_parts
 from genscl_lite.train.weights import save_weights
@@ -43,8 +50,9 @@ def finish_run(run: Run, dataset: Dataset, folder: str | Path) -> dict:
         files.write_arrays(folder / "predictions.npz", **predictions(said, dataset))
         arrays = embeddings(run, dataset)
         files.write_arrays(folder / "embeddings.npz", **arrays)
-        summary |= blend_measures(arrays, run.config.temperature if probe else None)
-        parts = kept_parts(run.result, probe and probe.classifier)
+        classifies = is_classifier(run.config)
+        summary |= blend_measures(arrays, None if classifies else run.config.temperature)
+        parts = kept_parts(run.result, None if classifies else probe.classifier)
         about = {"config": asdict(run.config), "summary": summary, "data": describe(dataset)}
         save_weights(folder / "model.safetensors", parts, **about)
         files.write_json(folder / "summary.json", summary)  # last: it marks the run as finished
@@ -52,15 +60,23 @@ def finish_run(run: Run, dataset: Dataset, folder: str | Path) -> dict:
 
 
 def probe_run(run: Run, dataset: Dataset) -> Probe | None:
-    """Train the linear probe the configuration asks for; None for a classifier, which needs none."""
-    config = run.config
+    """Read features out as the configuration asks for; None: a classifier that is read by its own head."""
+    config, encoder = run.config, compiled(run.result.encoder, run.compiles)
+    if config.read_out == "converged":
+        train, test = (
+            extract(encoder, dataset, images, dtype=run.dtype)
+            for images in (dataset.train_images, dataset.test_images)
+        )
+        layer = fit_read_out(train, dataset.train_labels, dataset.num_classes, config.seed)
+        logits = layer(test).detach()
+        accuracy = classifier_accuracy(logits, dataset.test_labels)
+        return Probe(layer, logits.softmax(dim=1), accuracy)
     if is_classifier(config):
         return None
-    encoder, augment = run.result.encoder, build_augment(config.probe_augmentation)
     return linear_probe(
-        compiled(encoder, run.compiles),
+        encoder,
         dataset,
-        augment,
+        build_augment(config.probe_augmentation),
         epochs=config.probe_epochs,
         batch_size=config.probe_batch_size,
         learning_rate=config.probe_learning_rate,
@@ -123,7 +139,7 @@ def summarize(
     config, last_epoch = run.config, run.log[-1]
     if probe:
         accuracy_last, accuracy_best = probe.accuracy_last, probe.accuracy_best
-    else:
+    else:  # by its own head, as in SupContrast
         accuracy_last = last_epoch["accuracy"]
         accuracy_best = max(epoch["accuracy"] for epoch in run.log if epoch["accuracy"] is not None)
     described = ("dataset", "labels_per_class", "label_noise", "arch", "method", "seed", "epochs")
@@ -131,10 +147,13 @@ def summarize(
         **{name: getattr(config, name) for name in described},
         "accuracy_last": accuracy_last,
         "accuracy_best": accuracy_best,
+        "read_out": config.read_out,
         "knn_accuracy": last_epoch["knn_accuracy"],
+        "head_accuracy": last_epoch["accuracy"],
         "calibration_error": expected_calibration_error(probabilities, dataset.test_labels),
         "precision": run.precision,
         "seconds": round(run.seconds, 2),
+        "cpu_seconds": round(run.cpu_seconds, 2),
         "probe_seconds": round(probe_seconds, 2),
         "images_per_second": round(
             float(np.median([epoch["images_per_second"] for epoch in run.log])), 1

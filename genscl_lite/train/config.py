@@ -115,7 +115,8 @@ class TrainConfig:
     )
     queue_size: int = 200  # keys remembered
     momentum: float = below_one(0.9)  # of the momentum encoder
-    probe_epochs: int = positive(50)  # of the linear probe
+    read_out: str = choice("converged", ("converged", "sgd"))  # sgd: SupContrast's probe
+    probe_epochs: int = positive(50)  # of the probe by SGD, as all that begins with probe_
     probe_batch_size: int = positive(100)  # images
     probe_learning_rate: float = positive(1.0)  # SGD, times 0.2 after 60, 75 and 90 % of the epochs
     probe_augmentation: str = choice("affine", AUGMENTATIONS)  # of the probe's training images

@@ -29,10 +29,9 @@ class Probe:
 
     classifier: nn.Linear
     probabilities: Tensor  # (T, C): what it says of each test image
-    accuracy_last: float  # after the last epoch: the result
-    accuracy_best: (
-        float  # the best epoch on the test images: only to compare with work that reports it
-    )
+    accuracy_last: float  # converged, or after the last epoch: the result
+    # the best epoch on the test images, only to compare with work that reports it; None: no epochs
+    accuracy_best: float | None = None
 
 
 @torch.no_grad()

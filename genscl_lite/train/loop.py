@@ -156,7 +156,7 @@ class Pieces:
 
 def train_epoch(run: Run, dataset: Dataset, pieces: Pieces, deadline: float = math.inf) -> bool:
     """Do the steps of an epoch that are left; return False if the deadline came before the last of them."""
-    config, started = run.config, time.perf_counter()
+    config, started, cpu_started = run.config, time.perf_counter(), time.process_time()
     run.drawn_from = run.generator.get_state()
     draws = draw_epoch(config, dataset.train_labels.cpu(), dataset.image_shape[1:], run.generator)
     images, steps = (
@@ -176,6 +176,7 @@ def train_epoch(run: Run, dataset: Dataset, pieces: Pieces, deadline: float = ma
     if run.device.type == "cuda":
         run.peak_bytes = max(run.peak_bytes, torch.cuda.max_memory_allocated(run.device))
     run.epoch_seconds += time.perf_counter() - started
+    run.cpu_seconds += time.process_time() - cpu_started
     return run.step == steps
 
 

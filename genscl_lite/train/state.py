@@ -21,7 +21,17 @@ from genscl_lite.train.whitened import MOST_IMAGES, WhitenedConvNet
 
 PARTS = ("model", "optimizer", "key_encoder", "queue", "average")
 MANY_FLOPS = 500e6  # of an image; smaller networks take less time to train than to compile
-PROGRESS = ("dtype", "epoch", "step", "sums", "seconds", "epoch_seconds", "peak_bytes", "log")
+PROGRESS = (
+    "dtype",
+    "epoch",
+    "step",
+    "sums",
+    "seconds",
+    "epoch_seconds",
+    "cpu_seconds",
+    "peak_bytes",
+    "log",
+)
 
 
 @dataclass
@@ -50,6 +60,7 @@ class Run:
     sums: Tensor | None = None
     seconds: float = 0.0
     epoch_seconds: float = 0.0
+    cpu_seconds: float = 0.0  # of this process; does not grow with what else the machine does
     peak_bytes: int = 0  # most memory of a GPU that torch held at once; 0 on a CPU
     log: list[dict] = dataclasses.field(default_factory=list)
 
