@@ -13,7 +13,7 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
-from genscl_lite.lessons.exercises import ParameterError
+from genscl_lessons.exercises import ParameterError
 from genscl_lite.runs.paths import NOTEBOOKS, PROJECT
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
