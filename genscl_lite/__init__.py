@@ -56,10 +56,6 @@ def __dir__() -> list[str]:
 
 _MOVED = {
     "augment": ".train.augment",
-    "benchmark": ".tools.benchmark",
-    "benchmark_folder": ".tools.benchmark",
-    "benchmark_loss": ".tools.benchmark.loss",
-    "benchmark_step": ".tools.benchmark.step",
     "check": ".tools.doctor",
     "checks": "._checks",
     "config": ".train.config and .train.methods",
