@@ -1,8 +1,5 @@
 """Tables made of many finished runs."""
 
-import argparse
-import shutil
-import sys
 from html import escape
 from pathlib import Path
 
@@ -151,48 +148,3 @@ def render_cost_table(table: pd.DataFrame) -> str:
             f"| {row.probe_seconds:.0f} | {row.images_per_second:.0f} | {memory} |"
         )
     return "\n".join([*lines, "", f"On {'; '.join(map(cell, table.device.unique()))}."])
-
-
-def keep_results(runs: str | Path, kept: str | Path, embeddings: bool = True) -> None:
-    """Copy what is small: summaries and predictions; of first seeds also config, log and embeddings.
-
-    Of a log of another seed, the epochs are kept in which an accuracy was measured.
-    """
-    runs, kept = files.as_path(runs), files.as_path(kept)
-    costs = make_cost_table(read_summaries(runs))
-    for summary in sorted(runs.glob(SUMMARIES)):
-        names = ["summary.json"] + ["predictions.npz"] * summary.with_name(
-            "predictions.npz"
-        ).exists()
-        if summary.parent == min(summary.parents[1].glob("seed*")):
-            names += ["config.json", "log.csv"] + ["embeddings.npz"] * embeddings
-        folder = kept / summary.relative_to(runs).parent
-        folder.mkdir(parents=True, exist_ok=True)
-        if "log.csv" not in names and summary.with_name("log.csv").exists():
-            log = pd.read_csv(summary.with_name("log.csv"))
-            write_table(
-                folder / "log.csv", log[log[["knn_accuracy", "accuracy"]].notna().any(axis=1)]
-            )
-        for name in names:
-            shutil.copyfile(summary.with_name(name), folder / name)
-    shutil.copyfile(runs / "table.csv", kept / "table.csv")
-    write_table(kept / "cost.csv", costs)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Be ``genscl keep``."""
-    parser = argparse.ArgumentParser(
-        prog="genscl keep", description="Copy the small files of finished runs."
-    )
-    parser.add_argument("runs", help="folder of METHOD/seedN runs, for instance runs/digits")
-    parser.add_argument("kept", help="folder to copy to, for instance data/results/digits")
-    parser.add_argument(
-        "--no-embeddings", action="store_true", help="leave out what notebook 09 draws"
-    )
-    options = parser.parse_args(arguments)
-    try:
-        keep_results(options.runs, options.kept, embeddings=not options.no_embeddings)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0

@@ -1,1 +1,1 @@
-"""The command line, the check of a machine, benchmarks."""
+"""The command line; the check of a machine and of a data set."""

@@ -17,23 +17,18 @@ COMMANDS = {
     "train": ("train rows of a preset without notebooks; what torchrun starts", "runs.seeds:main"),
     "data": ("download a data set", "datasets.builtin:main"),
     "check": ("say whether this machine is ready, or what is in a data set", "tools.doctor:main"),
-    "benchmark": (
-        "measure time and memory against peers: the loss, a training step",
-        "tools.benchmark:main",
-    ),
     "predict": ("name the classes of images by a finished run", "runs.trained:predict"),
     "features": ("write the features of images to a file", "runs.trained:features"),
     "export": ("write the encoder of a finished run for other programs", "runs.trained:export"),
-    "keep": (
-        "copy the small files of finished runs, as data/results holds them",
-        "runs.tables:main",
-    ),
-    "pages": (
-        "write the tables of README and of the guides anew from data/results",
-        "tools.pages:main",
-    ),
 }
 """Command -> what it does, and the function that takes its words and returns the exit status."""
+
+MOVED = {
+    "benchmark": "python -m tests.benchmarks.loss` or `python -m tests.benchmarks.step",
+    "keep": "python data/results/keep.py",
+    "pages": "python data/results/pages.py",
+}
+"""Old command -> the script that took its place, in a clone."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,6 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(importlib.metadata.version("genscl-lite"))
         return 0
     command, *rest = words
+    if command in MOVED:
+        print(f"error: `genscl {command}` is now `{MOVED[command]}`, in a clone", file=sys.stderr)
+        return 2
     if command not in COMMANDS:
         close = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
         hint = f" (did you mean {close[0]!r}?)" if close else ""

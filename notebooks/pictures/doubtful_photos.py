@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from genscl_lessons.figures.digits import show_label_bars
+from genscl_lessons.plots import set_style
 from genscl_lite.datasets import load_dataset
-from genscl_lite.lessons.figures.digits import show_label_bars
-from genscl_lite.lessons.plots import set_style
 from genscl_lite.runs.trained import Encoder
 from genscl_lite.train.augment import as_unit_float
 

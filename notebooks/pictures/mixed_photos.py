@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
+from genscl_lessons.figures.mixup_cutmix import show_mixed_photos
 from genscl_lite.datasets import load_dataset
-from genscl_lite.lessons.figures.mixup_cutmix import show_mixed_photos
 from genscl_lite.mixing import Mixture, blend
 from genscl_lite.train.augment import as_unit_float
 

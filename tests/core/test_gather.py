@@ -2,15 +2,13 @@ import pytest
 import torch
 
 from genscl_lite.losses import gen_supcon_loss
-from tests import forked
-from tests.core.two_processes import compare
+from tests.core import two_processes
+from tests.processes import finish, start_two
 
 
 def test_two_processes_equal_one(tmp_path):
-    agent = forked.start_two(compare, printed=tmp_path / "printed")
-    agent.join(300)
-    printed = (tmp_path / "printed").read_text()
-    assert agent.exitcode == 0, printed
+    agent = start_two(two_processes.__file__, printed=tmp_path / "printed")
+    printed = finish(agent, tmp_path / "printed")
     assert "process 0 agrees" in printed and "process 1 agrees" in printed
 
 

@@ -1,4 +1,4 @@
-"""Called by tests/core/test_gather.py in each process: some rows of its own against one process with all."""
+"""Started by tests/core/test_gather.py under torchrun: some rows of its own against one process with all."""
 
 import torch
 import torch.distributed as dist
@@ -135,3 +135,7 @@ def compare() -> None:
     assert message == "latents: expected as many rows on every process, got [6, 5]", message
     print(f"process {rank} agrees")
     dist.barrier()
+
+
+if __name__ == "__main__":
+    compare()

@@ -1,5 +1,6 @@
 """Cores that may be used: of affinity and quotas, shared out among processes, with what was inherited."""
 
+import multiprocessing
 import os
 
 import pytest
@@ -8,7 +9,6 @@ import torch
 from genscl_lite.datasets import cores
 from genscl_lite.datasets.images import ImageFiles
 from genscl_lite.train import processes
-from tests import forked
 
 NAMES = (
     "OMP_NUM_THREADS",
@@ -140,7 +140,9 @@ def count_on_one_core(inherited, pipe):
 )
 @pytest.mark.parametrize("inherited", ["64", "abc"])
 def test_a_process_on_one_core_and_its_children_have_one_thread(inherited):
-    ours, theirs = forked.FORK.Pipe(duplex=False)
-    process = forked.start(count_on_one_core, inherited, theirs)
+    fork = multiprocessing.get_context("fork")
+    ours, theirs = fork.Pipe(duplex=False)
+    process = fork.Process(target=count_on_one_core, args=(inherited, theirs))
+    process.start()
     process.join(60)
     assert process.exitcode == 0 and ours.recv() == (1, 1, "1")

@@ -11,8 +11,8 @@ from torchvision.transforms import v2
 
 from genscl_lite.datasets import images as image_files
 from genscl_lite.datasets.images import ImageFiles, centre_crop, decode_all, read_rgb
-from tests import kernels
 from tests.folders import add_corrupt, make_digit_folder
+from tests.processes import finish, start_python
 
 INDEX = torch.randperm(24, generator=torch.Generator().manual_seed(0)).reshape(6, 4)
 EPOCH = {"seed": 3, "epoch": 2}
@@ -240,9 +240,9 @@ def test_a_script_needs_no_guard_where_processes_are_forked(tmp_path):
     for k in range(1, 200):
         (tmp_path / f"{k}.png").hardlink_to(tmp_path / "0.png")
     (tmp_path / "script.py").write_text(SCRIPT)
-    process = kernels.start_python([tmp_path / "script.py", tmp_path], tmp_path / "printed")
-    process.join(200)
-    assert (process.exitcode, (tmp_path / "printed").read_text()) == (0, "200\n")
+    printed = tmp_path / "printed"
+    process = start_python(tmp_path / "script.py", tmp_path, printed=printed)
+    assert finish(process, printed) == "200\n"
 
 
 @pytest.mark.skipif(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from genscl_lite.lessons.exercises import (
+from genscl_lessons.exercises import (
     UNSOLVED,
     ParameterError,
     check,

@@ -2,7 +2,6 @@
 
 import ast
 import contextlib
-import importlib.util
 import io
 import json
 import re
@@ -13,8 +12,9 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
-from genscl_lite.lessons.exercises import ParameterError
+from genscl_lessons.exercises import ParameterError
 from genscl_lite.runs.paths import NOTEBOOKS, PROJECT
+from tests.scripts import load_script
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 NAMES = [path.stem for path in PATHS]
@@ -124,11 +124,7 @@ def test_outputs_are_those_of_one_run_and_plain(name):
 
 @pytest.fixture(scope="module")
 def make_thumbnails():
-    spec = importlib.util.spec_from_file_location(
-        "make_thumbnails", NOTEBOOKS / "thumbnails" / "make.py"
-    )
-    spec.loader.exec_module(module := importlib.util.module_from_spec(spec))
-    return module
+    return load_script(NOTEBOOKS / "thumbnails" / "make.py")
 
 
 @pytest.mark.parametrize("name", NAMES)

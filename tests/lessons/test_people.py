@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from genscl_lessons import people
+from genscl_lessons.people import ask_people, teacher_says
 from genscl_lite.datasets import load_dataset
-from genscl_lite.lessons import people
-from genscl_lite.lessons.people import ask_people, teacher_says
 
 
 class Photographs:

@@ -8,7 +8,7 @@ import pytest
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from genscl_lite.lessons.figures.curves import (
+from genscl_lessons.figures.curves import (
     groups_of,
     plot_corruptions,
     plot_floors,
@@ -19,8 +19,8 @@ from genscl_lite.lessons.figures.curves import (
     plot_varied,
     reliability,
 )
-from genscl_lite.lessons.figures.digits import show_label_bars
-from genscl_lite.lessons.figures.reproduction import (
+from genscl_lessons.figures.digits import show_label_bars
+from genscl_lessons.figures.reproduction import (
     plot_cost_against_accuracy,
     plot_costs,
     plot_differences,
@@ -28,9 +28,9 @@ from genscl_lite.lessons.figures.reproduction import (
     plot_ledgers,
     plot_table,
 )
-from genscl_lite.lessons.figures.see_the_space import show_neighbours
-from genscl_lite.lessons.hover_map import interactive_embedding
-from genscl_lite.lessons.plots import (
+from genscl_lessons.figures.see_the_space import show_neighbours
+from genscl_lessons.hover_map import interactive_embedding
+from genscl_lessons.plots import (
     CLASS_COLOURS,
     class_colours,
     label_caption,

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from genscl_lessons import report, space
+from genscl_lessons.exercises import ParameterError
 from genscl_lite.datasets import files
-from genscl_lite.lessons import report, space
-from genscl_lite.lessons.exercises import ParameterError
 from genscl_lite.runs.claims import make_ledger
 from genscl_lite.runs.floor import floor_gaps, floor_verdict, read_logs
 from genscl_lite.runs.paths import RESULTS

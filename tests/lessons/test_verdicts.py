@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from genscl_lite.lessons.verdicts import difference, of_ledger
+from genscl_lessons.verdicts import difference, of_ledger
 from genscl_lite.runs.claims import make_ledger
 
 

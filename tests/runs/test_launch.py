@@ -20,15 +20,15 @@ import papermill.cli
 import pytest
 from click.testing import CliRunner
 
+from genscl_lessons import exercises
 from genscl_lite.datasets import cores, files
-from genscl_lite.lessons import exercises
 from genscl_lite.runs import launch
 from genscl_lite.runs.launch import main
 from genscl_lite.runs.tables import TABLE_COLUMNS
 from genscl_lite.train import run_folder
 from genscl_lite.train.methods import METHODS
-from tests import kernels
 from tests.conftest import QUICK
+from tests.processes import start_python
 from tests.runs.conftest import with_kernel, without_kernel, write_preset
 
 # Kernels: what their notebooks do, and how a kernel that ends badly is met
@@ -234,18 +234,16 @@ def test_interrupted_it_leaves_no_kernel_and_the_same_command_goes_on(preset, tm
         "-p",
         "eval_every=120",
     ]  # a kernel alone ends within a second
-    process = kernels.start_python(["-m", "genscl_lite", "reproduce", *words], tmp_path / "printed")
+    printed = tmp_path / "printed"
+    process = start_python("-m", "genscl_lite", "reproduce", *words, printed=printed)
     checkpoint = tmp_path / "runs/quick/supcon/seed0/checkpoint.pt"
     deadline = time.monotonic() + 300
     while not checkpoint.exists():
-        assert process.is_alive() and time.monotonic() < deadline, (
-            tmp_path / "printed"
-        ).read_text()
+        assert process.poll() is None and time.monotonic() < deadline, printed.read_text()
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGINT)
-    process.join(60)
-    assert process.exitcode == 130
-    assert "interrupted; the same command continues" in (tmp_path / "printed").read_text()
+    assert process.wait(60) == 130
+    assert "interrupted; the same command continues" in printed.read_text()
     with files.locked(
         checkpoint.parent, wait=20
     ):  # the kernel has ended too, as it also does when this one is killed
@@ -372,15 +370,12 @@ def test_without_papermill_it_says_what_to_install(preset, tmp_path, monkeypatch
     assert main([preset, "--dry-run"]) == 0
 
 
-def test_papermill_is_imported_only_to_execute_and_lessons_never():
+def test_papermill_is_imported_only_to_execute():
     for path in Path(launch.__file__).parent.glob("*.py"):
         code = ast.parse(path.read_text())
         assert not any("papermill" in ast.unparse(line) for line in code.body if is_import(line)), (
             path
         )
-        assert not any(
-            "lessons" in ast.unparse(line) for line in ast.walk(code) if is_import(line)
-        ), path
 
 
 def is_import(line):

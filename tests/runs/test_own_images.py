@@ -17,9 +17,9 @@ from genscl_lite.runs import launch
 from genscl_lite.runs.paths import NOTEBOOKS
 from genscl_lite.runs.plan import preset_files, read_presets
 from genscl_lite.runs.seeds import main as train
-from tests import forked
 from tests.conftest import QUICK
 from tests.folders import CORRUPT, make_digit_folder
+from tests.processes import finish, start_two
 
 CLASSES = 4
 
@@ -120,9 +120,8 @@ def test_two_processes_share_the_files(preset, tmp_path):
         "resident=never",
         "--out",
     ]
-    two = forked.start_two(train, [*words, "two"], printed=tmp_path / "printed")
-    two.join(200)
-    assert two.exitcode == 0, (tmp_path / "printed").read_text()
+    printed = tmp_path / "printed"
+    finish(start_two("-m", "genscl_lite", "train", *words, "two", printed=printed), printed)
     with pytest.warns(UserWarning, match="left out: 3 of 163 images"):
         assert train([*words, "one"]) == 0
     logs = (pd.read_csv(tmp_path / out / "supcon" / "seed0" / "log.csv") for out in ("one", "two"))

@@ -41,6 +41,15 @@ def test_an_unknown_command_suggests_the_near_one(word, hint, capsys):
     )
 
 
+@pytest.mark.parametrize("command", ["benchmark", "keep", "pages"])
+def test_a_command_that_became_a_script_says_which(command, capsys):
+    assert main([command, "loss"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: `genscl {command}` is now `python ") and line.endswith(
+        "in a clone"
+    )
+
+
 def test_a_package_that_is_missed_late_is_one_line_too(monkeypatch, capsys):
     def command(words):
         raise ModuleNotFoundError("No module named 'papermill'")

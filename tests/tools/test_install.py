@@ -57,8 +57,6 @@ def test_the_package_itself_asks_for_torch_alone():
         ["train", "digits"],
         ["data", "cifar10"],
         ["predict", "run", "a.png"],
-        ["benchmark", "loss"],
-        ["keep", "a", "b"],
     ],
 )
 def test_without_the_extras_a_command_says_which_to_install(words):
@@ -114,11 +112,16 @@ def carried(tmp_path_factory):
 def test_a_wheel_carries_all_modules_presets_and_published_numbers(carried):
     package = PROJECT / "genscl_lite"
     wanted = [*package.rglob("*.py"), *PRESETS.rglob("*.yaml"), package / "runs" / "published.csv"]
+    lessons = (PROJECT / "notebooks" / "genscl_lessons").rglob("*.py")
     assert {path.relative_to(PROJECT).as_posix() for path in wanted} <= carried
+    assert {path.relative_to(PROJECT / "notebooks").as_posix() for path in lessons} <= carried
 
 
 def test_a_wheel_carries_nothing_else(carried):
-    assert {name.split("/")[0].split("-")[0] for name in carried} == {"genscl_lite"}
+    assert {name.split("/")[0].split("-")[0] for name in carried} == {
+        "genscl_lite",
+        "genscl_lessons",
+    }
     assert {name.rsplit(".")[-1] for name in carried if ".dist-info/" not in name} == {
         "py",
         "yaml",

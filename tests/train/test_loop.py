@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import multiprocessing
 import os
 import signal
 import time
@@ -27,7 +28,6 @@ from genscl_lite.train.run_folder import is_finished
 from genscl_lite.train.state import compiled, new_model, new_run, wants_compile
 from genscl_lite.train.teachers import load_teacher
 from genscl_lite.train.weights import load_weights
-from tests import forked
 
 
 @pytest.fixture(scope="module")
@@ -298,6 +298,9 @@ def test_training_does_not_depend_on_the_folder_and_seeds_differ(quick, digits, 
     assert not torch.equal(weights(runs[0]), weights(runs[2]))
 
 
+FORK = multiprocessing.get_context("fork")
+
+
 def train_and_tell(config, images, folder, pipe):
     pretrain(config, images, folder, on_epoch=lambda run: pipe.send(run.epoch))
 
@@ -307,8 +310,9 @@ def test_killed_at_any_moment_it_goes_on(quick, digits, tmp_path):
     config = quick(epochs=40)
     whole = pretrain(config, digits)
     for kill in range(3):
-        ours, theirs = forked.FORK.Pipe(duplex=False)
-        process = forked.start(train_and_tell, config, digits, tmp_path, theirs)
+        ours, theirs = FORK.Pipe(duplex=False)
+        process = FORK.Process(target=train_and_tell, args=(config, digits, tmp_path, theirs))
+        process.start()
         epoch = ours.recv()  # the first epoch of this process
         time.sleep(0.013 * kill)
         process.kill()

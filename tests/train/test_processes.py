@@ -9,45 +9,19 @@ import torch
 import yaml
 from torch import nn
 
-from genscl_lite.datasets import load_dataset
-from genscl_lite.distillation import Teacher
-from genscl_lite.runs.seeds import main
 from genscl_lite.train import processes, run_folder
-from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.loop import pretrain
-from tests import forked
 from tests.conftest import QUICK
-
-CASES = {
-    "ce_mix": {"method": "ce_mix", "ema": 0.9, "seed": 2},
-    "simclr": {"method": "simclr", "seed": 4, "epochs": 2},
-    "genscl_mix_kd": {"method": "genscl_mix_kd", "ce_weight": 0.3, "balanced": True},
-    "genscl_mix_kd_queue": {"method": "genscl_mix_kd_queue", "views": 3, "queue_size": 50},
-}
-"""With seeds of which rounding decides nothing: for one in ten or so, weights disturbed by 1e-7 end 1e-4 apart, in one process."""
-
-
-def teacher():
-    torch.manual_seed(5)
-    return Teacher(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
-
-
-def train_cases(out):
-    device, images = processes.start_processes(), load_dataset("digits", labels_per_class=3)
-    for name, changes in CASES.items():
-        config = TrainConfig(**QUICK | {"learning_rate": 0.05} | changes)
-        pretrain(
-            config, images, out / name, device=device, teacher=teacher() if "kd" in name else None
-        )
+from tests.processes import finish, start_two
+from tests.train.two_processes import CASES, train_cases
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
     """The same runs in one process and in two."""
     out = tmp_path_factory.mktemp("parallel")
-    agent = forked.start_two(train_cases, out / "two", printed=out / "printed")
-    agent.join(300)
-    assert agent.exitcode == 0, (out / "printed").read_text()
+    words = "-m", "tests.train.two_processes", out / "two"
+    finish(start_two(*words, printed=out / "printed"), out / "printed")
     train_cases(out / "one")
     return out
 
@@ -131,32 +105,22 @@ def preset(tmp_path):
     return str(path)
 
 
-def train_rows(preset, out):
-    assert main([preset, "--only", "supcon", "--out", str(out)]) == 0
-
-
 def test_one_of_two_processes_is_killed_and_the_run_goes_on(preset, tmp_path):
     """torchrun's agent starts both again, they go on from the checkpoint, and the end is that of an undisturbed run."""
     printed = tmp_path / "printed"
-    undisturbed = forked.start_two(train_rows, preset, tmp_path / "whole", printed=printed)
-    undisturbed.join(200)
-    assert undisturbed.exitcode == 0, printed.read_text()
-    agent = forked.start_two(
-        train_rows, preset, tmp_path / "killed", printed=printed, max_restarts=1
-    )
+    words = "-m", "genscl_lite", "train", preset, "--only", "supcon", "--out"
+    finish(start_two(*words, tmp_path / "whole", printed=printed), printed)
+    agent = start_two(*words, tmp_path / "killed", printed=printed, max_restarts=1)
     checkpoint = tmp_path / "killed" / "supcon" / "seed0" / "checkpoint.pt"
     deadline = time.monotonic() + 120
     while not checkpoint.exists():
-        assert agent.is_alive() and time.monotonic() < deadline, printed.read_text()
+        assert agent.poll() is None and time.monotonic() < deadline, printed.read_text()
         time.sleep(0.001)
     begun = run_folder.read_checkpoint(checkpoint)["progress"]["epoch"]
     os.kill(workers(agent.pid)[-1], signal.SIGKILL)
-    agent.join(200)
-    assert agent.exitcode == 0, printed.read_text()
-    assert (
-        begun < 12 and printed.read_text().count(" epochs in float32, about ") == 2
-    )  # both starts say so
-    assert printed.read_text().count("| SupCon | 12 | 1 |") == 1
+    text = finish(agent, printed)
+    assert begun < 12 and text.count(" epochs in float32, about ") == 2  # both starts say so
+    assert text.count("| SupCon | 12 | 1 |") == 1
     one, two = (
         run_folder.read_checkpoint(tmp_path / out / "supcon" / "seed0" / "checkpoint.pt")
         for out in ("whole", "killed")

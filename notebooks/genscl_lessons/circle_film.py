@@ -14,8 +14,8 @@ from IPython.display import HTML
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from genscl_lite.lessons.figures.binary_supcon import _spread
-from genscl_lite.lessons.plots import label_colours
+from genscl_lessons.figures.binary_supcon import _spread
+from genscl_lessons.plots import label_colours
 
 FALLBACK = (
     "The film needs scripts: run this cell in Jupyter. The pictures below show some of its frames."

@@ -2,7 +2,7 @@
 
 import os
 import statistics
-from argparse import ArgumentParser
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from genscl_lite._checks import require_packages
 from genscl_lite.datasets import files
 from genscl_lite.losses import gen_supcon_loss
 from genscl_lite.runs.machine import machine
-from genscl_lite.tools.benchmark.timing import add_device, peak_bytes, seconds_in_turns
+from tests.benchmarks.timing import make_parser, peak_bytes, seconds_in_turns
 
 ROWS = [512, 1024, 2048, 4096, 8192, 16384, 32768, 65536]
 CLASSES = [10, 100, 1000]
@@ -222,17 +222,18 @@ def draw(records: pd.DataFrame, where: str, path: Path) -> None:
     plt.close(figure)
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    add_device(parser)
+def main(arguments: list[str] | None = None) -> int:
+    parser = make_parser("loss", __doc__)
     parser.add_argument(
         "--rows", type=int, nargs="+", default=ROWS, metavar="M", help="batch sizes"
     )
     parser.add_argument(
         "--classes", type=int, nargs="+", default=CLASSES, metavar="C", help="label sizes"
     )
+    return measure_all(**vars(parser.parse_args(arguments)))
 
 
-def main(out: Path, device: torch.device, rows: list[int], classes: list[int]) -> int:
+def measure_all(out: Path, device: torch.device, rows: list[int], classes: list[int]) -> int:
     """Check, measure, print, and write loss.json and loss.png into ``out``."""
     require_packages(
         "notebooks", "matplotlib", "seaborn"
@@ -266,3 +267,7 @@ def _time(seconds: float) -> str:
 
 def _size(size: float) -> str:
     return f"{size / 2**20:.3g} MiB" if size < 1000 * 2**20 else f"{size / 2**30:.3g} GiB"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,7 +7,7 @@ import pandas as pd
 from IPython.display import display
 from matplotlib import pyplot as plt
 
-from genscl_lite.lessons.plots import plot_curves
+from genscl_lessons.plots import plot_curves
 from genscl_lite.runs.seeds import progress_line
 from genscl_lite.train.state import Run
 

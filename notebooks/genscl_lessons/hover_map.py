@@ -10,7 +10,7 @@ from IPython.display import HTML
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from genscl_lite.lessons.plots import class_points, label_caption, label_colours
+from genscl_lessons.plots import class_points, label_caption, label_colours
 
 TILE, LARGEST = 72, 16
 """Width in pixels of the image shown at a point, and the most that is stored of it."""

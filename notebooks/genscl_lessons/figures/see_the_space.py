@@ -7,7 +7,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from genscl_lite.lessons.plots import (
+from genscl_lessons.plots import (
     LABEL_COLOUR,
     LATENT_COLOUR,
     MEAN_STYLE,
@@ -16,8 +16,8 @@ from genscl_lite.lessons.plots import (
     class_colours,
     class_ticks,
 )
-from genscl_lite.lessons.report import by_method, title
-from genscl_lite.lessons.space import MEASURES
+from genscl_lessons.report import by_method, title
+from genscl_lessons.space import MEASURES
 
 
 def two_lines(method: str) -> str:

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from importlib.util import find_spec
 
 import pandas as pd
 import pytest
@@ -16,8 +17,11 @@ from genscl_lite.runs.plan import make_parser, presets, read_requests
 from genscl_lite.runs.seeds import run_seeds
 from genscl_lite.runs.statistics import t_interval
 from genscl_lite.runs.tables import make_cost_table, make_table, read_summaries
-from genscl_lite.tools import cli, pages
+from genscl_lite.tools import cli
 from genscl_lite.train.config import TrainConfig
+from tests.scripts import load_script
+
+pages = load_script(RESULTS / "pages.py")
 
 PAGES = {
     path.relative_to(PROJECT).as_posix(): path
@@ -41,7 +45,7 @@ COMMANDS = sorted({line for page in PAGES for line in commands_of(page)})
 
 @pytest.mark.parametrize("page", PAGES)
 def test_tables_are_those_of_the_committed_results(page):
-    assert pages.rewritten(TEXTS[page]) == TEXTS[page], "`genscl pages` writes them anew"
+    assert pages.rewritten(TEXTS[page]) == TEXTS[page], "data/results/pages.py writes them anew"
     assert len(re.findall(r"^<!-- table: ", TEXTS[page], re.M)) == TEXTS[page].count("<!-- end -->")
 
 
@@ -54,14 +58,11 @@ def test_committed_tables_are_those_of_the_committed_runs(folder):
         )
 
 
-def test_tables_are_written_between_their_marks_alone(tmp_path, monkeypatch, capsys):
+def test_tables_are_written_between_their_marks_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(pages, "PROJECT", tmp_path)
     monkeypatch.setattr(pages, "NOTEBOOKS", tmp_path / "notebooks")
-    assert pages.main([]) == 2 and capsys.readouterr().err.startswith(
-        "error: "
-    )  # no clone, no README
     (tmp_path / "README.md").write_text("a\n<!-- table: ledger digits -->\nold\n<!-- end -->\nb\n")
-    assert pages.main([]) == 0
+    pages.main()
     before, *table, after = (tmp_path / "README.md").read_text().split("\n\n")
     assert before == "a\n<!-- table: ledger digits -->" and after == "<!-- end -->\nb\n"
     assert "SupCon beats cross-entropy" in table[0] and "old" not in table[0]
@@ -196,19 +197,21 @@ def test_commands_of_several_processes_are_understood(line):
 )
 def test_other_commands_and_their_options_exist(line, capsys):
     first, *words = shlex.split(line.split(">")[0], comments=True)
+    if first == "python":
+        assert words[0] == "-m" and find_spec(words[1]) or (PROJECT / words[0]).exists()
+        return
     if first != "genscl":
         assert first in ("head", "tail", "jupyter")
         return
-    command = words[: 2 if words[0] == "benchmark" else 1]
     with pytest.raises(SystemExit) as stopped:
-        cli.main([*command, "--help"])
+        cli.main([words[0], "--help"])
     text = capsys.readouterr().out
     assert stopped.value.code == 0 and all(word in text for word in words if word.startswith("--"))
 
 
 def test_commands_in_sentences_exist():
     named = {word for text in TEXTS.values() for word in re.findall(r"`genscl ([a-z]+)", text)}
-    assert named <= cli.COMMANDS.keys() and len(named) > 5
+    assert named <= cli.COMMANDS.keys() and len(named) > 3
 
 
 def test_both_commands_are_those_of_ci():

@@ -9,8 +9,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
-from genscl_lite.lessons.plots import CLASS_COLOURS, FAMILY_COLOURS, LABEL_COLOUR, OTHER_COLOUR
-from genscl_lite.lessons.report import by_method
+from genscl_lessons.plots import CLASS_COLOURS, FAMILY_COLOURS, LABEL_COLOUR, OTHER_COLOUR
+from genscl_lessons.report import by_method
 from genscl_lite.runs.floor import NATS_AT_FLOOR
 from genscl_lite.runs.statistics import t_interval
 from genscl_lite.train.methods import METHODS, TEACHERS

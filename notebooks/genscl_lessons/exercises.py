@@ -37,7 +37,7 @@ def checked_parameters():
     >>> with checked_parameters():
     ...     require_positive("temperature", -1)
     Traceback (most recent call last):
-    genscl_lite.lessons.exercises.ParameterError: temperature: expected a number above 0, got -1
+    genscl_lessons.exercises.ParameterError: temperature: expected a number above 0, got -1
     """
     try:
         yield

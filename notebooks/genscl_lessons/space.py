@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from genscl_lessons.report import between, by_method, difference_of, listed, title
 from genscl_lite.datasets import files
-from genscl_lite.lessons.report import between, by_method, difference_of, listed, title
 from genscl_lite.runs.tables import read_summaries
 from genscl_lite.train.blends import blend_measures
 from genscl_lite.train.methods import METHODS

@@ -4,9 +4,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from genscl_lite.lessons.figures.binary_supcon import draw_arrow
-from genscl_lite.lessons.figures.digits import image_ticks, stamp, stamp_below
-from genscl_lite.lessons.plots import CLASS_COLOURS, LABEL_COLOUR, SIMILARITY_MAP, class_colours
+from genscl_lessons.figures.binary_supcon import draw_arrow
+from genscl_lessons.figures.digits import image_ticks, stamp, stamp_below
+from genscl_lessons.plots import CLASS_COLOURS, LABEL_COLOUR, SIMILARITY_MAP, class_colours
 
 
 def plot_label_columns(labels: dict[str, np.ndarray], images: dict[str, np.ndarray]) -> np.ndarray:

@@ -4,6 +4,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -65,8 +66,13 @@ def peak_bytes(step: Callable[[], None], device: torch.device) -> int:
     return peak
 
 
-def add_device(parser: argparse.ArgumentParser) -> None:
+def make_parser(name: str, about: str) -> argparse.ArgumentParser:
+    """Return a benchmark's parser with ``--out`` and ``--device``."""
+    parser = argparse.ArgumentParser(f"python -m tests.benchmarks.{name}", description=about)
+    where = "folder of the results (default: %(default)s)"
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmark"), help=where)
     here = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument(
         "--device", type=torch.device, default=here, help="(default here: %(default)s)"
     )
+    return parser

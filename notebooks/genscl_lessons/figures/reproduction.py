@@ -11,8 +11,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from genscl_lite.lessons.plots import FAMILY_COLOURS, MEAN_STYLE, OTHER_COLOUR, draw_differences
-from genscl_lite.lessons.report import by_method, whole_cost
+from genscl_lessons.plots import FAMILY_COLOURS, MEAN_STYLE, OTHER_COLOUR, draw_differences
+from genscl_lessons.report import by_method, whole_cost
 from genscl_lite.runs.statistics import t_interval
 from genscl_lite.train.methods import METHODS, TEACHERS
 

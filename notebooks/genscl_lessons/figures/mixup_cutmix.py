@@ -6,8 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from genscl_lite.lessons.figures.digits import DIFFERENCE_MAP, stamp_below
-from genscl_lite.lessons.plots import (
+from genscl_lessons.figures.digits import DIFFERENCE_MAP, stamp_below
+from genscl_lessons.plots import (
     CLASS_COLOURS,
     LABEL_COLOUR,
     LATENT_COLOUR,

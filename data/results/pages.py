@@ -1,21 +1,24 @@
-"""Write the tables of README and of the guides anew from the committed results: ``genscl pages``.
+"""``python data/results/pages.py``: write the tables of README and of the guides anew from the results here.
 
 A table stands between ``<!-- table: KIND WORDS -->`` and ``<!-- end -->``: a kind of ``TABLES``, and the
 arguments of its function, as names of folders in ``data/results``. All else on a page stays as it is.
 """
 
-import argparse
 import re
 import sys
 from pathlib import Path
 
 import pandas as pd
 
+sys.path.append(
+    str(Path(__file__).parents[2])
+)  # tests.benchmarks, which a script here does not find
+
 from genscl_lite.datasets import files
 from genscl_lite.runs import claims, floor, statistics, tables
 from genscl_lite.runs.paths import NOTEBOOKS, PROJECT, RESULTS
-from genscl_lite.tools.benchmark import loss, step
 from genscl_lite.train.methods import METHODS
+from tests.benchmarks import loss, step
 
 MARKED = re.compile(r"(<!-- table: (.+?) -->).*?(<!-- end -->)", re.DOTALL)
 
@@ -127,7 +130,7 @@ def markdown(head, rows) -> str:
 
 
 def benchmark(name: str, folder: str = "") -> str:
-    """Render what ``genscl benchmark`` measured, and what follows from it."""
+    """Render what a benchmark measured, and what follows from it."""
     written = files.read_json(RESULTS / (folder or name) / f"{name}.json")
     records = pd.DataFrame(written["records"])
     kind, options = {"loss": (loss, [10]), "step": (step, [])}[name]
@@ -165,16 +168,11 @@ def pages() -> list[Path]:
     return [PROJECT / "README.md", *sorted(NOTEBOOKS.rglob("*.md"))]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Be ``genscl pages``; return 0, or 2 where there are no pages: outside a clone."""
-    argparse.ArgumentParser(prog="genscl pages", description=__doc__.splitlines()[0]).parse_args(
-        arguments
-    )
-    try:
-        for path in pages():
-            with files.written_whole(path) as temporary:
-                temporary.write_text(rewritten(path.read_text("utf-8")), encoding="utf-8")
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+def main() -> None:
+    for path in pages():
+        with files.written_whole(path) as temporary:
+            temporary.write_text(rewritten(path.read_text("utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

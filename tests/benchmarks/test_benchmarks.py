@@ -6,7 +6,7 @@ import torch
 
 from genscl_lite.datasets import files
 from genscl_lite.losses import gen_supcon_loss
-from genscl_lite.tools.benchmark import loss, main, step, timing
+from tests.benchmarks import loss, step, timing
 
 CPU = torch.device("cpu")
 
@@ -16,9 +16,8 @@ def test_the_loss_benchmark_runs_and_leaves_its_files(tmp_path, capsys, monkeypa
         loss, "seconds_in_turns", functools.partial(timing.seconds_in_turns, seconds=0.1)
     )
     assert (
-        main(
+        loss.main(
             [
-                "loss",
                 "--device",
                 "cpu",
                 "--rows",
@@ -57,9 +56,8 @@ def test_what_was_measured_before_an_end_by_force_is_kept(tmp_path, monkeypatch)
 
     monkeypatch.setattr(loss, "measure", measure)
     with pytest.raises(KeyboardInterrupt):
-        main(
+        loss.main(
             [
-                "loss",
                 "--device",
                 "cpu",
                 "--rows",
@@ -124,7 +122,6 @@ def test_claims_are_ratios_of_the_records():
 def steps(tmp_path_factory):
     out = tmp_path_factory.mktemp("step")
     words = [
-        "step",
         "--device",
         "cpu",
         "--arch",
@@ -136,7 +133,7 @@ def steps(tmp_path_factory):
         "--batches",
         "1",
     ]
-    assert main([*words, "--out", str(out)]) == 0
+    assert step.main([*words, "--out", str(out)]) == 0
     return files.read_json(out / "step.json")
 
 

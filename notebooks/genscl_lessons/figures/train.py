@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from genscl_lite.lessons.plots import CLASS_COLOURS, LABEL_COLOUR, LATENT_COLOUR, SIMILARITY_MAP
+from genscl_lessons.plots import CLASS_COLOURS, LABEL_COLOUR, LATENT_COLOUR, SIMILARITY_MAP
 
 ARROW = {"arrowstyle": "-|>", "color": "0.35", "linewidth": 1.4, "mutation_scale": 13}
 

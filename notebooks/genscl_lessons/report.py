@@ -14,8 +14,8 @@ from IPython.display import HTML, Markdown, display
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from genscl_lessons.plots import small_png
 from genscl_lite.datasets import files
-from genscl_lite.lessons.plots import small_png
 from genscl_lite.runs.claims import CONFIGURATION, POINT
 from genscl_lite.runs.floor import FLOOR_CLAIM, FLOOR_ROW, floor_verdict
 from genscl_lite.runs.statistics import Interval, bootstrap_interval, is_equivalent, t_interval

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
-from genscl_lite.lessons.plots import CLASS_COLOURS, LABEL_COLOUR, LATENT_COLOUR, MEAN_STYLE
+from genscl_lessons.plots import CLASS_COLOURS, LABEL_COLOUR, LATENT_COLOUR, MEAN_STYLE
 
 
 def plot_contrasts(

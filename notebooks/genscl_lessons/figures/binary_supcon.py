@@ -5,8 +5,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 
-from genscl_lite.lessons.figures.digits import image_ticks, stamp
-from genscl_lite.lessons.plots import LABEL_COLOUR, LATENT_COLOUR, SIMILARITY_MAP, label_colours
+from genscl_lessons.figures.digits import image_ticks, stamp
+from genscl_lessons.plots import LABEL_COLOUR, LATENT_COLOUR, SIMILARITY_MAP, label_colours
 
 
 def draw_circle(

@@ -7,7 +7,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
-from genscl_lite.lessons.plots import LABEL_COLOUR, LATENT_COLOUR, class_colours, label_colours
+from genscl_lessons.plots import LABEL_COLOUR, LATENT_COLOUR, class_colours, label_colours
 
 DIFFERENCE_MAP = LinearSegmentedColormap.from_list(
     "difference", [LABEL_COLOUR, "white", LATENT_COLOUR]

@@ -4,8 +4,8 @@ The ceiling is what the device reaches in products of large matrices, measured i
 """
 
 import statistics
+import sys
 import time
-from argparse import ArgumentParser
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -22,8 +22,6 @@ from genscl_lite.datasets import Dataset, files
 from genscl_lite.datasets.cores import usable_cores
 from genscl_lite.distillation import Teacher
 from genscl_lite.runs.machine import machine
-from genscl_lite.tools.benchmark.loss import plain_soft_label_loss
-from genscl_lite.tools.benchmark.timing import add_device, peak_bytes, seconds_in_turns, wait
 from genscl_lite.train.augment import AUGMENTATIONS
 from genscl_lite.train.batches import draw_epoch
 from genscl_lite.train.config import TrainConfig
@@ -33,6 +31,8 @@ from genscl_lite.train.methods import METHODS
 from genscl_lite.train.networks import ENCODERS
 from genscl_lite.train.precision import autocast, flops_of_pass
 from genscl_lite.train.state import Run, new_model, new_run
+from tests.benchmarks.loss import plain_soft_label_loss
+from tests.benchmarks.timing import make_parser, peak_bytes, seconds_in_turns, wait
 
 STEPS = ("supcon", "genscl_mix", "genscl_mix_kd")
 """Methods whose whole step is measured; the last one has all parts."""
@@ -330,8 +330,8 @@ def claims(records: pd.DataFrame) -> list[str]:
     return lines
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    add_device(parser)
+def main(arguments: list[str] | None = None) -> int:
+    parser = make_parser("step", __doc__.splitlines()[0])
     cuda = torch.cuda.is_available()
     archs, teacher, batch = ["convnet_small"], "convnet_small", 125
     if cuda:
@@ -350,9 +350,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--batches", type=int, default=8, help=f"to measure the pipeline with {here}"
     )
+    return measure_all(**vars(parser.parse_args(arguments)))
 
 
-def main(
+def measure_all(
     out: Path,
     device: torch.device,
     arch: list[str],
@@ -374,3 +375,7 @@ def main(
     print(render(table) + "\n")
     print("\n".join(claims(table)) + f"\n\nwritten: {out / 'step.json'}")
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -4,9 +4,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from genscl_lite.lessons.figures.binary_supcon import draw_circle
-from genscl_lite.lessons.figures.digits import DIFFERENCE_MAP, group_ticks, image_ticks, stamp
-from genscl_lite.lessons.plots import LABEL_COLOUR, LATENT_COLOUR, label_colours
+from genscl_lessons.figures.binary_supcon import draw_circle
+from genscl_lessons.figures.digits import DIFFERENCE_MAP, group_ticks, image_ticks, stamp
+from genscl_lessons.plots import LABEL_COLOUR, LATENT_COLOUR, label_colours
 
 
 def plot_floor_and_distance(

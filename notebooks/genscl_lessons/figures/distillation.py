@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from genscl_lite.lessons.plots import (
+from genscl_lessons.plots import (
     LABEL_COLOUR,
     LATENT_COLOUR,
     MEAN_STYLE,
