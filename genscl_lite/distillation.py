@@ -1,5 +1,8 @@
 """Any classifier as a teacher: its tempered softmax is one more label distribution."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -8,12 +11,16 @@ from genscl_lite._checks import require_instances, require_positive
 from genscl_lite.losses import LossParts, gen_supcon_loss
 
 
-class Teacher:
-    """Turn images into the label distributions softmax(logits / temperature) of a frozen classifier.
+class Teacher(nn.Module):
+    """Turn images into label distributions: softmax(logits / temperature) of a trained classifier.
+
+    The classifier computes in evaluation mode and gets no gradient. Its training modes and its parameters'
+    ``requires_grad`` stay the caller's own: a teacher inside a larger module is not for the optimizer, and
+    under DistributedDataParallel wants ``classifier.requires_grad_(False)``.
 
     Args:
-        classifier: a module from images to (N, C) logits; put into evaluation mode each time, never trained.
-            It sees what the student sees, augmented, normalized, mixed: wrap one that expects other images.
+        classifier: a module from images to (N, C) logits. It sees what the student sees, augmented,
+            normalized and mixed; wrap one that expects other images.
         temperature: above 0; higher is softer.
         validate: check values too, which makes a GPU wait.
 
@@ -26,14 +33,17 @@ class Teacher:
     """
 
     def __init__(self, classifier: nn.Module, temperature: float = 1.0, validate: bool = True):
+        super().__init__()
         require_positive("temperature", temperature)
         require_instances(nn.Module, classifier=classifier)
-        self.classifier = classifier.eval().requires_grad_(False)
+        self.classifier = classifier
         self.temperature, self.validate = temperature, validate
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> Tensor:
-        logits = self.classifier.eval()(images)
+    def forward(self, images: Tensor) -> Tensor:
+        """Return (N, C) label distributions in float32, without gradient."""
+        with evaluation_mode(self.classifier):
+            logits = self.classifier(images)
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         if len(shape) != 2 or shape[0] != len(images) or not shape[1]:
             raise ValueError(
@@ -46,6 +56,19 @@ class Teacher:
                 "classifier: its logits hold NaN or infinity, or do when divided by temperature"
             )
         return F.softmax(logits, dim=1)
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Put all parts of a module into evaluation mode; afterwards, each is back in its own."""
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        for part, _ in modes:
+            part.training = False
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
 
 
 def distilled_loss(

@@ -1,23 +1,25 @@
-"""MixUp and CutMix: images and label distributions in, the same out.
+"""MixUp and CutMix: images and labels in, mixed images and label distributions out.
 
-Both are one operation. A blend map b in [0, 1] of the size of an image says how much of each pixel comes from
+Both are one operation. A blend map b in [0, 1], as large as an image, says how much of each pixel comes from
 the image itself; the rest comes from a partner, drawn by a random permutation of the batch:
 
     x' = b x + (1 - b) x[partner]        y' = lam y + (1 - lam) y[partner],   lam = mean of b
 
 MixUp (arXiv 1710.09412) has a constant map, CutMix (arXiv 1905.04899) a map with a hole. Because lam is the
-mean of the map, it is right also where CutMix's box is clipped at the border.
+mean of the map, it is also right when CutMix's box is clipped at the border.
 
-``generator`` is drawn from on its own device; a CPU generator gives the same mix on every device. What is
-drawn, a ``Mixture``, is apart from what is done with it, ``blend``, a function of tensors alone.
+What is drawn, a ``Mixture``, is apart from what is done with it: ``blend`` is a function of tensors alone.
+A ``generator`` is drawn from on its own device; a CPU generator gives the same mix on every device.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Generator, Tensor
+from torch.utils.data import get_worker_info
 
-from genscl_lite._checks import require_choice, require_instances, require_positive
+from genscl_lite._checks import require_choice, require_instances, require_positive, require_whole
 
 MIXINGS = ("mixup_cutmix", "mixup", "cutmix")
 
@@ -27,30 +29,43 @@ def mixup(
     labels: Tensor,
     *,
     alpha: float = 1.0,
+    num_classes: int | None = None,
     per_image: bool = False,
+    probability: float = 1.0,
     generator: Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Blend each image with a partner: lam ~ Beta(alpha, alpha), one for the batch or one for each image.
+    """Blend each image with a partner: lam ~ Beta(alpha, alpha).
 
     Args:
-        images: (N, channels, height, width), floating point.
-        labels: (N, C) distributions.
-        alpha: > 0; 1 is uniform, near 0 leaves images nearly whole.
+        images: (N, ...), floating point: images, signals, features.
+        labels: (N, C) distributions, or (N,) class numbers with ``num_classes``.
+        alpha: > 0; 1 draws lam uniformly, values near 0 leave images nearly whole.
+        num_classes: C; needed for class numbers.
         per_image: draw lam for each image instead of once for the batch.
+        probability: in [0, 1], of mixing at all; drawn for each image or once for the batch, as
+            ``per_image`` says. What is not mixed comes back as it was.
         generator: source of randomness; default: torch's global one.
 
     Returns:
-        Mixed images and labels, of the shapes that came in.
+        Mixed images, of the shape and type that came in, and (N, C) label distributions, of the type of
+        ``labels`` (float32 for class numbers).
 
     Raises:
-        ValueError: images are not floating point, labels not (N, C), or alpha is not above 0.
+        ValueError: an argument has the wrong shape, type or range.
 
-    >>> x, y = torch.rand(4, 1, 8, 8), torch.eye(4)
-    >>> [t.shape for t in mixup(x, y)]
-    [torch.Size([4, 1, 8, 8]), torch.Size([4, 4])]
+    >>> x, y = mixup(torch.rand(4, 1, 8, 8), torch.tensor([0, 2, 1, 2]), num_classes=3)
+    >>> x.shape, y.shape
+    (torch.Size([4, 1, 8, 8]), torch.Size([4, 3]))
     """
     return mix(
-        images, labels, mixing="mixup", alpha=alpha, per_image=per_image, generator=generator
+        images,
+        labels,
+        mixing="mixup",
+        alpha=alpha,
+        num_classes=num_classes,
+        per_image=per_image,
+        probability=probability,
+        generator=generator,
     )
 
 
@@ -59,19 +74,29 @@ def cutmix(
     labels: Tensor,
     *,
     alpha: float = 1.0,
+    num_classes: int | None = None,
     per_image: bool = False,
+    probability: float = 1.0,
     generator: Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Replace a box of each image by its partner's: sides sqrt(1 - lam) of the image's, uniform centre.
+    """Replace a box of each image by its partner's: sides sqrt(1 - lam) of the image's, uniform center.
 
-    The box is clipped; labels have the share of the pixels really kept. All else: see ``mixup``.
+    The box is clipped at the border; labels get the share of the pixels really kept. ``images`` must be
+    (N, channels, height, width). Everything else: see ``mixup``.
 
-    >>> x, y = torch.zeros(2, 1, 8, 8), torch.eye(2)
-    >>> bool(torch.isclose(cutmix(x, y)[1].sum(), torch.tensor(2.0)))
+    >>> x, y = cutmix(torch.zeros(2, 1, 8, 8), torch.eye(2))
+    >>> bool(torch.isclose(y.sum(), torch.tensor(2.0)))
     True
     """
     return mix(
-        images, labels, mixing="cutmix", alpha=alpha, per_image=per_image, generator=generator
+        images,
+        labels,
+        mixing="cutmix",
+        alpha=alpha,
+        num_classes=num_classes,
+        per_image=per_image,
+        probability=probability,
+        generator=generator,
     )
 
 
@@ -80,20 +105,85 @@ def mixup_or_cutmix(
     labels: Tensor,
     *,
     alpha: float = 1.0,
+    num_classes: int | None = None,
     per_image: bool = False,
+    probability: float = 1.0,
     generator: Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Flip a fair coin, for the batch or for each image, between ``mixup`` and ``cutmix``.
 
-    It is GenSCL's "MixUp-CutMix". Arguments, returns and errors: see ``mixup``.
+    This is GenSCL's "MixUp-CutMix". ``images`` must be (N, channels, height, width). Everything else: see
+    ``mixup``.
 
     >>> x, y = torch.rand(4, 3, 8, 8), torch.eye(4)
     >>> bool((mixup_or_cutmix(x, y, per_image=True)[1] >= 0).all())
     True
     """
     return mix(
-        images, labels, mixing="mixup_cutmix", alpha=alpha, per_image=per_image, generator=generator
+        images,
+        labels,
+        mixing="mixup_cutmix",
+        alpha=alpha,
+        num_classes=num_classes,
+        per_image=per_image,
+        probability=probability,
+        generator=generator,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixUpOrCutMix:
+    """``mixup_or_cutmix`` with its options kept, to be called with a batch.
+
+    In a ``collate_fn`` it mixes in the loader: ``lambda batch: mix(*default_collate(batch))``, as with
+    torchvision's. Arguments and errors: see ``mixup``. With workers leave ``generator`` out: the loader seeds
+    each worker's global one, whereas copies of yours would draw the same in all of them.
+
+    >>> from torch.utils.data import DataLoader, TensorDataset, default_collate
+    >>> data, mix = TensorDataset(torch.rand(8, 3, 4, 4), torch.arange(8) % 5), MixUpOrCutMix(num_classes=5)
+    >>> x, y = next(iter(DataLoader(data, 4, collate_fn=lambda batch: mix(*default_collate(batch)))))
+    >>> x.shape, y.shape
+    (torch.Size([4, 3, 4, 4]), torch.Size([4, 5]))
+    """
+
+    num_classes: int | None = None
+    alpha: float = 1.0
+    per_image: bool = False
+    probability: float = 1.0
+    generator: Generator | None = None
+    mixing: ClassVar[str] = "mixup_cutmix"
+
+    def __post_init__(self) -> None:
+        _check_options(self.mixing, self.alpha, self.num_classes, self.probability)
+
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        if self.generator is not None and get_worker_info() is not None:
+            raise ValueError(
+                "generator: expected None in a DataLoader's worker, as every worker would draw the "
+                "same from its copy; DataLoader(generator=...) seeds the workers"
+            )
+        return mix(images, labels, mixing=self.mixing, **vars(self))
+
+
+class MixUp(MixUpOrCutMix):
+    """``mixup`` with its options kept; see ``MixUpOrCutMix``.
+
+    >>> MixUp(num_classes=2)(torch.rand(3, 100), torch.tensor([0, 1, 1]))[1].shape
+    torch.Size([3, 2])
+    """
+
+    mixing = "mixup"
+
+
+class CutMix(MixUpOrCutMix):
+    """``cutmix`` with its options kept; see ``MixUpOrCutMix``.
+
+    >>> CutMix(alpha=0)
+    Traceback (most recent call last):
+    ValueError: alpha: expected a number above 0, got 0
+    """
+
+    mixing = "cutmix"
 
 
 def mix(
@@ -102,7 +192,9 @@ def mix(
     *,
     mixing: str = "mixup_cutmix",
     alpha: float = 1.0,
+    num_classes: int | None = None,
     per_image: bool = False,
+    probability: float = 1.0,
     generator: Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Mix by name: "mixup", "cutmix" or "mixup_cutmix". Arguments, returns and errors: see ``mixup``.
@@ -111,23 +203,26 @@ def mix(
     Traceback (most recent call last):
     ValueError: mixing: 'cut_mix' is unknown (did you mean 'cutmix'?); expected one of mixup_cutmix, ...
     """
-    _check(images, labels)
+    _check_options(mixing, alpha, num_classes, probability)
+    _check_images(images, mixing)
+    labels = _distributions(labels, len(images), num_classes)
     mixture = draw_mixture(
         len(images),
         images.shape[2:],
         mixing=mixing,
         alpha=alpha,
         per_image=per_image,
+        probability=probability,
         generator=generator,
     )
     return blend(images, labels, Mixture(*(part.to(images.device) for part in mixture)))
 
 
 class Mixture(NamedTuple):
-    """What decides how N images are mixed; all of shape (N,)."""
+    """How N images are mixed; all of shape (N,)."""
 
-    lam: Tensor  # the image's share, before a box is clipped
-    row: Tensor  # centre of CutMix's box, in pixels from the top
+    lam: Tensor  # the image's share, before a box is clipped; 1: it stays whole
+    row: Tensor  # center of CutMix's box, in pixels from the top
     column: Tensor  # the same from the left
     cuts: Tensor  # True: CutMix, False: MixUp
     partner: Tensor  # index of the image mixed in
@@ -135,19 +230,23 @@ class Mixture(NamedTuple):
 
 def draw_mixture(
     images: int,
-    size: tuple[int, int],
+    size: tuple[int, ...],
     *,
     mixing: str,
     alpha: float,
     per_image: bool,
+    probability: float = 1.0,
     generator: Generator | None = None,
 ) -> Mixture:
-    """Draw how to mix so many images of (height, width) ``size``. Other arguments and errors: see ``mix``."""
-    require_choice("mixing", mixing, MIXINGS)
-    require_positive("alpha", alpha)
+    """Draw how to mix so many images of (height, width) ``size``, which "mixup" does not ask for.
+
+    Other arguments and errors: see ``mix``.
+    """
+    _check_options(mixing, alpha, None, probability)
     device = generator.device if generator is not None else "cpu"
     count = images if per_image else 1
-    lam = _draw_beta(alpha, count, generator, device)
+    mixed = torch.rand(count, generator=generator, device=device) < probability
+    lam = torch.where(mixed, _draw_beta(alpha, count, generator, device), 1)
     row = column = torch.zeros(count, dtype=torch.long, device=device)
     cuts = torch.zeros(count, dtype=torch.bool, device=device)
     if mixing != "mixup":
@@ -160,56 +259,88 @@ def draw_mixture(
 
 
 def blend(images: Tensor, labels: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
-    """Mix (N, channels, height, width) images and (N, C) labels as drawn, on their device."""
-    lam, row, column, cuts, partner = mixture
-    precise = torch.promote_types(labels.dtype, torch.float32)
-    side, inside_box = (1 - lam).sqrt(), []
-    for size, centre in zip(images.shape[2:], (row, column), strict=True):
-        half = (side * size).int() // 2
-        pixel = torch.arange(size, device=images.device)
-        inside_box.append((pixel >= (centre - half)[:, None]) & (pixel < (centre + half)[:, None]))
-    in_rows, in_columns = inside_box  # (N, height), (N, width)
-    kept = (
-        1 - (in_rows.sum(dim=1) * in_columns.sum(dim=1)).to(precise) / images.shape[2:].numel()
-    )  # (N,)
-    in_rows = torch.where(
-        cuts[:, None], in_rows, (1 - lam)[:, None]
-    )  # MixUp's box is the image, but thin
-    in_box = (
-        in_rows[:, None, :, None] * (in_columns | ~cuts[:, None])[:, None, None, :]
-    )  # (N, 1, H, W)
-    lam = torch.where(cuts, kept, lam.to(precise)).to(labels)[:, None]  # (N, 1)
-    mixed = images.index_select(0, partner).lerp_(
-        images, (1 - in_box).to(images)
-    )  # in a CPU's cache
-    return mixed, torch.lerp(labels[partner], labels, lam)
+    """Mix (N, ...) images and (N, C) labels as drawn, on their device; boxes need (N, channels, H, W)."""
+    lam = mixture.lam.to(torch.promote_types(labels.dtype, torch.float32))
+    if images.ndim == 4:
+        others, lam = _others_share(mixture, images.shape[2:], lam)
+    else:
+        others = (1 - mixture.lam).reshape(-1, *[1] * (images.ndim - 1))
+    mixed = images.index_select(0, mixture.partner)
+    mixed = mixed.lerp_(images, (1 - others).to(images))  # in place, in a CPU's cache
+    return mixed, torch.lerp(labels[mixture.partner], labels, lam.to(labels)[:, None])
+
+
+def _others_share(mixture: Mixture, size: torch.Size, lam: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the partner's share of each pixel, (N, 1, height, width), and the image's own of all, (N,)."""
+    cuts, side, inside = mixture.cuts, (1 - mixture.lam).sqrt(), []
+    for pixels, center in zip(size, (mixture.row, mixture.column), strict=True):
+        half = (side * pixels).int() // 2
+        pixel = torch.arange(pixels, device=side.device)
+        inside.append((pixel >= (center - half)[:, None]) & (pixel < (center + half)[:, None]))
+    in_rows, in_columns = inside  # (N, height), (N, width)
+    kept = 1 - (in_rows.sum(dim=1) * in_columns.sum(dim=1)).to(lam) / size.numel()  # (N,)
+    # MixUp's box is the whole image, of the partner's share in it
+    in_rows = torch.where(cuts[:, None], in_rows, (1 - mixture.lam)[:, None])
+    in_box = in_rows[:, None, :, None] * (in_columns | ~cuts[:, None])[:, None, None, :]
+    return in_box, torch.where(cuts, kept, lam)
 
 
 def _draw_beta(
     alpha: float, count: int, generator: Generator | None, device: torch.device | str
 ) -> Tensor:
-    """Draw (count,) from Beta(alpha, alpha). torch's takes no generator, so a number of its seeds NumPy's."""
-    try:
-        import numpy as np
-    except ImportError:
-        raise ImportError(
-            "mixup and cutmix draw their shares with NumPy: "
-            "pip install numpy (or 'genscl-lite[train]')"
-        ) from None
-    seed = torch.randint(2**62, (), generator=generator, device=device).item()
-    lam = np.random.default_rng(seed).beta(alpha, alpha, count)
-    return torch.from_numpy(lam.astype(np.float32)).to(device)
+    """Draw (count,) from Beta(alpha, alpha), the share of one of two Gamma(alpha) variates in their sum.
+
+    log Gamma(alpha) = log Gamma(alpha + 1) - E / alpha with E ~ Exp(1), so that no small alpha underflows.
+    torch._standard_gamma is what torch.distributions draws with, which takes no generator.
+    """
+    if alpha == 1:
+        return torch.rand(count, generator=generator, device=device)
+    shape = torch.full((2, count), alpha + 1, device=device)
+    exponential = torch.empty(2, count, device=device).exponential_(generator=generator)
+    first, second = torch._standard_gamma(shape, generator=generator).log() - exponential / alpha
+    return torch.sigmoid(first - second)
 
 
-def _check(images: Tensor, labels: Tensor) -> None:
-    require_instances(Tensor, images=images, labels=labels)
-    if images.ndim != 4 or 0 in images.shape[2:] or not images.is_floating_point():
+def _check_options(mixing: str, alpha: float, num_classes: int | None, probability: float) -> None:
+    require_choice("mixing", mixing, MIXINGS)
+    require_positive("alpha", alpha)
+    if num_classes is not None:
+        require_whole("num_classes", num_classes)
+    if not hasattr(probability, "__float__") or not 0 <= probability <= 1:
+        raise ValueError(f"probability: expected a number in [0, 1], got {probability!r}")
+
+
+def _check_images(images: Tensor, mixing: str) -> None:
+    require_instances(Tensor, images=images)
+    right_shape = images.ndim >= 2 if mixing == "mixup" else images.ndim == 4
+    if not right_shape or 0 in images.shape[2:] or not images.is_floating_point():
+        shape = "(N, ...)" if mixing == "mixup" else "(N, channels, height, width)"
         raise ValueError(
-            f"images: expected floating point (N, channels, height, width), "
+            f"images: expected floating point {shape}, "
             f"got {images.dtype} of shape {tuple(images.shape)}"
         )
-    if labels.ndim != 2 or not labels.is_floating_point() or len(labels) != len(images):
+
+
+def _distributions(labels: Tensor, images: int, num_classes: int | None) -> Tensor:
+    """Return labels as (N, C) distributions, class numbers as one-hot ones; or raise ValueError."""
+    require_instances(Tensor, labels=labels)
+    came = f"got {labels.dtype} of shape {tuple(labels.shape)}"
+    if labels.ndim == 2 and labels.is_floating_point() and len(labels) == images:
+        if num_classes not in (None, labels.shape[1]):
+            raise ValueError(f"labels: expected distributions over {num_classes} classes, {came}")
+        return labels
+    integers = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    if labels.shape != (images,) or not integers or num_classes is None:
         raise ValueError(
-            f"labels: expected floating point distributions ({len(images)}, C), "
-            f"got {labels.dtype} of shape {tuple(labels.shape)}; one-hot class numbers first"
+            f"labels: expected floating point distributions ({images}, C), or integers ({images},) "
+            f"with num_classes=, {came}"
         )
+    classes = torch.arange(num_classes, device=labels.device)
+    labels = labels.long()
+    one_hot = (labels[:, None] == classes).float()  # a row without a 1 has no such class
+    if not one_hot.any(dim=1).all():
+        lowest, highest = (int(end) for end in labels.aminmax())
+        raise ValueError(
+            f"labels: expected class numbers from 0 to {num_classes - 1}, got {lowest} to {highest}"
+        )
+    return one_hot

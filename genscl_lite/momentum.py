@@ -1,9 +1,12 @@
 """Momentum contrast (arXiv 1911.05722) with labels: a slow encoder for keys, a queue that knows labels."""
 
 import copy
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from genscl_lite._checks import require_instances
@@ -13,18 +16,24 @@ class MomentumEncoder(nn.Module):
     """A slowly moving copy of an encoder: key <- momentum * key + (1 - momentum) * query, after each step.
 
     Averaged: all parameters and all floating point buffers, BatchNorm's running means and variances among
-    them. Integer buffers (BatchNorm's count of batches) are copied. Keys come from evaluation mode, with the
-    averaged statistics. torch's AveragedModel would copy at its first update, and average integers too.
+    them. Integer buffers (BatchNorm's count of batches) are copied. torch's AveragedModel would copy at its
+    first update, and average integers too.
 
-    Differs: MoCo shuffles batches between GPUs so that batch statistics cannot tell which key belongs to
-    which query. Here a key depends on its own image alone (as in EMAN, arXiv 2101.08482): nothing leaks.
+    Keys are computed in evaluation mode. What BatchNorm normalizes with is a choice: with the averaged
+    statistics a key depends on its own image alone (as in EMAN, arXiv 2101.08482), so nothing leaks between
+    the images of a batch. With those of the batch, keys look from the first step on like the queries they
+    are compared with; MoCo does this, and shuffles batches between GPUs against the leak.
 
     Args:
-        encoder: the module to follow; copied, left as it is.
+        encoder: the module to follow; copied, left as it is. DataParallel, DistributedDataParallel and
+            torch.compile are looked through, here and in ``update``: names are the network's own.
         momentum: in [0, 1); 0 copies it each time.
+        batch_statistics: normalize keys with the statistics of their batch. The averaged ones are never
+            changed by keys.
 
     Raises:
-        ValueError: momentum outside [0, 1).
+        ValueError: momentum outside [0, 1), or the encoder cannot be copied; in ``update``: the structure
+            is another.
 
     >>> query = nn.Linear(2, 2)
     >>> key = MomentumEncoder(query, momentum=0.9)
@@ -32,26 +41,32 @@ class MomentumEncoder(nn.Module):
     True
     """
 
-    def __init__(self, encoder: nn.Module, momentum: float = 0.999):
+    def __init__(
+        self, encoder: nn.Module, momentum: float = 0.999, *, batch_statistics: bool = False
+    ):
         super().__init__()
         if not hasattr(momentum, "__float__") or not 0 <= momentum < 1:
             raise ValueError(f"momentum: expected a number in [0, 1), got {momentum!r}")
         require_instances(nn.Module, encoder=encoder)
-        self.encoder = copy.deepcopy(encoder).eval().requires_grad_(False)
+        self.encoder = bare_copy(encoder).requires_grad_(False)
         self.momentum = momentum
+        self.batch_statistics = batch_statistics
+        if batch_statistics:
+            for part in _batch_norms(self.encoder):
+                part.track_running_stats = False  # in training mode, changes no statistics then
+        self.train()
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Return keys, without gradient."""
-        return self.encoder.eval()(images)
+        self.train()  # somebody may have trained a part of it
+        return self.encoder(images)
 
     @torch.no_grad()
     def update(self, encoder: nn.Module) -> None:
         """Move towards ``encoder``, a module of the same structure."""
         require_instances(nn.Module, encoder=encoder)
-        ours, theirs = (
-            dict(m.named_parameters()) | dict(m.named_buffers()) for m in (self.encoder, encoder)
-        )
+        ours, theirs = named_tensors(self.encoder), named_tensors(encoder)
         different = {(n, t.shape) for n, t in ours.items()} ^ {
             (n, t.shape) for n, t in theirs.items()
         }
@@ -67,17 +82,80 @@ class MomentumEncoder(nn.Module):
             ours[name].copy_(theirs[name])
 
     def train(self, mode: bool = True) -> "MomentumEncoder":
-        """Stay in evaluation mode, whatever the model around it does."""
-        return super().train(False)
+        """Stay in the mode in which keys are computed, whatever the model around it does."""
+        super().train(False)
+        if self.batch_statistics:
+            for part in _batch_norms(self.encoder):
+                part.training = True
+        return self
+
+
+def _batch_norms(module: nn.Module) -> list[_BatchNorm]:
+    return [part for part in module.modules() if isinstance(part, _BatchNorm)]
+
+
+def _inside(module: nn.Module) -> nn.Module | None:
+    """Return what a wrapper wraps; None for any other module."""
+    if isinstance(module, DataParallel | DistributedDataParallel):
+        return module.module
+    return module._modules.get(
+        "_orig_mod"
+    )  # of torch.compile, whose own type takes a second to import
+
+
+def named_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Return parameters and buffers, each once, under the names they have without wrappers.
+
+    >>> list(named_tensors(nn.Sequential(torch.compile(nn.Linear(2, 2)))))
+    ['0.weight', '0.bias']
+    """
+
+    def walk(part: nn.Module, prefix: str) -> Iterator[tuple[str, Tensor | None]]:
+        while (inside := _inside(part)) is not None:
+            part = inside
+        for name, tensor in (part._parameters | part._buffers).items():
+            yield prefix + name, tensor
+        for name, child in part.named_children():
+            yield from walk(child, f"{prefix}{name}.")
+
+    once: dict[int, tuple[str, Tensor]] = {}
+    for name, tensor in walk(module, ""):
+        if tensor is not None:
+            once.setdefault(id(tensor), (name, tensor))
+    return dict(once.values())
+
+
+def bare_copy(module: nn.Module) -> nn.Module:
+    """Copy a module without the wrappers around it and its parts, and without the graph of its last pass.
+
+    Raises:
+        ValueError: it holds what cannot be copied.
+    """
+    memo: dict[int, object] = {}
+    parts = list(module.modules())
+    try:
+        for part in parts:
+            for value in vars(part).values():  # weight_norm and spectral_norm keep computed weights
+                if isinstance(value, Tensor) and not value.is_leaf:
+                    memo[id(value)] = value.detach().clone()
+        for part in reversed(parts):  # the inner ones first
+            if (inside := _inside(part)) is not None:
+                memo[id(part)] = copy.deepcopy(inside, memo)
+        return copy.deepcopy(module, memo)
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        raise ValueError(
+            f"encoder: expected a module that copy.deepcopy copies, but: {error}"
+        ) from None
 
 
 class LabelledQueue(nn.Module):
-    """The latest ``size`` latents with their label distributions, oldest replaced first.
+    """The latest ``size`` latents with their labels, oldest replaced first.
 
     Args:
         size: slots, at least a batch.
         latent_dim: D.
-        label_shape: shape of one row's labels: C, or (T, C) for several distributions.
+        label_shape: shape of one row's labels: C, or (T, C) for several distributions; () for class
+            numbers, which are kept as integers.
 
     Raises:
         ValueError: a size is not above 0; when enqueuing: the batch exceeds the queue, or shapes disagree.
@@ -88,7 +166,10 @@ class LabelledQueue(nn.Module):
     [torch.Size([2, 2]), torch.Size([2, 4])]
     """
 
-    def __init__(self, size: int, latent_dim: int, label_shape: int | tuple[int, ...]):
+    latents: Tensor
+    labels: Tensor
+
+    def __init__(self, size: int, latent_dim: int, label_shape: int | tuple[int, ...] = ()):
         super().__init__()
         label_shape = (
             tuple(label_shape) if isinstance(label_shape, tuple | list) else (label_shape,)
@@ -99,7 +180,8 @@ class LabelledQueue(nn.Module):
                 f"latent_dim={latent_dim!r}, label_shape={label_shape!r}"
             )
         self.register_buffer("latents", torch.zeros(size, latent_dim))
-        self.register_buffer("labels", torch.zeros(size, *label_shape))
+        dtype = torch.get_default_dtype() if label_shape else torch.int64
+        self.register_buffer("labels", torch.zeros(size, *label_shape, dtype=dtype))
         self.next_slot = 0
         self.filled = 0
 
@@ -114,6 +196,8 @@ class LabelledQueue(nn.Module):
                 f"queue: expected latents and labels of shapes {expected[0]} and {expected[1]}, "
                 f"got {tuple(latents.shape)} and {tuple(labels.shape)}"
             )
+        if labels.is_floating_point() and not self.labels.is_floating_point():
+            raise ValueError(f"labels: expected integers as class numbers, got {labels.dtype}")
         if size < len(latents):
             raise ValueError(
                 f"queue_size: expected at least the {len(latents)} keys of a batch, got {size}"

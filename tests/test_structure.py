@@ -87,8 +87,6 @@ def test_there_are_no_circles():
 @pytest.mark.parametrize("module", CORE)
 def test_the_core_imports_torch_alone(module):
     allowed = {"torch", "genscl_lite", *sys.stdlib_module_names}
-    if module == "mixing":
-        allowed.add("numpy")  # inside the function that draws from Beta
     tops = {name.partition(".")[0] for name in imported_by(PACKAGE / f"{module}.py")}
     assert tops <= allowed, tops - allowed
 

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import one_hot
 
 from genscl_lite.datasets import Dataset, files
-from genscl_lite.mixing import mixup
+from genscl_lite.mixing import Mixture, blend
 from genscl_lite.runs.machine import machine
 from genscl_lite.runs.people import compare_with_people
 from genscl_lite.train.augment import as_unit_float, build_augment
@@ -164,10 +164,7 @@ def summarize(
 
 
 def embeddings(run: Run, dataset: Dataset) -> dict[str, np.ndarray]:
-    """Return features, latents and labels of the first test images; latents and labels of MixUp pairs.
-
-    The pairs are drawn from a generator of their own, so that all runs of a data set show the same mixtures.
-    """
+    """Return features, latents and labels of the first test images; latents and labels of MixUp pairs."""
     images = torch.cat(
         list(dataset.test_images[:KEPT_IMAGES].split(KEPT_MIXTURES))
     )  # out of files too
@@ -177,7 +174,7 @@ def embeddings(run: Run, dataset: Dataset) -> dict[str, np.ndarray]:
         as_unit_float(images[:mixtures]),
         one_hot(labels[:mixtures], dataset.num_classes).float(),
     )
-    mixed, mixed_labels = mixup(*pairs, per_image=True, generator=Generator().manual_seed(0))
+    mixed, mixed_labels = fixed_blends(*pairs)
     arrays = {
         "features": extract(run.result.encoder, dataset, images).half(),
         "latents": extract(run.result, dataset, images).half(),
@@ -186,3 +183,14 @@ def embeddings(run: Run, dataset: Dataset) -> dict[str, np.ndarray]:
         "mixed_labels": mixed_labels,
     }
     return {name: tensor.cpu().numpy() for name, tensor in arrays.items()}
+
+
+def fixed_blends(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Blend (N, ...) images and (N, C) labels by the one MixUp that all runs, also stored ones, are measured by."""
+    generator, count = Generator().manual_seed(0), len(images)
+    seed = torch.randint(2**62, (), generator=generator).item()
+    lam = torch.from_numpy(np.random.default_rng(seed).beta(1.0, 1.0, count).astype(np.float32))
+    nowhere = torch.zeros(count, dtype=torch.long)
+    partner = torch.randperm(count, generator=generator)
+    mixture = Mixture(lam, nowhere, nowhere, nowhere > 0, partner)
+    return blend(images, labels, Mixture(*(part.to(images.device) for part in mixture)))

@@ -57,26 +57,23 @@ def draw_epoch(
         order = torch.randperm(images, generator=generator)
     index = order.repeat(2)[: steps * batch].reshape(steps, batch)
     augment, mixes = build_augment(config.augmentation), METHODS[config.method].mixes
-    mixing = {"mixing": config.mixing, "alpha": config.mix_alpha, "per_image": config.mix_per_image}
+    mixing = {
+        "mixing": config.mixing,
+        "alpha": config.mix_alpha,
+        "per_image": config.mix_per_image,
+        "probability": config.mix_probability,
+    }
     uniforms, mixtures = [], []
     for turn in range(steps * config.views):
         uniforms.append(augment.draw(batch, generator))
         if mixes:
             drawn = draw_mixture(batch, size, **mixing, generator=generator)
-            if config.mix_probability < 1:
-                drawn = _some_whole(drawn, config.mix_probability, generator)
             mixtures.append(drawn._replace(partner=drawn.partner + turn % config.views * batch))
     by_step = torch.cat(uniforms, dim=1).unflatten(1, (steps, -1)).transpose(0, 1)  # (S, U, V*N)
     parts = [
         torch.cat(part).unflatten(0, (steps, -1)) for part in zip(*mixtures, strict=True)
     ]  # (S, V*N)
     return Draws(index, by_step, Mixture(*parts) if mixes else None)
-
-
-def _some_whole(mixture: Mixture, probability: float, generator: Generator) -> Mixture:
-    """Leave an image whole, its share 1, where it is not drawn to be mixed."""
-    mixed = torch.rand(len(mixture.lam), generator=generator) < probability
-    return mixture._replace(lam=mixture.lam.where(mixed, 1.0), cuts=mixture.cuts & mixed)
 
 
 def balanced_order(labels: Tensor, generator: Generator) -> Tensor:

@@ -10,28 +10,62 @@ Z = torch.randn(8, 5, generator=torch.Generator().manual_seed(0))
 TARGETS = torch.randn(8, 2, 4, generator=torch.Generator().manual_seed(1)).softmax(2)
 
 
-def test_a_teacher_is_a_frozen_tempered_classifier():
+def compiled_eagerly(module):
+    return torch.compile(module, backend="eager")
+
+
+def network():
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 4)
+    )
+
+
+def test_a_teacher_is_a_tempered_classifier():
     classifier = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(16, 4))
     teacher, images = Teacher(classifier, temperature=3.0), torch.rand(5, 1, 4, 4)
     labels = teacher(images)
     assert torch.allclose(labels, F.softmax(classifier[2](images.flatten(1)) / 3, dim=1))
-    assert not labels.requires_grad and not classifier.training
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert teacher(images).dtype == torch.float32
 
 
-def test_a_teacher_is_in_evaluation_mode_whoever_trains_it():
-    classifier = nn.Sequential(
-        nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 4)
-    )
+def test_a_teacher_answers_in_evaluation_mode_whoever_trains_it():
+    classifier = network()
     whole, images = nn.ModuleList([classifier]), torch.randn(6, 1, 4, 4)
     teacher = Teacher(classifier)
     labels, before = teacher(images), [t.clone() for t in classifier.state_dict().values()]
-    for change in (whole.train, classifier.train, classifier[2].train, teacher.classifier[3].train):
+    for change in (whole.train, classifier.train, classifier[2].train, teacher.train):
         change()
         assert torch.equal(teacher(images), labels) and torch.equal(teacher(images), labels)
-        assert not any(module.training for module in classifier.modules())
     assert all(map(torch.equal, before, classifier.state_dict().values()))
+
+
+@pytest.mark.parametrize("wrap", [lambda module: module, torch.nn.DataParallel, compiled_eagerly])
+def test_the_callers_network_is_as_it_was(wrap):
+    classifier = network()
+    classifier[3].eval()
+    classifier[1].bias.requires_grad_(False)
+    modes, learns = (
+        lambda: [module.training for module in classifier.modules()],
+        lambda: [p.requires_grad for p in classifier.parameters()],
+    )
+    before = modes(), learns()
+    teacher = Teacher(wrap(classifier))
+    labels = teacher(torch.randn(6, 1, 4, 4, requires_grad=True))
+    assert not labels.requires_grad and (modes(), learns()) == before
+    classifier(torch.randn(6, 1, 4, 4)).sum().backward()  # it can still be trained
+    assert classifier[4].weight.grad is not None and classifier[1].bias.grad is None
+    with pytest.raises(RuntimeError):
+        teacher(torch.randn(6, 3))
+    assert (modes(), learns()) == before
+
+
+def test_a_teacher_is_a_module_that_moves_and_saves():
+    teacher, other = Teacher(network()).double(), Teacher(network()).double()
+    images = torch.randn(3, 1, 4, 4).double()
+    other.load_state_dict(teacher.state_dict())
+    assert torch.equal(other(images), teacher(images))
+    assert {name.partition(".")[0] for name in teacher.state_dict()} == {"classifier"}
 
 
 def test_the_sum_of_the_papers_two_terms():

@@ -1,8 +1,24 @@
+import pickle
+
 import pytest
 import torch
 from scipy.stats import beta, kstest
+from torch.utils.data import DataLoader, TensorDataset, default_collate
+from torchvision.transforms import v2
 
-from genscl_lite.mixing import MIXINGS, cutmix, mix, mixup, mixup_or_cutmix
+from genscl_lite.mixing import (
+    MIXINGS,
+    CutMix,
+    Mixture,
+    MixUp,
+    MixUpOrCutMix,
+    blend,
+    cutmix,
+    draw_mixture,
+    mix,
+    mixup,
+    mixup_or_cutmix,
+)
 
 
 def traceable(n, size=16):
@@ -15,12 +31,12 @@ def generator(seed=0):
 
 
 @pytest.mark.parametrize("mixing", MIXINGS)
-@pytest.mark.parametrize("per_image", [False, True])
-@pytest.mark.parametrize("seed", range(5))
-def test_labels_have_exactly_the_share_of_the_pixels(mixing, per_image, seed):
-    x, y = mix(*traceable(12), mixing=mixing, per_image=per_image, generator=generator(seed))
-    assert torch.allclose(x.mean(dim=(2, 3)), y, atol=1e-6)
-    assert torch.allclose(y.sum(1), torch.ones(12))
+def test_labels_have_exactly_the_share_of_the_pixels(mixing):
+    for seed in range(10):
+        options = dict(per_image=seed % 2 == 0, probability=1 - seed / 10, alpha=0.5 + seed / 6)
+        x, y = mix(*traceable(12), mixing=mixing, generator=generator(seed), **options)
+        assert torch.allclose(x.mean(dim=(2, 3)), y, atol=1e-6)
+        assert torch.allclose(y.sum(1), torch.ones(12))
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -45,10 +61,127 @@ def shares(function, n, **options):
     return function(x, y, generator=generator(), **options)[1].diagonal()
 
 
-@pytest.mark.parametrize("alpha", [0.3, 1.0, 4.0])
-def test_mixup_draws_from_beta(alpha):
-    lam = shares(mixup, 3000, alpha=alpha, per_image=True)
-    assert kstest(lam[lam < 1].numpy(), beta(alpha, alpha).cdf).pvalue > 0.01
+def drawn_shares(n, alpha, seed=0):
+    return draw_mixture(
+        n, (8, 8), mixing="mixup", alpha=alpha, per_image=True, generator=generator(seed)
+    ).lam
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.3, 1.0, 1.01, 4.0, 300.0])
+def test_shares_are_drawn_from_beta(alpha):
+    lam = drawn_shares(20_000, alpha).double()
+    lower = lam[lam < 0.5].numpy()  # the upper half's ends round to 1
+    assert 0.48 < len(lower) / len(lam) < 0.52
+    assert kstest(lower, lambda share: 2 * beta(alpha, alpha).cdf(share)).pvalue > 0.01
+    other = 1.15 * alpha  # would be seen
+    assert kstest(lower, lambda share: 2 * beta(other, other).cdf(share)).pvalue < 1e-3
+
+
+def test_extreme_alphas_leave_images_whole_or_mix_them_half_and_half():
+    for alpha in (1e-30, 1e-4):
+        lam = drawn_shares(2000, alpha)
+        assert ((lam < 0.01) | (lam > 0.99)).double().mean() > 0.99 and 0.4 < lam.mean() < 0.6
+    for alpha in (1e8, 1e30):
+        assert torch.allclose(drawn_shares(2000, alpha), torch.tensor(0.5), atol=1e-3)
+
+
+@pytest.mark.parametrize("alpha", [0.4, 1.0])
+def test_torchvision_mixes_alike_where_it_draws_the_same(alpha):
+    """Its partner is the image before; its lam and box are drawn from torch's global generator."""
+    x, labels = torch.rand(5, 3, 17, 24, generator=generator()), torch.tensor([3, 0, 1, 2, 1])
+    every = torch.ones(5)
+    for seed in range(10):
+        for theirs in (v2.MixUp(num_classes=4, alpha=alpha), v2.CutMix(num_classes=4, alpha=alpha)):
+            torch.manual_seed(seed)
+            expected, expected_labels = theirs(x, labels)
+            torch.manual_seed(seed)
+            lam = theirs._dist.sample(()).item()
+            cuts = isinstance(theirs, v2.CutMix)
+            column, row = (
+                (torch.randint(pixels, (1,)).item() for pixels in (24, 17)) if cuts else (0, 0)
+            )
+            mixture = Mixture(
+                lam * every, row * every, column * every, cuts * every > 0, torch.arange(5).roll(1)
+            )
+            mixed, mixed_labels = blend(x, torch.eye(4)[labels], mixture)
+            assert torch.allclose(mixed, expected, atol=1e-6)
+            assert torch.allclose(mixed_labels, expected_labels, atol=1e-6)
+            assert mixed_labels.dtype == expected_labels.dtype
+
+
+def test_class_numbers_are_one_hot_distributions():
+    x, numbers = torch.rand(6, 1, 8, 8), torch.tensor([0, 4, 2, 2, 1, 0])
+    for kind in (torch.int64, torch.int32, torch.uint8):
+        for function in (mixup, cutmix, mixup_or_cutmix):
+            mixed, labels = function(x, numbers.to(kind), num_classes=5, generator=generator(1))
+            again = function(x, torch.eye(5)[numbers], num_classes=5, generator=generator(1))
+            assert torch.equal(mixed, again[0]) and torch.equal(labels, again[1])
+
+
+@pytest.mark.parametrize("shape", [(7,), (3, 100), (2, 3, 5, 5), (0,)])
+def test_mixup_blends_signals_of_any_shape(shape):
+    x = torch.rand(4, *shape, generator=generator())
+    mixed, y = mixup(x, torch.arange(4), num_classes=4, per_image=True, generator=generator())
+    assert torch.allclose(mixed, torch.einsum("ij,j...->i...", y, x), atol=1e-6)
+
+
+@pytest.mark.parametrize("function", [mixup, cutmix, mixup_or_cutmix])
+def test_a_share_of_images_stays_whole_to_the_bit(function):
+    x, y = torch.rand(4000, 1, 6, 6), torch.arange(4000)[:, None] % 2 == torch.arange(2)
+    mixed, labels = function(x, y.float(), probability=0.3, per_image=True, generator=generator())
+    whole = (mixed == x).flatten(1).all(1)
+    assert torch.equal(labels[whole], y[whole].float())
+    if function is mixup:  # a box can be empty
+        assert 0.67 < whole.double().mean() < 0.73
+    mixed, labels = function(x, y.float(), probability=0, generator=generator())
+    assert torch.equal(mixed, x) and torch.equal(labels, y.float())
+
+
+def test_a_batch_is_mixed_as_often_as_asked():
+    mixed = 0
+    for seed in range(300):
+        x, _ = mixup(*traceable(6, size=2), probability=0.25, generator=generator(seed))
+        mixed += not torch.equal(x, traceable(6, size=2)[0])
+    assert 50 < mixed < 100
+
+
+def test_callables_are_the_functions_with_their_options():
+    x, numbers = torch.rand(8, 3, 8, 8), torch.arange(8) % 3
+    options = dict(num_classes=3, alpha=0.5, per_image=True, probability=0.8)
+    for kind, function in ((MixUp, mixup), (CutMix, cutmix), (MixUpOrCutMix, mixup_or_cutmix)):
+        ours = kind(**options, generator=generator(2))(x, numbers)
+        expected = function(x, numbers, **options, generator=generator(2))
+        assert all(map(torch.equal, ours, expected))
+        assert pickle.loads(pickle.dumps(kind(**options))) == kind(**options)
+        assert repr(kind(**options)).startswith(f"{kind.__name__}(num_classes=3, alpha=0.5")
+
+
+class Collate:
+    """What a lambda around ``default_collate`` does, for workers that are spawned."""
+
+    def __init__(self, mixing):
+        self.mixing = mixing
+
+    def __call__(self, batch):
+        return self.mixing(*default_collate(batch))
+
+
+def test_workers_of_a_loader_draw_apart_and_again_alike():
+    data = TensorDataset(*traceable(4, size=4)[:1], torch.arange(4))
+    loader = DataLoader(
+        torch.utils.data.ConcatDataset([data, data]),
+        batch_size=4,
+        num_workers=2,
+        collate_fn=Collate(MixUp(num_classes=4)),
+    )
+    torch.manual_seed(0)
+    first, second = (labels.diagonal().min() for _, labels in loader)
+    torch.manual_seed(0)
+    again = [labels.diagonal().min() for _, labels in loader]
+    assert first != second and [first, second] == again
+    loader.collate_fn.mixing = MixUp(num_classes=4, generator=generator())
+    with pytest.raises(ValueError, match="generator: expected None in a DataLoader's worker"):
+        list(loader)
 
 
 def test_cutmix_keeps_more_than_lam_because_boxes_are_clipped():
@@ -119,7 +252,20 @@ def test_an_empty_batch_stays_empty(per_image):
             "images: expected floating point",
         ),
         (dict(images=torch.zeros(2, 4, 4)), "images: "),
-        (dict(labels=torch.tensor([0, 1])), "labels: .*one-hot"),
+        (dict(images=torch.zeros(2), mixing="mixup"), "images: expected floating point .N, ...., "),
+        (dict(labels=torch.tensor([0, 1])), "labels: .* or integers .2,. with num_classes=, got"),
+        (dict(labels=torch.tensor([0.0, 1.0]), num_classes=2), "labels: .*got torch.float32"),
+        (dict(labels=torch.tensor([True, False]), num_classes=2), "labels: .*got torch.bool"),
+        (dict(labels=torch.tensor([0, 1, 1]), num_classes=2), "labels: .* of shape .3,."),
+        (dict(num_classes=3), "labels: expected distributions over 3 classes"),
+        (
+            dict(labels=torch.tensor([-1, 2]), num_classes=2),
+            "labels: expected class numbers from 0 to 1, got -1 to 2",
+        ),
+        (dict(num_classes=0), "num_classes: expected a whole number of at least 1, got 0"),
+        (dict(probability=1.5), "probability: expected a number in .0, 1., got 1.5"),
+        (dict(probability="all"), "probability: "),
+        (dict(probability=float("nan")), "probability: "),
         (dict(labels=torch.eye(3)), "labels: "),
         (
             dict(images=torch.zeros(2, 1, 0, 4)),

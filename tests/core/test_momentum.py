@@ -1,8 +1,9 @@
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
-from genscl_lite.momentum import LabelledQueue, MomentumEncoder
+from genscl_lite.momentum import LabelledQueue, MomentumEncoder, bare_copy, named_tensors
 
 
 def network():
@@ -57,6 +58,140 @@ def test_keys_come_from_evaluation_mode_whoever_trains_the_encoder():
     for change in (key.train, key.encoder.train, key.encoder[1].train):
         change()
         assert torch.equal(key(images), keys) and torch.equal(key.encoder[1].running_mean, mean)
+
+
+def batch_normalized(query, images):
+    """What a network in training mode gives, without what that does to it."""
+    with torch.no_grad():
+        return bare_copy(query).train()(images)
+
+
+def test_keys_of_batch_statistics_are_normalized_by_their_batch():
+    query = network()
+    key, images = MomentumEncoder(query, batch_statistics=True), 3 + torch.randn(16, 4)
+    assert torch.allclose(key(images), batch_normalized(query, images), atol=1e-6)
+    averaged = MomentumEncoder(query)
+    assert not torch.allclose(averaged(images), key(images), atol=0.1)
+
+
+@pytest.mark.parametrize("batch_statistics", [False, True])
+def test_keys_leave_all_statistics_and_dropout_alone(batch_statistics):
+    query = nn.Sequential(
+        nn.utils.parametrizations.spectral_norm(nn.Linear(4, 8)),
+        nn.BatchNorm1d(8, momentum=None),
+        nn.Dropout(0.5),
+        nn.BatchNorm1d(8, affine=False),
+    )
+    key = MomentumEncoder(query, batch_statistics=batch_statistics).train()
+    before = {name: tensor.clone() for name, tensor in key.state_dict().items()}
+    images = torch.randn(6, 4)
+    keys = key(images)
+    for change in (key.train, key.encoder.train, key.encoder[3].train, key.encoder[1].eval):
+        change()
+        assert torch.equal(key(images), keys) and not keys.requires_grad
+    assert before.keys() == key.state_dict().keys()
+    for name, tensor in key.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_statistics_follow_the_encoder_whatever_keys_are_normalized_with():
+    query = network()
+    averaged, batch = (MomentumEncoder(query, 0.9, batch_statistics=b) for b in (False, True))
+    for _ in range(3):
+        query(5 + torch.randn(32, 4))
+        for key in (averaged, batch):
+            key(torch.randn(8, 4))
+            key.update(query)
+    for name, tensor in averaged.state_dict().items():
+        assert torch.equal(tensor, batch.state_dict()[name]), name
+    assert averaged.encoder[1].running_mean.abs().max() > 0.1
+    assert averaged.encoder[1].num_batches_tracked == 3
+    averaged.load_state_dict(batch.state_dict())
+
+
+def compiled_eagerly(module):
+    return torch.compile(module, backend="eager")
+
+
+@pytest.fixture
+def one_process(tmp_path):
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def test_wrappers_are_looked_through(one_process):
+    query = network()
+    expected, images = bare_copy(query), torch.randn(5, 4)
+    wrappers = (
+        nn.DataParallel,
+        nn.parallel.DistributedDataParallel,
+        compiled_eagerly,
+        lambda module: compiled_eagerly(nn.parallel.DistributedDataParallel(module)),
+        lambda module: nn.DataParallel(compiled_eagerly(module)),
+    )
+    for wrap in wrappers:
+        for key, followed in (
+            (MomentumEncoder(query, 0), wrap(query)),
+            (MomentumEncoder(wrap(query), 0), query),
+        ):
+            assert key.state_dict().keys() == MomentumEncoder(network()).state_dict().keys()
+            query[0].weight.data += 1
+            expected[0].weight.data.copy_(query[0].weight)
+            key.update(followed)
+            assert torch.equal(key.encoder[0].weight, query[0].weight)
+            assert torch.allclose(key(images), expected.eval()(images))
+
+
+def test_a_part_that_is_wrapped_has_the_networks_own_names():
+    plain = nn.Sequential(network(), nn.Linear(3, 2))
+    query = nn.Sequential(compiled_eagerly(plain[0]), nn.DataParallel(plain[1]))
+    key = MomentumEncoder(query, 0)
+    assert list(named_tensors(query)) == list(named_tensors(plain))
+    assert list(key.encoder.state_dict()) == list(plain.state_dict())
+    plain[0][0].weight.data += 1
+    key.update(query)
+    assert torch.equal(key.encoder[0][0].weight, plain[0][0].weight)
+    assert isinstance(query[1], nn.DataParallel)  # the caller's is as it was
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.utils.weight_norm,
+        nn.utils.spectral_norm,
+        nn.utils.parametrizations.weight_norm,
+        nn.utils.parametrizations.orthogonal,
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated:FutureWarning")
+def test_networks_with_computed_weights_are_copied_and_followed(norm):
+    query = nn.Sequential(norm(nn.Linear(4, 4)), nn.ReLU(), nn.Linear(4, 3))
+    images = torch.randn(5, 4)
+    query(images).sum().backward()
+    key = MomentumEncoder(query, momentum=0)
+    assert torch.allclose(key(images), query.eval()(images), atol=1e-6)
+    for parameter in query.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    assert not torch.allclose(key(images), query(images), atol=1e-6)
+    key.update(query)
+    assert torch.allclose(key(images), query(images), atol=1e-6)
+
+
+def test_what_cannot_be_copied_is_refused_in_a_line():
+    query = network()
+    query.open_file = (line for line in "abc")
+    with pytest.raises(ValueError, match="^encoder: expected a module that copy.deepcopy copies, "):
+        MomentumEncoder(query)
+
+
+@pytest.mark.parametrize("batch_statistics", [False, True])
+def test_a_compiled_momentum_encoder_gives_the_same_keys(batch_statistics):
+    key = MomentumEncoder(network(), 0.5, batch_statistics=batch_statistics)
+    compiled, images = torch.compile(key, backend="eager", fullgraph=True), torch.randn(6, 4)
+    assert torch.allclose(compiled(images), key(images))
+    key.update(network())
+    assert torch.allclose(compiled(images), key(images))
 
 
 def test_the_encoder_is_copied_not_shared():
@@ -119,6 +254,17 @@ def test_state_goes_on_where_it_was():
     queue.enqueue(*more)
     copy.enqueue(*more)
     assert all(torch.equal(a, b) for a, b in zip(queue.contents(), copy.contents(), strict=True))
+
+
+def test_class_numbers_stay_integers():
+    queue = LabelledQueue(5, 2)
+    queue.enqueue(torch.ones(3, 2), torch.tensor([4, 2**40, 0]))
+    queue.enqueue(torch.ones(3, 2), torch.tensor([7, 8, 9], dtype=torch.uint8))
+    assert queue.contents()[1].tolist() == [9, 2**40, 0, 7, 8]
+    with pytest.raises(ValueError, match="labels: expected integers as class numbers, got .*float"):
+        queue.enqueue(torch.ones(2, 2), torch.tensor([0.0, 1.0]))
+    with pytest.raises(ValueError, match="queue: expected latents and labels of shapes"):
+        queue.enqueue(torch.ones(2, 2), torch.eye(2))
 
 
 def test_bad_input_is_named():

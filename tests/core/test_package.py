@@ -38,10 +38,7 @@ Teacher(torch.nn.Linear(8, 5))(z), MomentumEncoder(torch.nn.Linear(8, 5))(z)
 LabelledQueue(300, 8, 5).enqueue(z.detach(), y)
 assert "torch.nn.attention.flex_attention" not in sys.modules
 for mixing in (mixup, cutmix, mixup_or_cutmix):
-    try:
-        mixing(torch.rand(4, 1, 8, 8), torch.eye(4))
-    except ImportError as error:
-        print(error)
+    mixing(torch.rand(4, 1, 8, 8), torch.arange(4), num_classes=4, alpha=0.5)
 """
 
 
@@ -75,10 +72,6 @@ def test_importing_the_package_loads_the_standard_library_alone():
 def test_the_core_needs_torch_alone():
     done = run(CORE_TORCH_ALONE, "-c")
     assert done.returncode == 0, done.stderr
-    numpy = (
-        "mixup and cutmix draw their shares with NumPy: pip install numpy (or 'genscl-lite[train]')"
-    )
-    assert done.stdout.splitlines() == [numpy] * 3
 
 
 def test_unknown_names_fail_as_pythons_do():
