@@ -115,6 +115,8 @@ class TrainConfig:
     )
     queue_size: int = 200  # keys remembered
     momentum: float = below_one(0.9)  # of the momentum encoder
+    key_statistics: str = choice("batch", ("batch", "running"))  # that BatchNorm normalizes keys by
+    queries: str = choice("first", ("first", "all"))  # views that are contrasted with the queue
     read_out: str = choice("converged", ("converged", "sgd"))  # sgd: SupContrast's probe
     probe_epochs: int = positive(50)  # of the probe by SGD, as all that begins with probe_
     probe_batch_size: int = positive(100)  # images
@@ -145,7 +147,8 @@ class TrainConfig:
         self._check_data()
 
     def _check_method(self):
-        method, keys = METHODS[self.method], self.batch_size * (self.views - 1)
+        method = METHODS[self.method]
+        keys = self.batch_size * (self.views - (self.queries == "first"))
         if method.head == "projection" and self.views < 2:
             raise ValueError(
                 f"views: {self.method} contrasts views and needs 2 or more, got {self.views}"

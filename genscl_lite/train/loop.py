@@ -194,20 +194,13 @@ def train_step(run: Run, images: Tensor, pieces: Pieces, draws: Draws, rate: flo
     )  # augmented and mixed: (M, channels, H, W) and (M, T, C)
     views, targets = (processes.keep_own_part(rows, config.views) for rows in whole_batch)
     index = draws.index[processes.own_part(len(draws.index))]  # (N,): which image a row shows
-    n = len(index)
 
     with autocast(run.dtype, run.device):
         if pieces.teacher:  # it sees the very images that the student sees
             taught = _teacher_labels(pieces.teacher, views, targets.shape[2])  # (M, C)
             targets = torch.cat([targets, taught[:, None]], dim=1)  # (M, 2, C)
-        if run.queue:  # first views are queries, the others keys
-            latents = pieces.model(views[:n]).float()  # (N, D)
-            keys = processes.gather_views(
-                pieces.keys(views[n:]).float(), config.views - 1
-            )  # (K, D)
-            key_targets = processes.gather_views(targets[n:], config.views - 1)  # (K, T, C)
-            contrasts = (keys, key_targets), run.queue.contents()
-            parts = pieces.loss(config, latents, targets[:n], index, *contrasts)
+        if run.queue:
+            parts, keys, key_targets = queue_loss(run, pieces, views, targets, index)
         else:
             outputs = pieces.model(views).float()  # (M, D) latents or (M, C) logits
             parts = pieces.loss(config, outputs, targets, index)
@@ -225,6 +218,33 @@ def train_step(run: Run, images: Tensor, pieces: Pieces, draws: Draws, rate: flo
     finite = torch.isfinite(torch.stack([parts.loss.detach(), targets.sum()]))
     run.sums[3:] = torch.minimum(run.sums[3:], torch.where(finite, math.inf, float(run.step)))
     run.step += 1
+
+
+def queue_loss(
+    run: Run, pieces: Pieces, views: Tensor, targets: Tensor, index: Tensor
+) -> tuple[LossParts, Tensor, Tensor]:
+    """Contrast queries with the keys of the other views and with the queue, view by view.
+
+    Queries are the first view of each image or, if the configuration says so, all V in turn.
+
+    Returns:
+        The mean of the views' losses, and (K, D) keys with their (K, T, C) targets for the queue.
+    """
+    config, n = run.config, len(index)
+    turns = range(config.views if config.queries == "all" else 1)
+    latents = pieces.model(views[: len(turns) * n]).float().split(n)
+    seen = 0 if len(turns) > 1 else 1  # the first view that becomes a key
+    keys = pieces.keys(views[seen * n :]).float()
+    keys = processes.gather_views(keys, config.views - seen)
+    key_targets = processes.gather_views(targets[seen * n :], config.views - seen)
+    whole, queued, parts = len(keys) // (config.views - seen), run.queue.contents(), []
+    for view in turns:
+        others = torch.arange(len(keys), device=keys.device) // whole + seen != view
+        contrasts = (keys[others], key_targets[others]), queued
+        own = targets[view * n : (view + 1) * n]
+        parts.append(pieces.loss(config, latents[view], own, index, *contrasts))
+    mean = LossParts(*(torch.stack(part).float().mean(dim=0) for part in zip(*parts, strict=True)))
+    return mean, keys, key_targets
 
 
 def batch_loss(

@@ -150,6 +150,9 @@ METHODS = {
     ),
     "genscl_kd": _by_labels("GenSCL + KD", distils=True),
     "genscl_mix": _by_labels("GenSCL + MixUp-CutMix", mixes=True),
+    "genscl_mix_queue": _by_labels(
+        "GenSCL + MixUp-CutMix, momentum and queue", mixes=True, queues=True
+    ),
     "genscl_mix_kd": _by_labels("GenSCL + MixUp-CutMix + KD", mixes=True, distils=True),
     "genscl_mix_kd_expert": _by_labels(
         "GenSCL + MixUp-CutMix + KD of an expert", mixes=True, distils=True, expert=True

@@ -135,7 +135,11 @@ def new_run(
     compiles = wants_compile(config, model, dataset.image_shape, device)
     run = Run(config, model, optimizer, Generator().manual_seed(config.seed), dtype, compiles)
     if method.queues:
-        run.key_encoder = MomentumEncoder(model, config.momentum if method.slow_keys else 0.0)
+        run.key_encoder = MomentumEncoder(
+            model,
+            config.momentum if method.slow_keys else 0.0,
+            batch_statistics=config.key_statistics == "batch",
+        )
         label_shape = (2 if method.distils else 1, dataset.num_classes)  # (T, C)
         run.queue = LabelledQueue(config.queue_size, config.latent_dim, label_shape).to(device)
     if config.ema:
