@@ -37,7 +37,11 @@ def first_steps(model, config, factor=1.0):
     (factor * model(images).square().sum()).backward()
     optimizer.step()
     pairs = zip(before, model.parameters(), strict=True)
-    return [(p.grad.flatten(1), (old - p.detach()).flatten(1)) for old, p in pairs if p.ndim > 1]
+    return [
+        (p.grad.flatten(1), (old - p.detach()).flatten(1))
+        for old, p in pairs
+        if p.ndim > 1 and p.shape[1] > 1  # timm leaves a first layer of one channel to NAdamW
+    ]
 
 
 def test_muon_evens_out_the_directions_of_a_step(quick, digits):
@@ -45,7 +49,7 @@ def test_muon_evens_out_the_directions_of_a_step(quick, digits):
     for gradient, step in first_steps(new_model(config, digits), config):
         raw, moved = torch.linalg.svdvals(gradient), torch.linalg.svdvals(step / 0.1)
         assert moved.max() < 1.3
-        assert moved.mean() / moved.max() > 1.5 * raw.mean() / raw.max()
+        assert moved.min() / moved.max() > 1.5 * raw.min() / raw.max()
 
 
 def test_the_size_of_the_gradient_does_not_matter_to_muon(quick, digits):
