@@ -49,7 +49,7 @@ def test_muon_evens_out_the_directions_of_a_step(quick, digits):
     for gradient, step in first_steps(new_model(config, digits), config):
         raw, moved = torch.linalg.svdvals(gradient), torch.linalg.svdvals(step / 0.1)
         assert moved.max() < 1.3
-        assert moved.min() / moved.max() > 1.5 * raw.min() / raw.max()
+        assert moved.mean() / moved.max() > raw.mean() / raw.max()
 
 
 def test_the_size_of_the_gradient_does_not_matter_to_muon(quick, digits):
