@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what follows says the same to editors
     from genscl_lite.distillation import Teacher
-    from genscl_lite.kernels import ClassKernel, superclass_kernel
-    from genscl_lite.losses import GenSupConLoss, gen_supcon_loss, label_similarity
+    from genscl_lite.gradient_cache import gradient_cache
+    from genscl_lite.losses import GenSupConLoss, gen_supcon_loss, gen_supcon_loss_parts
     from genscl_lite.mixing import cutmix, mixup, mixup_or_cutmix
     from genscl_lite.momentum import LabelledQueue, MomentumEncoder
+    from genscl_lite.similarity import (
+        ClassSimilarity,
+        distributions_from_counts,
+        gaussian_similarity,
+        label_similarity,
+        superclass_similarity,
+    )
 
 __all__ = [
     "gen_supcon_loss",
+    "gen_supcon_loss_parts",
     "GenSupConLoss",
     "label_similarity",
     "mixup",
@@ -24,26 +32,41 @@ __all__ = [
     "Teacher",
     "MomentumEncoder",
     "LabelledQueue",
-    "ClassKernel",
-    "superclass_kernel",
+    "ClassSimilarity",
+    "superclass_similarity",
+    "gaussian_similarity",
+    "distributions_from_counts",
+    "gradient_cache",
 ]
 
 _MODULE_OF = {
     "gen_supcon_loss": "losses",
+    "gen_supcon_loss_parts": "losses",
     "GenSupConLoss": "losses",
-    "label_similarity": "losses",
+    "label_similarity": "similarity",
     "mixup": "mixing",
     "cutmix": "mixing",
     "mixup_or_cutmix": "mixing",
     "Teacher": "distillation",
     "MomentumEncoder": "momentum",
     "LabelledQueue": "momentum",
-    "ClassKernel": "kernels",
-    "superclass_kernel": "kernels",
+    "ClassSimilarity": "similarity",
+    "superclass_similarity": "similarity",
+    "gaussian_similarity": "similarity",
+    "distributions_from_counts": "similarity",
+    "gradient_cache": "gradient_cache",
 }
+
+_RENAMED = {"ClassKernel": "ClassSimilarity", "superclass_kernel": "superclass_similarity"}
+"""Names of version 0.2, which work for one version more."""
 
 
 def __getattr__(name: str):
+    if name in _RENAMED:
+        from genscl_lite._deprecated import warn
+
+        warn(f"genscl_lite.{name}", f"genscl_lite.{_RENAMED[name]}")
+        return getattr(sys.modules[__name__], _RENAMED[name])
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
@@ -70,19 +93,21 @@ _MOVED = {
     "imagefolder": ".datasets.folder",
     "inputs": ".runs.trained",
     "interactive": "genscl_lessons.hover_map",
+    "kernels": ".similarity",
     "lesson_plots": "genscl_lessons.figures",
     "loss_checks": "._checks",
     "models": ".train.networks",
     "notebook": "genscl_lessons.exercises",
     "parallel": ".train.processes",
-    "partition": ".streaming",
+    "partition": ".log_partition",
     "plots": "genscl_lessons.plots",
     "presets": ".runs.plan and .runs.paths",
     "progress": "genscl_lessons.live and .runs.seeds",
     "results": ".runs.finish, .runs.tables and .runs.paths",
     "zoo": ".train.networks",
     "runfolder": ".datasets.files and .train.run_folder",
-    "similarities": ".streaming",
+    "similarities": ".label_sums",
+    "streaming": ".label_sums and .log_partition",
     "teachers": ".train.teachers",
     "training": ".train.loop, the command `genscl train`",
     "views": ".train.batches",
