@@ -22,6 +22,7 @@ CORE = (
     "distillation",
     "momentum",
     "kernels",
+    "wrappers",
 )
 DOORS = ("__main__", "reproduce")
 FILES = sorted(PACKAGE.rglob("*.py"))
