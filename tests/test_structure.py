@@ -15,13 +15,17 @@ ROOMS = ("core", "datasets", "train", "runs", "tools")
 CORE = (
     "__init__",
     "losses",
-    "streaming",
+    "label_sums",
+    "log_partition",
     "gather",
     "_checks",
     "mixing",
     "distillation",
     "momentum",
-    "kernels",
+    "similarity",
+    "gradient_cache",
+    "_rows",
+    "_deprecated",
     "wrappers",
 )
 DOORS = ("__main__", "reproduce")

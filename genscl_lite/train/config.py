@@ -5,10 +5,10 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from genscl_lite._checks import nearest, require_choice
+from genscl_lite._checks import WEIGHTINGS, nearest, require_choice
 from genscl_lite.datasets import check_dataset
-from genscl_lite.losses import SIMILARITIES, WEIGHTINGS
 from genscl_lite.mixing import MIXINGS
+from genscl_lite.similarity import SIMILARITIES
 from genscl_lite.train.augment import AUGMENTATIONS, check_augmentation
 from genscl_lite.train.methods import METHODS
 from genscl_lite.train.networks import check_arch

@@ -13,5 +13,7 @@ def test_two_processes_equal_one(tmp_path):
 
 
 def test_gathering_needs_a_process_group():
-    with pytest.raises(ValueError, match="gather: torch.distributed is not initialised"):
-        gen_supcon_loss(torch.randn(4, 3), torch.arange(4), gather=True)
+    with pytest.raises(
+        ValueError, match="gather_distributed: torch.distributed is not initialized"
+    ):
+        gen_supcon_loss(torch.randn(4, 3), torch.arange(4), gather_distributed=True)

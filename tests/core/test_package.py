@@ -32,7 +32,7 @@ z, y = torch.randn(300, 8, requires_grad=True), torch.rand(300, 5).softmax(1)
 for labels in (y, torch.arange(300) % 7):
     for backend in ("dense", "streamed", "auto"):
         gen_supcon_loss(z, labels, backend=backend).backward()
-GenSupConLoss(return_parts=True)(z, y), label_similarity(y)
+GenSupConLoss().parts(z, y), label_similarity(y)
 Teacher(torch.nn.Linear(8, 5))(z), MomentumEncoder(torch.nn.Linear(8, 5))(z)
 LabelledQueue(300, 8, 5).enqueue(z.detach(), y)
 assert "torch.nn.attention.flex_attention" not in sys.modules
