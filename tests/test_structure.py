@@ -28,7 +28,7 @@ CORE = (
     "_deprecated",
     "wrappers",
 )
-DOORS = ("__main__", "reproduce")
+DOORS = ("__main__", "reproduce", "metric_learning")
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
