@@ -43,7 +43,11 @@ def check_packages() -> list[Finding]:
         requirements = importlib.metadata.requires("genscl-lite") or []
     except importlib.metadata.PackageNotFoundError:
         return [Finding("genscl-lite", PROBLEM, "not installed", "pip install -r requirements.txt")]
-    parts = [text.partition(";") for text in requirements if not text.startswith("genscl-lite[")]
+    parts = [
+        text.partition(";")
+        for text in requirements
+        if not text.startswith("genscl-lite[") and "recipes" not in text
+    ]
     return [
         check_package(wanted.strip(), for_tests="test" in marker) for wanted, _, marker in parts
     ]
