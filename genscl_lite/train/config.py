@@ -127,7 +127,7 @@ class TrainConfig:
     checkpoint_every: int = positive(10)  # epochs between checkpoints
     precision: str = choice(
         "auto", ("auto", "float32", "bfloat16")
-    )  # auto: bfloat16 where it is quicker
+    )  # auto: bfloat16 if the device multiplies in it
     compile: str = choice(
         "auto", ("auto", "always", "never")
     )  # torch.compile; auto: large networks on a GPU
