@@ -2,7 +2,16 @@
 
 from genscl_lite._checks import require_packages
 
-PACKAGES = ("numpy", "torchvision", "pandas", "sklearn", "filelock", "safetensors", "yaml")
+PACKAGES = (
+    "numpy",
+    "torchvision",
+    "pandas",
+    "sklearn",
+    "joblib",
+    "filelock",
+    "safetensors",
+    "yaml",
+)
 require_packages("train", *PACKAGES)  # said before the imports below fail
 
 from genscl_lite.datasets import builtin, folder, people  # noqa: F401, each registers its data sets

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import joblib
 import nbformat
 import pandas as pd
 import papermill
@@ -398,7 +399,7 @@ def test_kernels_share_the_cores_whatever_is_inherited(preset, monkeypatch):
     monkeypatch.setattr(papermill, "execute_notebook", look)
     monkeypatch.setenv("OMP_NUM_THREADS", "64")
     monkeypatch.setenv(cores.SIDE_BY_SIDE, "1")
-    monkeypatch.setattr(cores, "usable_cores", lambda: 6)
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 6)
     assert main([preset, "--only", "ce", "--seeds", "1", "--jobs", "2"]) == 0
     assert set(seen) == {("3", "2")}
 
