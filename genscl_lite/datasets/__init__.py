@@ -11,6 +11,7 @@ PACKAGES = (
     "filelock",
     "safetensors",
     "yaml",
+    "timm",
 )
 require_packages("train", *PACKAGES)  # said before the imports below fail
 

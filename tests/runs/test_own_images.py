@@ -155,7 +155,7 @@ def test_the_way_to_imagenet(photos, tmp_path, monkeypatch, capsys):
         "image_size": 48,
         "probe_epochs": 1,
         "eval_every": 2,
-        "arch": "torchvision/shufflenet_v2_x0_5",
+        "arch": "timm/test_resnet",
         "on_bad_image": "skip",
         "min_accuracy": 0.0,
         "data_root": str(photos),
