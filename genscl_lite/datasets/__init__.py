@@ -15,7 +15,7 @@ PACKAGES = (
 )
 require_packages("train", *PACKAGES)  # said before the imports below fail
 
-from genscl_lite.datasets import builtin, folder, people  # noqa: F401, each registers its data sets
+from genscl_lite.datasets import builtin, folder  # noqa: F401, each registers its data sets
 from genscl_lite.datasets.registry import (
     Dataset,
     check_dataset,
