@@ -7,16 +7,16 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from genscl_lessons.cifar10h import read_counts, shares_of
 from genscl_lite.datasets import load_dataset
-from genscl_lite.datasets.people import find_counts, read_counts
 from genscl_lite.runs.paths import NOTEBOOKS
 from genscl_lite.train.augment import as_unit_float
 
 __all__ = ["NOT_HERE", "People", "ask_people", "teacher_says"]
 
 NOT_HERE = (
-    "Not here: CIFAR-10's photographs and CIFAR-10H's answers. `genscl data cifar10` and `genscl data "
-    "cifar10h` download them; then run this cell again. The answers' licence forbids commercial use, so the "
+    "Not here: CIFAR-10's photographs and CIFAR-10H's answers. `genscl data cifar10` and `python -m "
+    "genscl_lessons.cifar10h download` fetch them; then run this cell again. The answers' licence forbids commercial use, so the "
     "kit comes without them."
 )
 TEACHER = NOTEBOOKS / "pictures" / "doubtful_photos.csv"
@@ -38,12 +38,11 @@ def ask_people(numbers: Sequence[int], root: str | Path | None = None) -> People
     ``root`` as in ``load_dataset``. ValueError if the file of answers holds something else.
     """
     try:
-        counts, cifar = read_counts(find_counts(root)), load_dataset("cifar10", root)
+        counts, cifar = read_counts(root), load_dataset("cifar10", root)
     except FileNotFoundError:
         return None
-    counts = counts[list(numbers)].astype(float)
     photographs = as_unit_float(cifar.test_images[list(numbers)]).numpy()
-    return People(counts / counts.sum(axis=1, keepdims=True), photographs, cifar.class_names)
+    return People(shares_of(counts[list(numbers)]), photographs, cifar.class_names)
 
 
 def teacher_says(path: Path = TEACHER) -> pd.DataFrame:

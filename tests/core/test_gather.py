@@ -6,6 +6,7 @@ from tests.core import two_processes
 from tests.processes import finish, start_two
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
     agent = start_two(two_processes.__file__, printed=tmp_path / "printed")
     printed = finish(agent, tmp_path / "printed")

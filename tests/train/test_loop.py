@@ -308,6 +308,7 @@ def train_and_tell(config, images, folder, pipe):
     pretrain(config, images, folder, on_epoch=lambda run: pipe.send(run.epoch))
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on(quick, digits, tmp_path):
     """Kill a training process again and again; what it leaves can always be read, and the end is the same."""
     config = quick(epochs=40)
