@@ -206,6 +206,7 @@ def test_rows_of_the_table():
         "supcon_mix",
         "genscl_kd",
         "genscl_mix",
+        "genscl_mix_queue",
         "genscl_mix_kd",
         "genscl_mix_kd_expert",
         "genscl_mix_kd_queue",
