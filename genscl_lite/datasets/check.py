@@ -42,12 +42,6 @@ def check_data(data) -> None:
         _check_distributions(
             "train_distributions", data.train_distributions, len(data.train_labels), classes
         )
-    held_out, people = data.held_out_images, data.held_out_distributions
-    if (held_out is None) != (people is None):
-        raise ValueError("held_out_images and held_out_distributions: give both or neither")
-    if held_out is not None:
-        _check_images("held_out_images", held_out, data.train_images)
-        _check_distributions("held_out_distributions", people, len(held_out), classes)
 
 
 def _check_distributions(name: str, soft: Tensor, rows: int, classes: int) -> None:

@@ -35,10 +35,6 @@ class Dataset:
     train_files: tuple[str, ...] = ()  # of a folder: the training images' paths
     skipped: tuple[str, ...] = ()  # of a folder: files that could not be read and were left out
     test_files: tuple[str, ...] = ()  # of a folder: the test images' paths
-    held_out_images: Tensor | None = (
-        None  # of neither split, to be compared with what people see in them:
-    )
-    held_out_distributions: Tensor | None = None  # (their number, C)
 
     def __post_init__(self):
         for name in (
@@ -74,8 +70,6 @@ class Dataset:
             "test_images",
             "test_labels",
             "train_distributions",
-            "held_out_images",
-            "held_out_distributions",
         )
         there = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return replace(self, **{name: tensor.to(device) for name, tensor in there.items()})

@@ -62,7 +62,7 @@ class Encoder:
     model: Model
     """Encoder and head."""
     probe: nn.Linear | None
-    """The linear classifier of the features; None where the head is the classifier."""
+    """The linear classifier of the features; None if the head is the classifier."""
     config: TrainConfig
     summary: dict
     """What ``summary.json`` holds."""
@@ -321,7 +321,7 @@ COMMANDS = {
 
 
 def main(command: str, arguments: list[str] | None = None) -> int:
-    """Be one of ``COMMANDS``; return 0, or 2 after an error of one line."""
+    """Run one of ``COMMANDS``; return 0, or 2 after a one-line error."""
     parser = argparse.ArgumentParser(prog=f"genscl {command}", description=COMMANDS[command])
     parser.add_argument("run", help="folder of the run (METHOD/seedN), or its model.safetensors")
     if command == "export":

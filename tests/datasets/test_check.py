@@ -55,10 +55,6 @@ WRONG = [
     (dict(std=(0.3, 0.3)), "std: expected a number for each of 3 channels"),
     (dict(train_distributions=torch.full((60, 2), 0.5)), r"train_distributions: expected shape \(60, 3\), got \(60, 2\)"),
     (dict(train_distributions=torch.full((60, 3), 0.5)), "train_distributions: .* sums to 1.5"),
-    (dict(held_out_distributions=torch.eye(3)), "held_out_images and held_out_distributions: give both or neither"),
-    (dict(held_out_images=torch.zeros(3, 3, 9, 8), held_out_distributions=torch.eye(3)), "held_out_images: expected .* of the shape of train"),
-    (dict(held_out_images=torch.zeros(2, 3, 8, 8), held_out_distributions=torch.eye(3)), "held_out_distributions: expected 2 rows"),
-    (dict(held_out_images=torch.zeros(3, 3, 8, 8), held_out_distributions=2 * torch.eye(3)), "held_out_distributions: .* sums to 2"),
 ]  # fmt: skip
 
 
