@@ -17,6 +17,7 @@ from genscl_lite.datasets.check import check_data, odd_things, warn_of
 from genscl_lite.distillation import Teacher, add_parts, distilled_cross_entropy
 from genscl_lite.losses import LossParts
 from genscl_lite.train import processes, run_folder
+from genscl_lite.train.augment import check_channels
 from genscl_lite.train.batches import Draws, Views, draw_epoch, image_batches
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.estimate import expected_seconds
@@ -407,6 +408,8 @@ def _check_fit(
 ) -> None:
     """Raise ValueError where the configuration says another thing than the arguments."""
     check_data(dataset)
+    for name in ("augmentation", "probe_augmentation")[: 1 if is_classifier(config) else 2]:
+        check_channels(name, getattr(config, name), dataset.image_shape[0])
     processes.own_part(min(config.batch_size, len(dataset.train_labels)))
     if folder is None and deadline < math.inf:
         raise ValueError("deadline: needs a folder to save the run in")

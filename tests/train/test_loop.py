@@ -687,3 +687,25 @@ def test_a_loss_of_ones_own_that_cannot_be_used_is_refused(quick, digits, tmp_pa
             teacher=Teacher(nn.Sequential(nn.Flatten(), nn.Linear(64, 10))),
             loss=own_loss,
         )
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+@pytest.mark.parametrize("name", ["augmentation", "probe_augmentation"])
+def test_color_changes_of_other_images_than_rgb_are_refused_before_the_first_step(
+    quick, digits, channels, name
+):
+    data = dataclasses.replace(
+        digits,
+        name="custom",
+        train_images=digits.train_images.expand(-1, channels, -1, -1),
+        test_images=digits.test_images.expand(-1, channels, -1, -1),
+        mean=digits.mean * channels,
+        std=digits.std * channels,
+    )
+    config = quick("supcon", dataset="custom", **{name: "crop_jitter"})
+    with pytest.raises(
+        ValueError,
+        match=f"^{name}: crop_jitter changes colors of 3 channels, the images have {channels}; "
+        "choose none, affine or crop$",
+    ):
+        pretrain(config, data, on_start=lambda *started: pytest.fail("it was started"))
