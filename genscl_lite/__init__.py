@@ -62,7 +62,7 @@ _MOVED = {
     "data": ".datasets",
     "decoding": ".datasets.images",
     "distributed": ".gather",
-    "distributions": ".datasets.distributions",
+    "distributions": ".datasets.labels",
     "encoder": ".runs.trained",
     "evaluation": ".train.evaluate",
     "folderscan": ".datasets.folder",

@@ -39,7 +39,7 @@ def test_a_folder_on_a_page(photos, capsys):
             "train    18 images of 3 classes: one: 6, two: 6, zero: 6",
             "test     14 images of 3 classes: two: 4, zero: 4, one: 6",
         ]
-        passed_over, left_out, twins, last = lines[3:]
+        pixels, passed_over, left_out, *odd, last = lines[3:]
         assert (
             passed_over
             == f"note     root: passed over in {photos}, as no image that PIL reads or of no class: 1 .heic"
@@ -47,6 +47,9 @@ def test_a_folder_on_a_page(photos, capsys):
         assert left_out.startswith(
             f"note     left out: 3 of 35 images in {photos} cannot be read: Train/one/cut.jpg ("
         )
+        assert pixels.startswith("pixels   uint16 in 3 files, ")
+        assert pixels.split("; ")[1].startswith("uint8 in 29 files, 0 to 255")
+        [twins] = odd
         assert twins == (
             "note     2 of 14 images to test with are among those to train with: "
             "Valid/one/copy0.jpg = Train/one/000_rgb.jpg, Valid/one/copy1.png = Train/one/001_rgb.png"
@@ -69,7 +72,7 @@ def test_many_classes_and_files_stay_on_a_page(tmp_path, capsys):
     assert len(printed.splitlines()) < 12 and len(printed) < 3000
     assert (
         "300 of 300 images to test with are among" in printed
-        and "900 images are of a single colour" in printed
+        and "900 images are of a single color" in printed
     )
 
 
