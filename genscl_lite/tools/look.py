@@ -12,7 +12,7 @@ from genscl_lite.datasets.files import as_path, written_whole
 from genscl_lite.datasets.labels import first_few
 from genscl_lite.datasets.registry import LOADERS
 from genscl_lite.runs.plan import parse_parameter
-from genscl_lite.train.config import TrainConfig, check_parameters
+from genscl_lite.train.config import check_parameters, make_configs
 
 EACH, MOST = 10, 100
 """Images of a class, and classes, in the picture."""
@@ -45,11 +45,12 @@ def load(name: str, root: str | None, image_size: int, **changes) -> Dataset:
     """
     if name not in LOADERS and (as_path(name).is_dir() or "/" in name):
         name, root = "folder", name
-    values = {"labels_per_class": 0, "on_bad_image": "skip"}
+    values = {"method": "ce", "dataset": name, "labels_per_class": 0, "on_bad_image": "skip"}
     if name == "folder":
         values["image_size"] = image_size
-    check_parameters(changes)
-    config = TrainConfig("ce", name, **values | changes)
+    values |= changes
+    check_parameters(values)
+    config = make_configs(values)[0]
     return load_data(config, root)
 
 

@@ -258,9 +258,10 @@ def check_channels(parameter: str, name: str, channels: int) -> None:
 
     >>> check_channels("augmentation", "crop_jitter", 1)
     Traceback (most recent call last):
-    ValueError: augmentation: crop_jitter changes colors of 3 channels, the images have 1; choose none, affine or crop
+    ValueError: augmentation: crop_jitter changes colors of 3 channels, the images have 1; choose none, affine, crop or shift
     """
-    if channels != 3 and build_augment(name).needs_rgb:
+    made = AUGMENTATIONS.get(name)  # one of your own says itself what it needs
+    if channels != 3 and made and made.needs_rgb:
         *others, last = [other for other, made in AUGMENTATIONS.items() if not made.needs_rgb]
         raise ValueError(
             f"{parameter}: {name} changes colors of 3 channels, the images have {channels}; "

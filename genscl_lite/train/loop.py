@@ -408,8 +408,9 @@ def _check_fit(
 ) -> None:
     """Raise ValueError where the configuration says another thing than the arguments."""
     check_data(dataset)
-    for name in ("augmentation", "probe_augmentation")[: 1 if is_classifier(config) else 2]:
-        check_channels(name, getattr(config, name), dataset.image_shape[0])
+    check_channels("augmentation", config.augmentation, dataset.image_shape[0])
+    if config.read_out == "sgd" and not is_classifier(config):
+        check_channels("probe_augmentation", config.probe_augmentation, dataset.image_shape[0])
     processes.own_part(min(config.batch_size, len(dataset.train_labels)))
     if folder is None and deadline < math.inf:
         raise ValueError("deadline: needs a folder to save the run in")
