@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import warnings
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -161,14 +162,16 @@ def _to_rgb(image: Image.Image) -> Tensor:
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def _without_text(png: bytes) -> bytes:
-    """Keep the chunks of a PNG file that pixels and orientation need; PIL refuses files for others."""
+def _without_text(content: bytes) -> bytes:
+    """Keep the chunks of a PNG that pixels and orientation need; PIL refuses files for what others hold."""
     kept, at = [PNG], len(PNG)
-    while at < len(png):
-        length, name = int.from_bytes(png[at : at + 4], "big"), png[at + 4 : at + 8]
+    while at < len(content):
+        length, name = int.from_bytes(content[at : at + 4], "big"), content[at + 4 : at + 8]
+        chunk, at = content[at : at + length + 12], at + length + 12
+        if name == b"eXIf":  # whose checksum is made anew
+            chunk = chunk[:-4] + zlib.crc32(chunk[4:-4]).to_bytes(4, "big")
         if name in (b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND"):
-            kept.append(png[at : at + length + 12])
-        at += length + 12
+            kept.append(chunk)
     return b"".join(kept)
 
 

@@ -299,6 +299,9 @@ def test_a_checksum_counts_for_pixels_alone(tmp_path):
     expected, at = read_rgb(tmp_path / "a.png"), content.find(b"tEXtnote")
     (tmp_path / "a.png").write_bytes(content[: at + 9] + b"X" + content[at + 10 :])
     assert torch.equal(read_rgb(tmp_path / "a.png"), expected)  # upright as well
+    at = content.find(b"eXIf")
+    (tmp_path / "a.png").write_bytes(content[: at - 4 + 12] + b"XX" + content[at - 4 + 14 :])
+    assert read_rgb(tmp_path / "a.png").shape == expected.shape  # EXIF of no byte order
     at = content.find(b"IDAT")
     (tmp_path / "a.png").write_bytes(content[: at + 40] + b"XXX" + content[at + 43 :])
     with pytest.raises(ValueError, match="a.png: cannot be read"):
