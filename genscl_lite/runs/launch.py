@@ -21,7 +21,7 @@ import torch
 
 from genscl_lite.datasets import files, load_data
 from genscl_lite.datasets.cores import limited_threads
-from genscl_lite.datasets.folder import scan_folder
+from genscl_lite.datasets.folder import find_files
 from genscl_lite.runs.paths import NOTEBOOKS
 from genscl_lite.runs.plan import Job, Request, make_parser, read_presets, read_requests, relative
 from genscl_lite.runs.tables import SUMMARIES, make_table, read_summaries, render_table, write_csv
@@ -171,7 +171,7 @@ def look_at_data(job: Job) -> None:
     """Look at the data once, so that missing files are reported before a kernel starts."""
     config = make_configs(job.parameters)[0]
     if config.dataset == "folder" and job.data_root:
-        scan_folder(job.data_root, val_share=config.val_share)
+        find_files(job.data_root, config)
     else:
         load_data(config, job.data_root)
 

@@ -18,6 +18,7 @@ from genscl_lite.datasets.check import check_data, odd_things, warn_of
 from genscl_lite.distillation import Teacher, distilled_cross_entropy
 from genscl_lite.losses import LossParts
 from genscl_lite.train import processes, run_folder
+from genscl_lite.train.augment import check_channels
 from genscl_lite.train.batches import Draws, Views, draw_epoch, image_batches
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.estimate import expected_seconds
@@ -434,6 +435,9 @@ def _check_fit(
 ) -> None:
     """Raise ValueError where the configuration says another thing than the arguments."""
     check_data(dataset)
+    check_channels("augmentation", config.augmentation, dataset.image_shape[0])
+    if config.read_out == "sgd" and not is_classifier(config):
+        check_channels("probe_augmentation", config.probe_augmentation, dataset.image_shape[0])
     processes.own_part(min(config.batch_size, len(dataset.train_labels)))
     if folder is None and deadline < math.inf:
         raise ValueError("deadline: needs a folder to save the run in")

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from genscl_lite.datasets import Dataset
-from genscl_lite.datasets.distributions import first_few, read_distributions
 from genscl_lite.datasets.files import as_path
+from genscl_lite.datasets.labels import first_few, read_distributions
 from genscl_lite.distillation import Teacher
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.methods import METHODS

@@ -704,3 +704,25 @@ def test_a_row_that_sits_at_chance_is_said_once(quick, digits):
 def test_a_row_that_learns_is_not_warned_of(quick, digits, recwarn):
     pretrain(quick("ce", epochs=12), digits)
     assert not [one for one in recwarn if "knows nothing" in str(one.message)]
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+@pytest.mark.parametrize("name", ["augmentation", "probe_augmentation"])
+def test_color_changes_of_other_images_than_rgb_are_refused_before_the_first_step(
+    quick, digits, channels, name
+):
+    data = dataclasses.replace(
+        digits,
+        name="custom",
+        train_images=digits.train_images.expand(-1, channels, -1, -1),
+        test_images=digits.test_images.expand(-1, channels, -1, -1),
+        mean=digits.mean * channels,
+        std=digits.std * channels,
+    )
+    config = quick("supcon", dataset="custom", read_out="sgd", **{name: "crop_jitter"})
+    with pytest.raises(
+        ValueError,
+        match=f"^{name}: crop_jitter changes colors of 3 channels, the images have {channels}; "
+        "choose none, affine, crop or shift$",
+    ):
+        pretrain(config, data, on_start=lambda *started: pytest.fail("it was started"))
