@@ -53,6 +53,7 @@ def plot_learning_circle(
     images: np.ndarray,
     losses: list[float],
     floor: float,
+    chance: float,
 ) -> Axes:
     """Draw the circle at some steps, step -> (N, 2) points, and under them the loss over all steps.
 
@@ -74,6 +75,7 @@ def plot_learning_circle(
     axis.axhline(
         floor, color=LABEL_COLOUR, linestyle=":", linewidth=2, label="the least the labels allow"
     )
+    axis.axhline(chance, color="0.4", linestyle="--", linewidth=2, label="chance: all points alike")
     axis.set_xscale("symlog", linthresh=5)
     axis.set_xticks(list(frames), list(frames))
     axis.set_xticks([], minor=True)
