@@ -1,106 +1,53 @@
-"""Generalized Supervised Contrastive Learning (arXiv 2206.00384), thin and readable.
+"""Generalized Supervised Contrastive Learning (arXiv 2206.00384), thin and readable."""
 
-The names below are loaded when they are first used, so that importing the package needs no torch.
-"""
-
-import importlib
-import sys
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:  # what follows says the same to editors
+_broken = None
+try:
     from genscl_lite.distillation import Teacher
-    from genscl_lite.kernels import ClassKernel, superclass_kernel
-    from genscl_lite.losses import GenSupConLoss, gen_supcon_loss, label_similarity
-    from genscl_lite.mixing import cutmix, mixup, mixup_or_cutmix
+    from genscl_lite.gradient_cache import gradient_cache
+    from genscl_lite.losses import GenSupConLoss, gen_supcon_loss, gen_supcon_loss_parts
+    from genscl_lite.mixing import CutMix, MixUp, MixUpOrCutMix, cutmix, mixup, mixup_or_cutmix
     from genscl_lite.momentum import LabelledQueue, MomentumEncoder
+    from genscl_lite.similarity import (
+        ClassSimilarity,
+        distributions_from_counts,
+        gaussian_similarity,
+        label_similarity,
+        superclass_similarity,
+    )
+except (ImportError, OSError) as error:  # no torch, or a broken one: `genscl check` says what to do
+    _broken = f"genscl_lite needs PyTorch, which cannot be imported ({error}): pip install torch"
 
 __all__ = [
     "gen_supcon_loss",
+    "gen_supcon_loss_parts",
     "GenSupConLoss",
     "label_similarity",
+    "ClassSimilarity",
+    "superclass_similarity",
+    "gaussian_similarity",
+    "distributions_from_counts",
+    "gradient_cache",
     "mixup",
     "cutmix",
     "mixup_or_cutmix",
+    "MixUp",
+    "CutMix",
+    "MixUpOrCutMix",
     "Teacher",
     "MomentumEncoder",
     "LabelledQueue",
-    "ClassKernel",
-    "superclass_kernel",
 ]
 
-_MODULE_OF = {
-    "gen_supcon_loss": "losses",
-    "GenSupConLoss": "losses",
-    "label_similarity": "losses",
-    "mixup": "mixing",
-    "cutmix": "mixing",
-    "mixup_or_cutmix": "mixing",
-    "Teacher": "distillation",
-    "MomentumEncoder": "momentum",
-    "LabelledQueue": "momentum",
-    "ClassKernel": "kernels",
-    "superclass_kernel": "kernels",
-}
+_RENAMED = {"ClassKernel": "ClassSimilarity", "superclass_kernel": "superclass_similarity"}
+"""Names of version 0.2, which work for one version more."""
 
 
-def __getattr__(name: str):
-    if name not in _MODULE_OF:
+def __getattr__(name: str) -> object:
+    if _broken and name in __all__:
+        raise ImportError(_broken)
+    if name not in _RENAMED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-    return globals()[name]
+    from genscl_lite._deprecated import warn
 
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
-
-
-_MOVED = {
-    "augment": ".train.augment",
-    "check": ".tools.doctor",
-    "checks": "._checks",
-    "config": ".train.config and .train.methods",
-    "data": ".datasets",
-    "decoding": ".datasets.images",
-    "distributed": ".gather",
-    "distributions": ".datasets.distributions",
-    "encoder": ".runs.trained",
-    "evaluation": ".train.evaluate",
-    "folderscan": ".datasets.folder",
-    "imagefiles": ".datasets.images",
-    "imagefolder": ".datasets.folder",
-    "inputs": ".runs.trained",
-    "interactive": "genscl_lessons.hover_map",
-    "lesson_plots": "genscl_lessons.figures",
-    "loss_checks": "._checks",
-    "models": ".train.networks",
-    "notebook": "genscl_lessons.exercises",
-    "parallel": ".train.processes",
-    "partition": ".streaming",
-    "plots": "genscl_lessons.plots",
-    "presets": ".runs.plan and .runs.paths",
-    "progress": "genscl_lessons.live and .runs.seeds",
-    "results": ".runs.finish, .runs.tables and .runs.paths",
-    "zoo": ".train.networks",
-    "runfolder": ".datasets.files and .train.run_folder",
-    "similarities": ".streaming",
-    "teachers": ".train.teachers",
-    "training": ".train.loop, the command `genscl train`",
-    "views": ".train.batches",
-    "weights": ".train.weights",
-    "rows": ".runs.seeds, the command `genscl train`",
-}
-"""Where the modules of the flat package of version 0.1 have gone; a dot stands for genscl_lite."""
-
-
-class _OldNames:
-    """The last of Python's finders: it says where a module of the old, flat package has gone."""
-
-    @staticmethod
-    def find_spec(fullname: str, path=None, target=None) -> None:
-        package, _, module = fullname.partition(".")
-        if package == __name__ and module in _MOVED:
-            place = f" {_MOVED[module]}".replace(" .", f" {__name__}.")
-            raise ModuleNotFoundError(f"{fullname} is now{place}")
-
-
-sys.meta_path.append(_OldNames)
+    warn(f"genscl_lite.{name}", f"genscl_lite.{_RENAMED[name]}")
+    return globals()[_RENAMED[name]]

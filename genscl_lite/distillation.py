@@ -1,6 +1,7 @@
 """Any classifier as a teacher: its tempered softmax is one more label distribution."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -8,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genscl_lite._checks import require_instances, require_positive
-from genscl_lite.losses import LossParts, gen_supcon_loss
+from genscl_lite._rows import as_pairs, one_hot
+from genscl_lite.losses import LossParts
 
 
 class Teacher(nn.Module):
@@ -71,94 +73,34 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-def distilled_loss(
-    latents: Tensor,
-    targets: Tensor,
-    target_weights: list[float],
-    *,
-    contrast_latents: Tensor | None = None,
-    contrast_targets: Tensor | None = None,
-    **options,
+def distilled_cross_entropy(
+    logits: Tensor, labels: Tensor | Sequence[tuple[float, Tensor]]
 ) -> LossParts:
-    """Add up the generalized loss over several label distributions of each row: sum_t weight_t L(z, y_t).
+    """Compute sum_t a_t CE(y_t, softmax(logits)) = A CE(y, softmax(logits)), y = sum_t a_t y_t / A, A = sum_t a_t.
 
-    The paper's choice is the (mixed) label and the teacher's distribution with weights (1, alpha), alpha = 1
-    in the reference code. Weights (0, 1) learn from the teacher alone.
+    The floor is A H(y), that of the mean label. Differs from Hinton et al. (arXiv 1503.02531): the student is
+    not tempered, so there is no factor T^2; at temperature 1, the paper's value, both agree.
 
     Args:
-        latents: (M, D).
-        targets: (M, T, C), T label distributions of each row.
-        target_weights: T numbers >= 0; a target of weight 0 is not computed.
-        contrast_latents, contrast_targets: (K, D) and (K, T, C), for instance from a queue.
-        options: of ``gen_supcon_loss``.
+        logits: (M, C).
+        labels: (M, C) distributions or (M,) class numbers; or a list of pairs (a_t, labels), a_t >= 0.
 
     Returns:
-        ``LossParts``, each the weighted sum over targets (``skipped``: of the last one).
+        ``LossParts`` of the mean over rows.
 
     Raises:
-        ValueError: the number of weights is not T, a weight is negative, or all are 0.
+        ValueError: weights are no numbers >= 0, or all are 0.
 
-    >>> z, y = torch.randn(6, 8), torch.softmax(torch.randn(6, 2, 3), dim=2)
-    >>> distilled_loss(z, y, [1.0, 1.0]).loss.shape
-    torch.Size([])
+    >>> parts = distilled_cross_entropy(torch.zeros(4, 2), torch.full((4, 2), 0.5))
+    >>> parts.loss, parts.chance
+    (tensor(0.6931), tensor(0.6931))
     """
-    _check_weights(targets, target_weights)
-    total = None
-    for t, weight in enumerate(target_weights):
-        if weight:
-            contrast_labels = None if contrast_targets is None else contrast_targets[:, t]
-            parts = gen_supcon_loss(
-                latents,
-                targets[:, t],
-                contrast_latents=contrast_latents,
-                contrast_labels=contrast_labels,
-                return_parts=True,
-                **options,
-            )
-            total = add_parts(total, weight, parts)
-    return total
-
-
-def distilled_cross_entropy(
-    logits: Tensor, targets: Tensor, target_weights: list[float]
-) -> LossParts:
-    """Compute the same sum for a plain classifier: sum_t weight_t CE(y_t, softmax(logits)).
-
-    Logits are (M, C), targets (M, T, C). Differs from Hinton et al. (arXiv 1503.02531): the student is not
-    tempered, so there is no factor T^2; at temperature 1, the paper's value, both agree.
-
-    >>> distilled_cross_entropy(torch.zeros(4, 2), torch.full((4, 1, 2), 0.5), [1.0]).loss
-    tensor(0.6931)
-    """
-    _check_weights(targets, target_weights)
     log_p = F.log_softmax(logits.float(), dim=1)
-    total = None
-    for t, weight in enumerate(target_weights):
-        if weight:
-            loss = -(targets[:, t] * log_p).sum(dim=1).mean()
-            entropy = torch.special.entr(targets[:, t]).sum(dim=1).mean()
-            kl, skipped = loss.detach() - entropy, torch.zeros_like(entropy)
-            total = add_parts(total, weight, LossParts(loss, entropy, kl, skipped))
-    return total
-
-
-def add_parts(total: LossParts | None, weight: float, parts: LossParts) -> LossParts:
-    """Return ``total`` (None: nothing yet) plus ``weight`` times ``parts``."""
-    loss, entropy, kl = (weight * part for part in parts[:3])
-    if total is not None:
-        loss, entropy, kl = total.loss + loss, total.entropy + entropy, total.kl + kl
-    return LossParts(loss, entropy, kl, parts.skipped)
-
-
-def _check_weights(targets: Tensor, target_weights: list[float]) -> None:
-    require_instances(Tensor, targets=targets)
-    if targets.ndim != 3 or targets.shape[1] != len(target_weights):
-        raise ValueError(
-            f"targets: expected shape (M, {len(target_weights)}, C) for {len(target_weights)} "
-            f"weights, got {tuple(targets.shape)}"
-        )
-    if not all(0 <= weight < float("inf") for weight in target_weights) or not any(target_weights):
-        raise ValueError(
-            "target_weights: expected numbers >= 0, one of them above 0, "
-            f"got {list(target_weights)}"
-        )
+    mixed = total = 0
+    for weight, y, _ in as_pairs(labels, None):
+        y = one_hot(y, log_p.shape[1]) if y.ndim == 1 else F.normalize(y, p=1, dim=1)
+        mixed, total = mixed + weight * y.to(log_p), total + weight
+    loss = -(mixed * log_p).sum(dim=1).mean()
+    entropy = total * torch.special.entr(mixed.detach() / total).sum(dim=1).mean()
+    chance = torch.full_like(entropy, total * math.log(log_p.shape[1]))
+    return LossParts(loss, entropy, loss.detach() - entropy, torch.zeros_like(entropy), chance)

@@ -4,25 +4,55 @@ torch's own all_gather has no gradient, and the one in torch.distributed.nn is d
 gradient with respect to all rows is summed over processes, and each keeps the part of its own rows.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 
-def check_processes(**tensors: Tensor | None) -> None:
-    """Raise ValueError, on every process, unless there is a process group and all hold equally many rows."""
+class Group(NamedTuple):
+    """The processes that share a batch; of one process alone, nothing is gathered or summed."""
+
+    rank: int = 0
+    size: int = 1
+
+    def rows(self, tensor: Tensor) -> Tensor:
+        """Return the rows of all processes, (size * rows, ...), those of process 0 first."""
+        return tensor if self.size == 1 else gather_rows(tensor)
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Return the sum over processes, without gradient."""
+        return tensor.detach() if self.size == 1 else sum_over_processes(tensor)
+
+    def loss(self, loss: Tensor) -> Tensor:
+        """Return the sum of all processes' losses, with the gradient of this one's, which their mean divides."""
+        return loss if self.size == 1 else self.sum(loss) + self.size * (loss - loss.detach())
+
+
+def group_of_processes(gather_distributed: bool, validate: bool, **tensors: Tensor) -> Group:
+    """Return the group of all processes, where the loss is to gather; else this process alone.
+
+    Raises:
+        ValueError: there is no process group; or, on every process, not all hold equally many rows.
+    """
+    if gather_distributed not in (True, False):
+        raise ValueError(f"gather_distributed: expected True or False, got {gather_distributed!r}")
+    if not gather_distributed:
+        return Group()
     if not (dist.is_available() and dist.is_initialized()):
         raise ValueError(
-            "gather: torch.distributed is not initialised; "
-            "call init_process_group first, or leave gather=False"
+            "gather_distributed: torch.distributed is not initialized; "
+            "call init_process_group first, or leave gather_distributed=False"
         )
-    for name, tensor in tensors.items():
-        if tensor is not None:
-            counts = torch.zeros(dist.get_world_size(), dtype=torch.int64, device=tensor.device)
-            counts[dist.get_rank()] = len(tensor)
-            rows = sum_over_processes(counts).tolist()
-            if len(set(rows)) > 1:
-                raise ValueError(f"{name}: expected as many rows on every process, got {rows}")
+    group = Group(dist.get_rank(), dist.get_world_size())
+    for name, tensor in tensors.items() if validate else ():
+        counts = torch.zeros(group.size, dtype=torch.int64, device=tensor.device)
+        counts[group.rank] = len(tensor)
+        rows = group.sum(counts).tolist()
+        if len(set(rows)) > 1:
+            raise ValueError(f"{name}: expected as many rows on every process, got {rows}")
+    return group
 
 
 def gather_rows(tensor: Tensor) -> Tensor:

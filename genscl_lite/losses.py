@@ -11,105 +11,299 @@ c                     (K, D) the same of the contrasts: z itself where a batch i
 y, ``labels``         (M, C) label distributions, or (M,) class numbers
 s_ij                  similarity of the labels of anchor i and contrast j; W_i = sum_j s_ij
 w_ij = s_ij / W_i     the same as a distribution over contrasts
-p_ij                  softmax over contrasts j of z_i . c_j / tau
+u_ij                  scores, z_i . c_j / tau
+p_ij                  softmax over contrasts j of the scores; log p_ij = u_ij - log Z_i
 tau, ``temperature``  softness of p
 A(i)                  contrasts of anchor i: all K, but not i where a batch is its own contrast
 ====================  ===========================================================================
 
+As sum_j w_ij = 1, the cross-entropy of w and p is the same formula in every backend:
+
+    L = sum_i a_i (log Z_i - sum_j w_ij u_ij),     log Z_i = log sum_{j in A(i)} exp(u_ij)
+
+``label_sums`` gives the attraction, sum_j w_ij u_ij; ``log_partition`` gives log Z_i.
+
 "GenSCL" below is arXiv 2206.00384; "SupCon" is arXiv 2004.11362.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from genscl_lite import _checks
-from genscl_lite._checks import SIMILARITIES, WEIGHTINGS  # noqa: F401 (for those who import them from here)
-from genscl_lite.gather import check_processes, gather_rows, sum_over_processes
-from genscl_lite.kernels import ClassKernel, as_similarity, feature_pair, label_features  # noqa: F401
-from genscl_lite.streaming import (
-    SumsByBlocks,
-    SumsByClass,
-    SumsByFeatures,
+from genscl_lite._deprecated import old_arguments
+from genscl_lite._rows import as_rows
+from genscl_lite.gather import group_of_processes
+from genscl_lite.label_sums import PairSums, Targets, row_entropy, sums_of
+from genscl_lite.log_partition import (
+    all_scores,
+    centered,
     choose_backend,
-    streamed_loss,
+    weighted_log_partition,
 )
+from genscl_lite.similarity import ClassSimilarity, as_similarity
 
-
-def dense_loss(
-    z: Tensor,
-    c: Tensor,
-    w: Tensor,
-    anchor_weight: Tensor,
-    temperature: float | Tensor,
-    self_offset: int | None,
-) -> tuple[Tensor, Tensor]:
-    """Compute the loss as the paper writes it, all scores at once; this backend can be differentiated twice.
-
-    L = - mean_i sum_j w_ij log p_ij,     p_ij = exp(z_i . c_j / tau) / sum_k exp(z_i . c_k / tau)
-
-    ``w`` are the (M, K) label similarities, rows summing to 1; ``anchor_weight``, (M,), makes the mean: 1/M
-    each. Returns the loss, and (M,) cross-entropies of the anchors.
-    """
-    itself = z.new_zeros(w.shape)
-    if (
-        self_offset is not None
-    ):  # contrast self_offset + i is anchor i itself, and not in A(i): p = 0, w = 0
-        itself.diagonal(self_offset).fill_(torch.finfo(z.dtype).min)
-    log_p = torch.addmm(itself, z / temperature, c.T).log_softmax(
-        dim=1
-    )  # (M, K), of z_i . c_j / tau
-    cross_entropy = -(w * log_p).sum(dim=1)  # (M,)
-    return (anchor_weight * cross_entropy).sum(), cross_entropy.detach()
+Labels = Tensor | Sequence[tuple[float, Tensor]]
+Similarity = str | Tensor | ClassSimilarity | Callable[[Tensor, Tensor], Tensor]
 
 
 class LossParts(NamedTuple):
-    """The loss and what it is made of; only the loss carries a gradient."""
+    """The loss and what it is made of; only the loss carries a gradient. All are reduced in the same way.
 
-    loss: Tensor  # scalar to minimise; for "normalized" and no ``base_temperature``, entropy + kl
-    entropy: Tensor  # mean over anchors of H(w_i) in nats: the floor no latent space can get below
-    kl: Tensor  # mean over anchors of KL(w_i || p_i) in nats: how far latents are from labels
+    (chance - loss) / (chance - entropy) is the share of the way from knowing nothing to the floor.
+    """
+
+    loss: Tensor  # to be minimized: entropy + kl
+    entropy: Tensor  # in nats, A H(v): the floor, which no latent space can get below
+    kl: Tensor  # in nats, A KL(v || p): how far latents are from labels
     skipped: Tensor  # number of anchors (integer) that no contrast resembles
+    chance: Tensor | float = float("nan")  # A log |A(i)|: the loss where all contrasts are alike
 
 
-def label_similarity(
-    labels: Tensor,
-    contrast_labels: Tensor | None = None,
-    similarity: str | Tensor | ClassKernel = "cosine",
+@old_arguments(
+    lambda *args, **options: gen_supcon_loss_parts(*args, **options),
+    weights="pair_similarity",
+    anchor_mask="anchor_weight",
+    gather="gather_distributed",
+)
+def gen_supcon_loss(
+    latents: Tensor,
+    labels: Labels | None = None,
+    *,
+    contrast_latents: Tensor | None = None,
+    contrast_labels: Tensor | Sequence[Tensor] | None = None,
+    temperature: float | Tensor = 0.1,
+    base_temperature: float | None = None,
+    similarity: Similarity = "cosine",
+    pair_similarity: Tensor | None = None,
+    weighting: str = "normalized",
+    mask: Tensor | None = None,
+    anchor_weight: Tensor | None = None,
+    reduction: str = "mean",
+    backend: str = "auto",
+    gather_distributed: bool = False,
+    validate: bool = True,
 ) -> Tensor:
-    """Compare every label with every contrast label.
+    """Compute the cross-entropy between label similarity and latent similarity.
 
-    cosine: y.y' / (|y| |y'|) (GenSCL, Eq. 1); inner_product: y.y'; bhattacharyya: sum_c sqrt(y_c y'_c).
+    normalized:  L_i = - sum_{j in A(i)} w_ij log p_ij
+    eq2:         L_i = - 1/|A(i)| sum_{j in A(i)} s_ij log p_ij    (GenSCL, Eq. 2)
+
+    One-hot labels and "normalized" give SupCon's L_out (SupCon, Eq. 2); a label of its own for each image
+    gives SimCLR's NT-Xent. Neither labels nor, in the streamed and fused backends, scores ever make an (M, K)
+    matrix: memory grows with M + K.
+
+    Differs: the reference code computes "normalized" with ``base_temperature=0.07``; the paper prints eq2. An
+    anchor that no contrast resembles (W_i = 0, or below 1e-30, by which float32 could not divide) learns
+    nothing: "normalized" leaves it out of the mean, in eq2 it counts as 0. If all are left out, L is 0.
 
     Args:
-        labels: (M, C) distributions or (M,) class numbers.
-        contrast_labels: (K, C) or (K,); default: ``labels`` itself.
-        similarity: one of ``SIMILARITIES``, or a matrix of classes, see ``ClassKernel``.
+        latents: (M, D), of any length: normalized inside, by ``unit_rows``. Or (N, V, D), V views of N
+            images; rows are then taken view by view (row v*N + n).
+        labels: (M, C) distributions (rows non-negative, summing to 1) or (M,) class numbers. With (N, V, D)
+            latents: (N, C) or (N,) shared by the views, or (N, V, C) / (N, V) for labels of each view; None:
+            every image its own class. Or a list of T pairs (a_t, labels), a_t >= 0, such as [(1.0, labels),
+            (alpha, teacher's)]: sum_t a_t L(labels_t) at the price of one loss, see ``label_sums.Targets``.
+        contrast_latents: (K, D) keys, all of them used. Default: the batch, each row without itself.
+        contrast_labels: (K, C) or (K,), of the same kind as ``labels``; for a list of T pairs, T of them.
+        temperature: tau > 0; or a scalar tensor, which gets its gradient.
+        base_temperature: multiply the loss by temperature / base_temperature, as SupContrast does.
+        similarity: one of ``SIMILARITIES``, for distributions; a (C, C) matrix of classes, which a
+            ``ClassSimilarity`` checks once, not each time; or a function from (rows, ...) and (K, ...) labels
+            of any kind to (rows, K) values >= 0 (for continuous targets, ``gaussian_similarity``). A function
+            is called for blocks of rows: as slow as all pairs, but never all of them in memory.
+        pair_similarity: (M, K) similarities s_ij >= 0 of your own, instead of any labels.
+        weighting: "normalized" or "eq2".
+        mask: SupContrast's, instead of labels: with (N, V, D) latents, (N, N) similarities of images, 1 for
+            positives and 0 for others, which all views share; with (M, D), the same as ``pair_similarity``.
+        anchor_weight: (M,) weights >= 0 of anchors, or (N, V), for instance against an imbalance of classes;
+            the mean is a weighted one. A bool picks anchors; the other rows are contrasts only.
+        reduction: "mean", "sum" or "none", which gives a loss for each anchor, 0 for those left out.
+        backend: "dense" (all scores at once; can be differentiated twice), "streamed" (blocks of scores, the
+            gradient in the same pass), "fused" (CUDA, FlexAttention; scores as precise as the latents) or
+            "auto": dense for few scores, fused for half precision latents on CUDA, else streamed.
+        gather_distributed: contrast with the rows of all processes of torch.distributed, equally many of
+            each. Every process returns the loss of the whole batch (with "none", of its own anchors); the
+            mean of their gradients, as DistributedDataParallel takes it, is that of one process with all
+            rows. Contrasts that you pass are taken as they are (``gather.gather_rows`` gathers them, with
+            gradient). ``pair_similarity`` has columns for all contrasts, those of process 0 first.
+        validate: check values too (finite, non-negative, sums), for which a GPU has to be waited for.
 
     Returns:
-        (M, K) similarities in [0, 1], the diagonal included.
+        The loss, a scalar, or (M,) for "none", in float32 (float64 for float64 latents), also under autocast.
 
     Raises:
-        ValueError: labels are not distributions, shapes disagree, or the similarity is unknown.
+        ValueError: an argument has the wrong shape, kind or values; the message names it.
 
-    >>> label_similarity(torch.tensor([[1.0, 0.0], [0.5, 0.5]]))
-    tensor([[1.0000, 0.7071],
-            [0.7071, 1.0000]])
+    >>> z = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
+    >>> y = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.2, 0.8]])
+    >>> bool(gen_supcon_loss(z, y) < gen_supcon_loss(z, y.flip(1)[[0, 2, 1, 3]]))
+    True
     """
-    contrast_labels = labels if contrast_labels is None else contrast_labels
-    _checks.require_instances(Tensor, labels=labels, contrast_labels=contrast_labels)
-    _checks.check_labels("labels", labels)
-    _checks.check_labels("contrast_labels", contrast_labels, like=labels)
-    similarity = as_similarity(similarity, functions=False)
-    if labels.ndim == 1 and isinstance(similarity, str):
-        return (labels.long()[:, None] == contrast_labels.long()[None, :]).float()
-    with torch.autocast(labels.device.type, enabled=False):
-        dtype = labels.dtype if labels.ndim == 2 else torch.float32
-        phi, contrast_phi = feature_pair(labels, contrast_labels, similarity, dtype)
-        return phi @ contrast_phi.T
+    return _cross_entropy(
+        latents,
+        labels,
+        contrast_latents,
+        contrast_labels,
+        temperature,
+        base_temperature,
+        similarity,
+        pair_similarity,
+        weighting,
+        mask,
+        anchor_weight,
+        reduction,
+        backend,
+        gather_distributed,
+        validate,
+    )[0]
+
+
+def gen_supcon_loss_parts(
+    latents: Tensor,
+    labels: Labels | None = None,
+    *,
+    contrast_latents: Tensor | None = None,
+    contrast_labels: Tensor | Sequence[Tensor] | None = None,
+    temperature: float | Tensor = 0.1,
+    base_temperature: float | None = None,
+    similarity: Similarity = "cosine",
+    pair_similarity: Tensor | None = None,
+    weighting: str = "normalized",
+    mask: Tensor | None = None,
+    anchor_weight: Tensor | None = None,
+    reduction: str = "mean",
+    backend: str = "auto",
+    gather_distributed: bool = False,
+    validate: bool = True,
+) -> LossParts:
+    """Compute the same as ``gen_supcon_loss``, with its floor, its distance from it and the level of chance.
+
+    The floor takes a second look at all pairs of labels, in blocks.
+
+    >>> z, y = torch.randn(6, 8), torch.arange(6) // 2  # each anchor has one other of its class
+    >>> parts = gen_supcon_loss_parts(z, y)
+    >>> parts.entropy, parts.chance  # log 1 and log 5
+    (tensor(0.), tensor(1.6094))
+    """
+    loss, floor = _cross_entropy(
+        latents,
+        labels,
+        contrast_latents,
+        contrast_labels,
+        temperature,
+        base_temperature,
+        similarity,
+        pair_similarity,
+        weighting,
+        mask,
+        anchor_weight,
+        reduction,
+        backend,
+        gather_distributed,
+        validate,
+    )
+    with torch.no_grad():
+        entropy, skipped, chance = floor()
+    return LossParts(loss, entropy, loss.detach() - entropy, skipped, chance)
+
+
+def _cross_entropy(
+    latents,
+    labels,
+    contrast_latents,
+    contrast_labels,
+    temperature,
+    base_temperature,
+    similarity,
+    pair_similarity,
+    weighting,
+    mask,
+    anchor_weight,
+    reduction,
+    backend,
+    gather_distributed,
+    validate,
+) -> tuple[Tensor, Callable[[], tuple[Tensor, Tensor, Tensor]]]:
+    """Return the loss, and a function that gives its floor, the number of skipped anchors and chance."""
+    similarity = as_similarity(similarity, validate)
+    _checks.check_options(temperature, weighting, base_temperature, reduction, backend, validate)
+    group = group_of_processes(gather_distributed, validate, latents=latents)
+    latents, pairs, pair_similarity, anchor_weight = as_rows(
+        latents,
+        labels,
+        contrast_latents,
+        contrast_labels,
+        similarity,
+        pair_similarity,
+        mask,
+        anchor_weight,
+        group,
+        validate,
+    )
+    alone, each = (
+        contrast_latents is None,
+        reduction == "none",
+    )  # alone: the batch is its own contrast
+
+    with torch.autocast(latents.device.type, enabled=False):
+        dtype = torch.float64 if latents.dtype == torch.float64 else torch.float32
+        if isinstance(temperature, Tensor):
+            temperature = temperature.reshape(()).to(latents.device, dtype)
+        z = unit_rows(latents, dtype) / temperature**0.5  # (M, D), so that z_i . c_j are scores
+        c = group.rows(z) if alone else unit_rows(contrast_latents, dtype) / temperature**0.5
+        self_offset = group.rank * len(z) if alone else None
+        others = len(c) - int(alone)  # |A(i)|
+
+        kind = {"self_offset": self_offset, "dtype": dtype}
+        sums = [
+            (weight, sums_of(y, group.rows(y) if alone else other_y, similarity, validate, **kind))
+            for weight, y, other_y in pairs
+        ]
+        if pair_similarity is not None:
+            sums = [(1.0, PairSums.of(pair_similarity, **kind))]
+        targets = Targets(sums, others if weighting == "eq2" else None)
+        backend = choose_backend(backend, latents, len(c))
+        if backend == "dense":
+            log_p = all_scores(z, c, self_offset).log_softmax(dim=1)  # (M, K)
+            weights, gain = targets.weights()
+        else:
+            rows = centered(z, c, latents.dtype if backend == "fused" else dtype)
+            attraction, gain = targets.attraction(rows.anchors, rows.contrasts)
+
+        # gain, sum_j w_ij, is 1, or 0 where nothing resembles the anchor: a_i = share_i gain_i
+        share = torch.ones_like(gain) if anchor_weight is None else anchor_weight.to(dtype)
+        skipped = (gain == 0) & (share > 0)
+        share = share if weighting == "eq2" else share * (gain > 0)
+        if reduction == "mean":
+            share = share / group.sum(share.sum()).clamp(min=torch.finfo(dtype).tiny)
+        if base_temperature is not None:
+            share = share * (temperature / base_temperature)
+
+        if backend == "dense":
+            loss = share * -(weights * log_p).sum(dim=1)
+            loss = loss if each else loss.sum()
+        else:
+            largest = 1 / temperature if c is z and not isinstance(temperature, Tensor) else None
+            fused_dtype = latents.dtype if backend == "fused" else None
+            repulsion = weighted_log_partition(
+                rows, share * gain, self_offset, largest, fused_dtype, each
+            )
+            attraction = share * attraction
+            loss = repulsion - (attraction if each else attraction.sum())
+        loss = loss if each else group.loss(loss)
+
+    def floor() -> tuple[Tensor, Tensor, Tensor]:
+        entropy = row_entropy(weights, gain) if backend == "dense" else targets.entropy(len(z))
+        entropy, chance = share * entropy, share * gain * math.log(others)
+        if not each:
+            entropy, chance = group.sum(entropy.sum()), group.sum(chance.sum())
+        return entropy.detach(), group.sum(skipped.sum()), chance.detach()
+
+    return loss, floor
 
 
 def unit_rows(rows: Tensor, dtype: torch.dtype) -> Tensor:
@@ -127,203 +321,20 @@ def unit_rows(rows: Tensor, dtype: torch.dtype) -> Tensor:
     return rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp(min=1e-12)
 
 
-def gen_supcon_loss(
-    latents: Tensor,
-    labels: Tensor | None = None,
-    *,
-    contrast_latents: Tensor | None = None,
-    contrast_labels: Tensor | None = None,
-    weights: Tensor | None = None,
-    anchor_mask: Tensor | None = None,
-    temperature: float | Tensor = 0.1,
-    similarity: str | Tensor | ClassKernel | Callable[[Tensor, Tensor], Tensor] = "cosine",
-    weighting: str = "normalized",
-    base_temperature: float | None = None,
-    backend: str = "auto",
-    gather: bool | str = False,
-    validate: bool = True,
-    return_parts: bool = False,
-) -> Tensor | LossParts:
-    """Compute the cross-entropy between label similarity and latent similarity.
-
-    normalized:  L = mean_i - sum_{j in A(i)} w_ij log p_ij
-    eq2:         L = mean_i - 1/|A(i)| sum_{j in A(i)} s_ij log p_ij    (GenSCL, Eq. 2)
-
-    One-hot labels and "normalized" give SupCon's L_out (SupCon, Eq. 2); a label of its own for each image
-    gives SimCLR's NT-Xent. Neither labels nor, in the streamed and fused backends, scores ever make an (M, K)
-    matrix: memory grows with M + K (see ``streaming``).
-
-    Differs: the reference code computes "normalized" with ``base_temperature=0.07``; the paper prints eq2. An
-    anchor that no contrast resembles (W_i = 0, or below 1e-30, by which float32 could not divide) learns
-    nothing: "normalized" leaves it out of the mean, in eq2 it counts as 0. If all are left out, L is 0.
-
-    Args:
-        latents: (M, D), any length: normalized inside, by ``unit_rows``. Or (N, V, D), V views of N images;
-            rows are then taken view by view (row v*N + n), which matters only for ``weights``.
-        labels: (M, C) distributions (rows non-negative, summing to 1) or (M,) class numbers. With (N, V, D)
-            latents: (N, C) or (N,) shared by the views, or (N, V, C) / (N, V) for labels of each view; None:
-            every image its own class. Multi-hot rows (images with several classes) become distributions by
-            ``labels / labels.sum(dim=1, keepdim=True)``, which changes no cosine.
-        contrast_latents: (K, D) keys, all of them used. Default: the batch, each row without itself.
-        contrast_labels: (K, C) or (K,), of the same kind as ``labels``.
-        weights: (M, K) label similarities s_ij >= 0 of your own, instead of any labels.
-        anchor_mask: (M,) bool, or (N, V): rows that are anchors; the others are contrasts only.
-        temperature: tau > 0; or a scalar tensor, which gets its gradient.
-        similarity: one of ``SIMILARITIES``, for distributions; a (C, C) matrix of classes, which a
-            ``ClassKernel`` checks once, not each time; or a function from (rows, C) and (K, C) distributions
-            to (rows, K) values >= 0. A function, ``weights`` and the entropies of ``return_parts`` are
-            worked through in blocks of rows: as slow as all pairs, never all in memory.
-        weighting: "normalized" or "eq2".
-        base_temperature: multiply the loss by temperature / base_temperature, as SupContrast does.
-        backend: "dense" (all scores at once; can be differentiated twice), "streamed" (blocks of scores, the
-            gradient in the same pass), "fused" (CUDA, FlexAttention; scores as precise as the latents) or
-            "auto": dense for few scores, fused for half precision latents on CUDA, else streamed.
-        gather: True: contrast with the rows, or keys, of all processes of torch.distributed, equally many of
-            each. Every process returns the loss of the whole batch; the mean of their gradients, as
-            DistributedDataParallel takes it, is that of one process with all rows. ``weights`` have columns
-            for all contrasts, process 0's first. "anchors": the contrasts you pass are gathered already.
-        validate: check values too (finite, non-negative, sums), which makes a GPU wait.
-        return_parts: return ``LossParts`` instead of the loss.
-
-    Returns:
-        The loss, a scalar in float32 (float64 for float64 latents), also under autocast; or ``LossParts``.
-
-    Raises:
-        ValueError: an argument has the wrong shape, kind or values; the message names it.
-
-    >>> z = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
-    >>> y = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.2, 0.8]])
-    >>> bool(gen_supcon_loss(z, y) < gen_supcon_loss(z, y.flip(1)[[0, 2, 1, 3]]))
-    True
-    """
-    similarity = as_similarity(similarity, validate)
-    _checks.check_options(temperature, weighting, base_temperature, backend, gather, validate)
-    given = {
-        "contrast_latents": contrast_latents,
-        "labels": labels,
-        "contrast_labels": contrast_labels,
-        "weights": weights,
-        "anchor_mask": anchor_mask,
-    }
-    _checks.require_instances(
-        Tensor, latents=latents, **{k: v for k, v in given.items() if v is not None}
-    )
-    rank, processes, over_processes = 0, 1, Tensor.detach
-    if gather:
-        check_processes(
-            **{"latents": latents, "contrast_latents": contrast_latents} if validate else {}
-        )
-        rank, processes, over_processes = dist.get_rank(), dist.get_world_size(), sum_over_processes
-    if latents.ndim == 3:
-        images, views = latents.shape[:2]
-        latents = latents.transpose(0, 1).flatten(0, 1)  # (N, V, D) -> (M, D), view by view
-        if anchor_mask is not None and anchor_mask.shape == (images, views):
-            anchor_mask = anchor_mask.T.reshape(-1)
-        if weights is None and (labels is not None or isinstance(similarity, str)):
-            labels = (
-                torch.arange(images, device=latents.device) + rank * images
-                if labels is None
-                else labels
-            )
-            labels = _checks.repeat_for_views(labels, images, views)
-    _checks.check_latents(latents, contrast_latents, anchor_mask, validate)
-    gather_contrasts = gather and (gather != "anchors" or contrast_latents is None)
-    contrasts = len(latents if contrast_latents is None else contrast_latents)
-    contrasts *= processes if gather_contrasts else 1  # K
-    if weights is not None:
-        _checks.check_similarities(
-            "weights: expected",
-            weights,
-            (len(latents), contrasts),
-            validate,
-            labels,
-            contrast_labels,
-        )
-    else:
-        _checks.check_label_pair(
-            labels, contrast_labels, latents, contrast_latents, similarity, validate
-        )
-        contrast_labels = labels if contrast_labels is None else contrast_labels
-
-    with torch.autocast(latents.device.type, enabled=False):
-        dtype = torch.float64 if latents.dtype == torch.float64 else torch.float32
-        z = unit_rows(latents, dtype)  # (M, D)
-        if isinstance(temperature, Tensor):
-            temperature = temperature.reshape(()).to(z)
-        c, self_offset = z, rank * len(z)
-        if contrast_latents is not None:
-            c, self_offset = unit_rows(contrast_latents, dtype), None  # (K, D)
-        if gather_contrasts:
-            c = gather_rows(c)
-            contrast_labels = gather_rows(contrast_labels) if weights is None else None
-
-        if weights is not None:
-            similar = SumsByBlocks(
-                lambda block: weights[block].to(dtype), (len(z), contrasts), self_offset
-            )
-        elif callable(similarity):
-
-            def compare(block: slice) -> Tensor:
-                s = similarity(labels[block], contrast_labels)
-                _checks.require_instances(Tensor, similarity=s)
-                _checks.check_similarities(
-                    "similarity: expected the function to return",
-                    s,
-                    (block.stop - block.start, contrasts),
-                    validate,
-                )
-                return s.to(dtype)
-
-            similar = SumsByBlocks(compare, (len(z), contrasts), self_offset)
-        elif labels.ndim == 1 and isinstance(similarity, str):
-            similar = SumsByClass(labels.long(), contrast_labels.long(), self_offset, dtype)
-        else:
-            pair = feature_pair(labels, contrast_labels, similarity, dtype, validate)
-            similar = SumsByFeatures(*pair, self_offset)
-        backend = choose_backend(backend, latents, contrasts)
-        if backend == "dense":
-            w, total = similar.weights()  # (M, K) w_ij and (M,) W_i
-        else:
-            total, attraction = similar.sums(z, c)  # (M,) W_i and (M,) sum_j w_ij z_i . c_j
-
-        anchors = torch.ones_like(total, dtype=torch.bool) if anchor_mask is None else anchor_mask
-        counted = (total > 0) & anchors  # (M,) those that resemble something
-        count = over_processes(counted.sum()).clamp(min=1)
-        if weighting == "normalized":
-            anchor_weight = counted.to(dtype) / count
-        else:  # s_ij / |A(i)| = w_ij W_i / |A(i)|
-            others = contrasts - int(self_offset is not None)  # |A(i)|
-            anchor_weight = total * counted / (over_processes(anchors.sum()).clamp(min=1) * others)
-
-        if backend == "dense":
-            loss, cross_entropy = dense_loss(z, c, w, anchor_weight, temperature, self_offset)
-        else:
-            fused_dtype = latents.dtype if backend == "fused" else None
-            loss, cross_entropy = streamed_loss(
-                z, c, attraction, anchor_weight, temperature, self_offset, fused_dtype
-            )
-        if base_temperature is not None:
-            loss = loss * (temperature / base_temperature)
-        if (
-            gather
-        ):  # the value of all processes; this one's gradient, as large as their mean needs it
-            loss = sum_over_processes(loss) + processes * (loss - loss.detach())
-        if not return_parts:
-            return loss
-        with torch.no_grad():
-            entropies = (
-                torch.special.entr(w).sum(dim=1) if backend == "dense" else similar.entropy()
-            )
-            entropy = over_processes(torch.where(counted, entropies, 0).sum()) / count
-            kl = over_processes(torch.where(counted, cross_entropy, 0).sum()) / count - entropy
-            return LossParts(loss, entropy, kl, skipped=over_processes((anchors & ~counted).sum()))
-
-
 class GenSupConLoss(nn.Module):
     """``gen_supcon_loss`` as a module that keeps its options.
 
-    Called as SupContrast's ``SupConLoss`` is, with (N, V, D) latents and (N,) class numbers or none, and with
-    all that ``gen_supcon_loss`` takes beyond. Arguments and errors: see there.
+    Takes what SupContrast's ``SupConLoss`` takes: (N, V, ...) features with (N,) class numbers, with an (N, N)
+    ``mask`` of positives, or with neither (SimCLR); its loss is that of ``temperature=0.07,
+    base_temperature=0.07``. Differs: features are brought to length 1 here, anchors without positives are left
+    out of the mean, and in place of ``contrast_mode="one"`` stands an ``anchor_weight``, (N, V) with ones in
+    its first column.
+
+    Args:
+        validate: check values at each call on a CPU, and at the first one on a GPU, which would have to be
+            waited for.
+
+    The other arguments, and the errors: see ``gen_supcon_loss``.
 
     >>> loss = GenSupConLoss(temperature=0.1)
     >>> z = torch.randn(8, 2, 16, generator=torch.Generator().manual_seed(0))  # 8 images, 2 views
@@ -331,38 +342,93 @@ class GenSupConLoss(nn.Module):
     torch.Size([])
     """
 
+    @old_arguments(
+        lambda self, *args, **options: self._init_with_parts(*args, **options),
+        gather="gather_distributed",
+    )
     def __init__(
         self,
         temperature: float | Tensor = 0.1,
-        similarity: str | Tensor | ClassKernel | Callable[..., Tensor] = "cosine",
+        similarity: Similarity = "cosine",
         weighting: str = "normalized",
         base_temperature: float | None = None,
         backend: str = "auto",
-        gather: bool | str = False,
+        gather_distributed: bool = False,
         validate: bool = True,
-        return_parts: bool = False,
+        reduction: str = "mean",
     ):
         super().__init__()
         similarity = as_similarity(similarity, validate)  # a matrix is checked here, once
-        _checks.check_options(temperature, weighting, base_temperature, backend, gather, validate)
-        self.temperature = temperature  # an nn.Parameter is the module's own
-        self.options = dict(
-            similarity=similarity,
-            weighting=weighting,
-            base_temperature=base_temperature,
-            backend=backend,
-            gather=gather,
-            validate=validate,
-            return_parts=return_parts,
+        _checks.check_options(
+            temperature, weighting, base_temperature, reduction, backend, validate
+        )
+        self.temperature, self.similarity = temperature, similarity  # as parameter, as module
+        self.validate, self.seen = validate, False
+        self.options = {
+            "weighting": weighting,
+            "base_temperature": base_temperature,
+            "backend": backend,
+            "gather_distributed": gather_distributed,
+            "reduction": reduction,
+        }
+
+    def _init_with_parts(self, *args, **options) -> None:
+        self.__init__(*args, **options)
+        self.forward = self.parts
+
+    @old_arguments(weights="pair_similarity", anchor_mask="anchor_weight")
+    def forward(
+        self,
+        latents: Tensor,
+        labels: Labels | None = None,
+        mask: Tensor | None = None,
+        *,
+        contrast_latents: Tensor | None = None,
+        contrast_labels: Tensor | Sequence[Tensor] | None = None,
+        pair_similarity: Tensor | None = None,
+        anchor_weight: Tensor | None = None,
+    ) -> Tensor:
+        return gen_supcon_loss(
+            latents,
+            labels,
+            mask=mask,
+            contrast_latents=contrast_latents,
+            contrast_labels=contrast_labels,
+            pair_similarity=pair_similarity,
+            anchor_weight=anchor_weight,
+            **self._options(latents),
         )
 
-    def forward(
-        self, latents: Tensor, labels: Tensor | None = None, **others: Tensor
-    ) -> Tensor | LossParts:
-        return gen_supcon_loss(
-            latents, labels, **others, temperature=self.temperature, **self.options
+    def parts(
+        self,
+        latents: Tensor,
+        labels: Labels | None = None,
+        mask: Tensor | None = None,
+        *,
+        contrast_latents: Tensor | None = None,
+        contrast_labels: Tensor | Sequence[Tensor] | None = None,
+        pair_similarity: Tensor | None = None,
+        anchor_weight: Tensor | None = None,
+    ) -> LossParts:
+        """Return ``LossParts`` of the same arguments."""
+        return gen_supcon_loss_parts(
+            latents,
+            labels,
+            mask=mask,
+            contrast_latents=contrast_latents,
+            contrast_labels=contrast_labels,
+            pair_similarity=pair_similarity,
+            anchor_weight=anchor_weight,
+            **self._options(latents),
         )
+
+    def _options(self, latents: Tensor) -> dict:
+        waits = self.seen and isinstance(latents, Tensor) and latents.device.type != "cpu"
+        self.seen = True
+        options = {"temperature": self.temperature, "similarity": self.similarity}
+        return options | self.options | {"validate": self.validate and not waits}
 
     def extra_repr(self) -> str:
-        options = {"temperature": self.temperature} | self.options
+        options = {"temperature": self.temperature, "similarity": self.similarity}
+        options |= self.options | {"validate": self.validate}
         return ", ".join(f"{name}={value!r}" for name, value in options.items())

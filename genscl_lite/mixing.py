@@ -255,7 +255,8 @@ def draw_mixture(
         )
         cuts = (torch.rand(count, generator=generator, device=device) >= 0.5) | (mixing == "cutmix")
     partner = torch.randperm(images, generator=generator, device=device)
-    return Mixture(*(part.expand(images) for part in (lam, row, column, cuts)), partner)
+    lam, row, column, cuts = (part.expand(images) for part in (lam, row, column, cuts))
+    return Mixture(lam, row, column, cuts, partner)
 
 
 def blend(images: Tensor, labels: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:

@@ -1,15 +1,12 @@
 """Momentum contrast (arXiv 1911.05722) with labels: a slow encoder for keys, a queue that knows labels."""
 
-import copy
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from genscl_lite._checks import require_instances
+from genscl_lite.wrappers import bare_copy, named_tensors
 
 
 class MomentumEncoder(nn.Module):
@@ -92,60 +89,6 @@ class MomentumEncoder(nn.Module):
 
 def _batch_norms(module: nn.Module) -> list[_BatchNorm]:
     return [part for part in module.modules() if isinstance(part, _BatchNorm)]
-
-
-def _inside(module: nn.Module) -> nn.Module | None:
-    """Return what a wrapper wraps; None for any other module."""
-    if isinstance(module, DataParallel | DistributedDataParallel):
-        return module.module
-    return module._modules.get(
-        "_orig_mod"
-    )  # of torch.compile, whose own type takes a second to import
-
-
-def named_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Return parameters and buffers, each once, under the names they have without wrappers.
-
-    >>> list(named_tensors(nn.Sequential(torch.compile(nn.Linear(2, 2)))))
-    ['0.weight', '0.bias']
-    """
-
-    def walk(part: nn.Module, prefix: str) -> Iterator[tuple[str, Tensor | None]]:
-        while (inside := _inside(part)) is not None:
-            part = inside
-        for name, tensor in (part._parameters | part._buffers).items():
-            yield prefix + name, tensor
-        for name, child in part.named_children():
-            yield from walk(child, f"{prefix}{name}.")
-
-    once: dict[int, tuple[str, Tensor]] = {}
-    for name, tensor in walk(module, ""):
-        if tensor is not None:
-            once.setdefault(id(tensor), (name, tensor))
-    return dict(once.values())
-
-
-def bare_copy(module: nn.Module) -> nn.Module:
-    """Copy a module without the wrappers around it and its parts, and without the graph of its last pass.
-
-    Raises:
-        ValueError: it holds what cannot be copied.
-    """
-    memo: dict[int, object] = {}
-    parts = list(module.modules())
-    try:
-        for part in parts:
-            for value in vars(part).values():  # weight_norm and spectral_norm keep computed weights
-                if isinstance(value, Tensor) and not value.is_leaf:
-                    memo[id(value)] = value.detach().clone()
-        for part in reversed(parts):  # the inner ones first
-            if (inside := _inside(part)) is not None:
-                memo[id(part)] = copy.deepcopy(inside, memo)
-        return copy.deepcopy(module, memo)
-    except (RuntimeError, TypeError, NotImplementedError) as error:
-        raise ValueError(
-            f"encoder: expected a module that copy.deepcopy copies, but: {error}"
-        ) from None
 
 
 class LabelledQueue(nn.Module):

@@ -29,7 +29,7 @@ def alike(a, matrix, b):
     return sum(x * matrix[i][j] * y for i, x in enumerate(a) for j, y in enumerate(b))
 
 
-def kernel_similarities(labels, contrasts, matrix):
+def class_similarities(labels, contrasts, matrix):
     """y_i^T S y_j / sqrt(y_i^T S y_i  y_j^T S y_j)"""
     return [
         [
@@ -51,31 +51,48 @@ def log_softmax(latent, contrasts, allowed, temperature):
     return {j: s - log_sum for j, s in scores.items()}
 
 
-def gen_supcon(latents, s, temperature, contrasts=None, weighting="normalized", mask=None):
-    """GenSCL, Eq. 2, and its row-normalized form; ``s`` holds s_ij. Return loss, entropy, skipped anchors."""
+def anchor_terms(latents, targets, temperature, contrasts=None, weighting="normalized"):
+    """For each anchor its loss, the least there is, and that of equal p; all 0 where nothing resembles it.
+
+    GenSCL, Eq. 2, and its row-normalized form, of pairs of a weight a_t and similarities s_t,ij: the terms
+    a_t w_t,ij of all targets are added up to one distribution v over contrasts, whose sum is A.
+    """
     itself = contrasts is None
     contrasts = latents if itself else contrasts
-    terms, entropies, counted, anchors, skipped = [], [], 0, 0, 0
+    terms = []
     for i, latent in enumerate(latents):
-        if mask is not None and not mask[i]:
-            continue
-        anchors += 1
         others = [j for j in range(len(contrasts)) if not (itself and j == i)]
         log_p = log_softmax(latent, contrasts, others, temperature)
-        total = sum(s[i][j] for j in others)
-        if total == 0:
-            skipped += 1
-            continue
-        counted += 1
-        if weighting == "eq2":
-            terms.append(-sum(s[i][j] * log_p[j] for j in others) / len(others))
-        else:
-            terms.append(-sum(s[i][j] / total * log_p[j] for j in others))
-        w = [s[i][j] / total for j in others]
-        entropies.append(-sum(x * math.log(x) for x in w if x > 0))
-    loss = sum(terms) / (anchors if weighting == "eq2" else counted)
-    entropy = sum(entropies) / counted
-    return loss, entropy, skipped
+        v = dict.fromkeys(others, 0.0)
+        for weight, s in targets:
+            divisor = len(others) if weighting == "eq2" else sum(s[i][j] for j in others)
+            for j in others:
+                v[j] += weight * s[i][j] / divisor if divisor else 0.0
+        total = sum(v.values())
+        loss = -sum(v[j] * log_p[j] for j in others)
+        floor = -sum(v[j] * math.log(v[j] / total) for j in others if v[j] > 0)
+        terms.append((loss, floor, total * math.log(len(others)), total > 0))
+    return terms
+
+
+def gen_supcon(latents, targets, temperature, contrasts=None, weighting="normalized", mask=None):
+    """Return loss, floor, chance and the number of skipped anchors; ``mask`` weighs anchors.
+
+    ``targets`` are s_ij, or pairs of a weight and s_ij.
+    """
+    targets = targets if isinstance(targets[0], tuple) else [(1.0, targets)]
+    terms = anchor_terms(latents, targets, temperature, contrasts, weighting)
+    weights = [1.0] * len(latents) if mask is None else [float(m) for m in mask]
+    skipped = sum(
+        w > 0 and not resembles for w, (*_, resembles) in zip(weights, terms, strict=True)
+    )
+    if weighting != "eq2":
+        weights = [w * resembles for w, (*_, resembles) in zip(weights, terms, strict=True)]
+    means = [
+        sum(w * term[part] for w, term in zip(weights, terms, strict=True)) / sum(weights)
+        for part in range(3)
+    ]
+    return *means, skipped
 
 
 def supcon_out(latents, classes, temperature, base_temperature):

@@ -19,7 +19,7 @@ from genscl_lite import (
     mixup,
     mixup_or_cutmix,
 )
-from genscl_lite.losses import SIMILARITIES
+from genscl_lite.similarity import SIMILARITIES
 from genscl_lite.train.evaluate import expected_calibration_error, knn_accuracy
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)

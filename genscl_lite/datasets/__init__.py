@@ -2,10 +2,20 @@
 
 from genscl_lite._checks import require_packages
 
-PACKAGES = ("numpy", "torchvision", "pandas", "sklearn", "filelock", "safetensors", "yaml")
+PACKAGES = (
+    "numpy",
+    "torchvision",
+    "pandas",
+    "sklearn",
+    "joblib",
+    "filelock",
+    "safetensors",
+    "yaml",
+    "timm",
+)
 require_packages("train", *PACKAGES)  # said before the imports below fail
 
-from genscl_lite.datasets import builtin, folder, people  # noqa: F401, each registers its data sets
+from genscl_lite.datasets import builtin, folder  # noqa: F401, each registers its data sets
 from genscl_lite.datasets.registry import (
     Dataset,
     check_dataset,

@@ -127,7 +127,7 @@ def load_dataset(
     """Load a data set that needs no more than its name.
 
     Args:
-        name: "digits", "cifar10", "cifar100", "cifar10h", or one of your own (``dataset``).
+        name: "digits", "cifar10", "cifar100", or one of your own (``dataset``).
         root: folder of CIFAR's files; default: $GENSCL_DATA, or ``data`` in the current folder.
         labels_per_class: keep so many training images of each class, drawn by ``seed``; 0 keeps all.
         seed: which training images are kept. The test images are always the same.

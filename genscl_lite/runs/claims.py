@@ -25,7 +25,7 @@ LEDGER_COLUMNS = (
     "verdict",
 )
 VERDICTS = ("supported", "contradicted", "as good", "undecided", "untested")
-CONFIGURATION = ("dataset", "arch", "epochs", "labels_per_class", "label_noise")
+CONFIGURATION = ("dataset", "arch", "epochs", "labels_per_class", "label_noise", "precision")
 POINT = 0.01
 """A percentage point of accuracy, which is a fraction."""
 
@@ -67,7 +67,7 @@ def check_configurations(runs: pd.DataFrame) -> None:
     for name in (name for name in CONFIGURATION if name in runs):
         for method, values in runs.groupby("method")[name].unique().items():
             if len(values) > 1:
-                found = " and ".join(map(str, sorted(values)))
+                found = " and ".join(map(str, values))
                 raise ValueError(
                     f"runs of two configurations in one folder: {method} has {name} {found}"
                 )

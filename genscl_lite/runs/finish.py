@@ -12,7 +12,6 @@ from torch.nn.functional import one_hot
 from genscl_lite.datasets import Dataset, files
 from genscl_lite.mixing import Mixture, blend
 from genscl_lite.runs.machine import machine
-from genscl_lite.runs.people import compare_with_people
 from genscl_lite.train.augment import as_unit_float, build_augment
 from genscl_lite.train.blends import blend_measures
 from genscl_lite.train.corruptions import CORRUPTIONS
@@ -45,8 +44,6 @@ def finish_run(run: Run, dataset: Dataset, folder: str | Path) -> dict:
         said = probe.probabilities if probe else class_probabilities(run, dataset)
         summary = summarize(run, probe, said, dataset, time.perf_counter() - started)
         summary |= corrupted_accuracies(run, probe, dataset)
-        if dataset.held_out_images is not None:
-            summary["people"] = compare_with_people(run, probe, dataset)
         files.write_arrays(folder / "predictions.npz", **predictions(said, dataset))
         arrays = embeddings(run, dataset)
         files.write_arrays(folder / "embeddings.npz", **arrays)

@@ -15,11 +15,12 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from importlib.util import find_spec
 from pathlib import Path
 
+import joblib
 import pandas as pd
 import torch
 
 from genscl_lite.datasets import files, load_data
-from genscl_lite.datasets.cores import limited_threads, usable_cores
+from genscl_lite.datasets.cores import limited_threads
 from genscl_lite.datasets.folder import scan_folder
 from genscl_lite.runs.paths import NOTEBOOKS
 from genscl_lite.runs.plan import Job, Request, make_parser, read_presets, read_requests, relative
@@ -62,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
             print("\n".join(line for request in requests for line in papermill_commands(request)))
             return 0
         deadline = time.monotonic() + options.max_seconds
-        default = 1 if torch.cuda.is_available() else min(4, usable_cores())
+        default = 1 if torch.cuda.is_available() else min(4, joblib.cpu_count())
         workers = options.jobs or default
         return max(reproduce(request.jobs, request.out, workers, deadline) for request in requests)
     except (ValueError, OSError) as error:

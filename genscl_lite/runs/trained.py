@@ -4,16 +4,14 @@
     genscl features RUN FILE... --out OUT.npz      writes features (N, F) and files (N,)
     genscl export RUN OUT.safetensors              writes the encoder, and OUT.json beside it
 
-An exported ``torchvision/resnet18`` needs nothing of this kit:
+An exported ``timm/resnet18`` needs nothing of this kit:
 
-    network = torchvision.models.resnet18()
-    network.fc = torch.nn.Identity()
+    network = timm.create_model("resnet18", num_classes=0)
     network.load_state_dict(safetensors.torch.load_file("OUT.safetensors"))
 """
 
 import argparse
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -101,10 +99,7 @@ class Encoder:
                 f"module: {path} holds a {config.arch}, which is built by this name; "
                 f"expected None, got {type(module).__name__}"
             )
-        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-            warnings.filterwarnings(
-                "ignore", message="encoder: reduces"
-            )  # said when it was trained
+        with torch.random.fork_rng(devices=[]):
             model = new_model(config, dataset, module)
             first_layer = next(
                 layer for layer in model.head.modules() if isinstance(layer, nn.Linear)
@@ -170,7 +165,7 @@ class Encoder:
     def export(self, path: str | Path) -> None:
         """Write the encoder alone for other programs; beside it, as ``.json``, what belongs to it.
 
-        Tensors have the names of the module: of ``torchvision/NAME`` and ``timm/NAME`` those of that network
+        Tensors have the names of the module: of ``timm/NAME`` those of that network
         without its classifier. The header holds arch, mean, std, image_shape, class_names, config, summary.
 
         Raises:

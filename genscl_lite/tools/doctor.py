@@ -1,6 +1,6 @@
-"""Is this machine ready? ``genscl check`` reports packages, GPU and data, and what mends each problem.
+"""Is this machine ready for README's two commands? ``genscl check`` says so, a line for each thing needed.
 
-Only Python's own library is imported before it is looked at: a broken torch is a line of the report.
+Only Python's own library is imported at the top: a broken torch is a line of the report.
 """
 
 import argparse
@@ -11,11 +11,12 @@ import sys
 from typing import NamedTuple
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
+INSTALL = "pip install -r requirements.txt"
 BOTH_TORCHES = "pip install --upgrade torch torchvision"
 
 
 class Finding(NamedTuple):
-    """A line of the report. A ``PROBLEM`` must be mended by ``fix``; a ``NOTE`` may be."""
+    """A line of the report. ``fix`` must mend a ``PROBLEM``, and may mend a ``NOTE``."""
 
     name: str
     status: str
@@ -23,126 +24,67 @@ class Finding(NamedTuple):
     fix: str = ""
 
     def __str__(self) -> str:
-        return f"{self.status:<8} {self.name}: {self.text}" + (
-            f"; fix: {self.fix}" if self.fix else ""
-        )
+        mend = f"; fix: {self.fix}" if self.fix else ""
+        return f"{self.status:<8} {self.name}: {self.text}{mend}"
 
 
 def check_python(version: tuple = tuple(sys.version_info)) -> Finding:
-    """Look at the version of Python."""
-    number = ".".join(str(part) for part in version[:3])
+    number = ".".join(map(str, version[:3]))
     if version >= (3, 11):
         return Finding("Python", OK, number)
-    fix = "make an environment with it: conda env create -f environment.yml"
+    fix = "conda env create -f environment.yml"
     return Finding("Python", PROBLEM, f"{number}, and 3.11 or newer is needed", fix)
 
 
 def check_packages() -> list[Finding]:
-    """Look at each package that this one requires, by its own metadata, whatever extra it belongs to."""
+    """Compare each package that this one requires, with all its extras, with what is installed."""
     try:
         requirements = importlib.metadata.requires("genscl-lite") or []
     except importlib.metadata.PackageNotFoundError:
-        return [Finding("genscl-lite", PROBLEM, "not installed", "pip install -r requirements.txt")]
-    parts = [text.partition(";") for text in requirements if not text.startswith("genscl-lite[")]
-    return [
-        check_package(wanted.strip(), for_tests="test" in marker) for wanted, _, marker in parts
-    ]
+        return [Finding("genscl-lite", PROBLEM, "not installed", INSTALL)]
+    parts = [text.partition(";") for text in requirements if "recipes" not in text]
+    wanted = [name.strip() for name, _, _ in parts if not name.startswith("genscl-lite[")]
+    return [check_package(text) for text in wanted]
 
 
-def check_package(wanted: str, for_tests: bool = False) -> Finding:
-    """Look whether ``wanted``, as "torch>=2.11", is installed; it is not imported."""
+def check_package(wanted: str) -> Finding:
+    """Look whether ``wanted``, for instance "torch>=2.11", is installed; it is not imported."""
     name = re.match(r"[\w.-]+", wanted).group()
     fix = BOTH_TORCHES if name in ("torch", "torchvision") else f'pip install "{wanted}"'
     version = installed(name)
-    if version and allows(wanted, version):
-        return Finding(name, OK, version)
-    if version:
+    if not version:
+        return Finding(name, PROBLEM, "not installed", fix)
+    if not allows(wanted, version):
         return Finding(name, PROBLEM, f"{version}, and {wanted} is needed", fix)
-    if for_tests:
-        return Finding(name, NOTE, "not installed; only the tests need it", fix)
-    return Finding(name, PROBLEM, "not installed", fix)
+    return Finding(name, OK, version)
 
 
-def check_torch_pair() -> Finding:
-    """Look whether torchvision was made for the torch that is installed, and whether both can be imported."""
-    name = "torch with torchvision"
-    torch, torchvision = installed("torch"), installed("torchvision")
-    if not torch or not torchvision:
-        return Finding(name, PROBLEM, "not both installed", BOTH_TORCHES)
-    for wanted in importlib.metadata.requires("torchvision") or []:
-        if re.match(r"torch(?![\w.-])", wanted) and not allows(wanted, torch):
-            text = f"torchvision {torchvision} is made for {wanted}, and torch is {torch}"
-            return Finding(name, PROBLEM, text, BOTH_TORCHES)
-    for module in ("torch", "torchvision"):
-        if error := import_error(module):
-            return Finding(name, PROBLEM, f"import {module} fails ({error})", BOTH_TORCHES)
-    return Finding(name, OK, "made for each other")
+def check_imports() -> list[Finding]:
+    """Import what fails although it is installed: a torchvision made for another torch, an old editable install."""
+    fixes = {"torch": BOTH_TORCHES, "torchvision": BOTH_TORCHES, "genscl_lessons": INSTALL}
+    errors = {name: import_error(name) for name in fixes}
+    return [
+        Finding(f"import {name}", PROBLEM, error, fixes[name])
+        for name, error in errors.items()
+        if error
+    ]
 
 
-def check_device() -> Finding:
-    """Look for a GPU; to have none is no problem."""
+def check_gpu() -> Finding:
+    """Name the GPU; the notebooks need none."""
     if import_error("torch"):
         return Finding("GPU", NOTE, "not looked for, as torch cannot be imported")
     import torch
 
-    if not torch.backends.cuda.is_built():
-        return Finding(
-            "GPU", NOTE, "none, this torch is built without CUDA: CPU, fine for the notebooks"
-        )
-    try:
-        torch.cuda.init()
-        gpu = torch.cuda.get_device_properties(0)
-    except (
-        Exception
-    ) as error:  # no driver, an old one, no GPU: torch has several kinds of errors for them
-        built = f"none, though this torch is built for CUDA {torch.version.cuda}"
-        why = first_line(error).partition(". ")[0]
-        fix = "if there is a GPU, install or update NVIDIA's driver until nvidia-smi shows it"
-        return Finding("GPU", NOTE, f"{built} ({why}): CPU, fine for the notebooks", fix)
-    half = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no bfloat16"
-    more = f", the first of {torch.cuda.device_count()}" if torch.cuda.device_count() > 1 else ""
-    return Finding("GPU", OK, f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, {half}{more}")
-
-
-def check_cores() -> Finding:
-    """Count the CPU cores that this process may use; more threads than cores are slow."""
-    if error := import_error("genscl_lite.datasets.cores"):
-        return Finding("CPU cores", NOTE, f"not counted ({error})")
-    import torch
-
-    from genscl_lite.datasets.cores import usable_cores
-
-    cores, threads = usable_cores(), torch.get_num_threads()
-    if threads <= cores:
-        return Finding("CPU cores", OK, str(cores))
-    return Finding(
-        "CPU cores", NOTE, f"{cores}, for {threads} threads", f"export OMP_NUM_THREADS={cores}"
-    )
-
-
-def check_data() -> list[Finding]:
-    """Look for digits, which come with scikit-learn, and CIFAR, whose files are compared with their md5."""
-    if error := import_error("genscl_lite.datasets"):
-        return [
-            Finding("data", PROBLEM, f"cannot be looked at ({error})", "mend the problems above")
-        ]
-    from genscl_lite.datasets import load_dataset
-    from genscl_lite.datasets.builtin import ARCHIVES, check_cifar
-
-    digits = load_dataset("digits")
-    text = f"{len(digits.train_labels)} images to train, {len(digits.test_labels)} to test"
-    findings = [Finding("digits", OK, text)]
-    for name in ARCHIVES:
-        try:
-            findings.append(Finding(name, OK, f"{check_cifar(name)}, md5 right"))
-        except FileNotFoundError as error:
-            text, _, fix = str(error).removeprefix(f"{name}: ").partition("; ")
-            findings.append(Finding(name, NOTE, f"{text} (the notebooks do without)", fix))
-    return findings
+    if not torch.cuda.is_available():
+        fix = "if there is one, install NVIDIA's driver and a torch built for CUDA"
+        return Finding("GPU", NOTE, "torch finds none; the notebooks run on a CPU", fix)
+    gpu = torch.cuda.get_device_properties(0)
+    return Finding("GPU", OK, f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB")
 
 
 def installed(package: str) -> str:
-    """Return the version of a package, or "" where it is not installed."""
+    """Return the version of a package, or "" if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -171,19 +113,13 @@ def import_error(module: str) -> str:
     try:
         importlib.import_module(module)
     except Exception as error:  # a wrong torchvision raises RuntimeError, a broken library OSError
-        return first_line(error)
+        return next(iter(str(error).splitlines()), type(error).__name__)
     return ""
 
 
-def first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
 def main(arguments: list[str] | None = None) -> int:
-    """Be ``genscl check``: print the report; return 0 if nothing that is required is missing, else 1."""
-    description = (
-        "Say whether this machine is ready (packages, GPU, data), or what is in a data set."
-    )
+    """Entry point of ``genscl check``. Returns 0 if nothing required is missing, else 1."""
+    description = "Say whether this machine is ready, or what is in a data set."
     parser = argparse.ArgumentParser(prog="genscl check", description=description)
     parser.add_argument(
         "data", nargs="?", help="a folder of images, a data set's name, or module:function"
@@ -201,14 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
         from genscl_lite.tools.look import look  # here, because it needs packages
 
         return look(options)
-    findings = [
-        check_python(),
-        *check_packages(),
-        check_torch_pair(),
-        check_device(),
-        check_cores(),
-    ]
-    findings += check_data()
+    findings = [check_python(), *check_packages(), *check_imports(), check_gpu()]
     print(*findings, sep="\n")
     problems = sum(finding.status == PROBLEM for finding in findings)
     print(f"not ready: {problems} to mend" if problems else "ready")

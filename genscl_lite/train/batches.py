@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from genscl_lite._rows import one_hot
 from genscl_lite.datasets import Dataset
 from genscl_lite.mixing import Mixture, blend, draw_mixture
 from genscl_lite.train import processes
@@ -143,13 +144,18 @@ class Views:
     mean: Tensor
     std: Tensor
     labels: Tensor  # (all,) class numbers
-    one_hot: Tensor  # (C, C): the label distribution of each class
+    classes: int  # C
+    numbers: bool  # targets stay class numbers: nothing makes distributions of them
     distributions: Tensor | None  # (all, C) instead of the classes' own, where there are any
     teacher_table: Tensor | None  # (all, C): what a teacher said beforehand, a second target
 
     @classmethod
     def of(
-        cls, config: TrainConfig, dataset: Dataset, teacher_table: Tensor | None = None
+        cls,
+        config: TrainConfig,
+        dataset: Dataset,
+        teacher_table: Tensor | None = None,
+        always_distributions: bool = False,
     ) -> "Views":
         """Take from a data set what a step needs beside its pixels; all on the data set's device."""
         device, augment = dataset.train_images.device, build_augment(config.augmentation)
@@ -158,10 +164,18 @@ class Views:
         mean, std = (
             torch.tensor(v, device=device).reshape(-1, 1, 1) for v in (dataset.mean, dataset.std)
         )
-        one_hot = torch.eye(dataset.num_classes, device=device)
+        distributions = dataset.train_distributions
+        numbers = METHODS[config.method].learns_from_numbers(distributions)
         table = None if teacher_table is None else teacher_table.to(device)
         return cls(
-            augment, mean, std, dataset.train_labels, one_hot, dataset.train_distributions, table
+            augment,
+            mean,
+            std,
+            dataset.train_labels,
+            dataset.num_classes,
+            numbers and not always_distributions,
+            distributions,
+            table,
         )
 
     def __call__(self, images: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
@@ -169,19 +183,20 @@ class Views:
 
         Returns:
             (V*N, channels, H, W) normalized views, view by view, channels last in memory, and their
-            (V*N, T, C) label distributions, T = 2 with a teacher's table.
+            (V*N, T, C) label distributions, T = 2 with a teacher's table; or, where nothing is mixed or
+            taught, their (V*N,) class numbers.
         """
-        if self.distributions is None:
-            targets = self.one_hot[self.labels[draws.index]]  # (N, C)
-        else:
-            targets = self.distributions[draws.index]
+        targets = (self.labels if self.distributions is None else self.distributions)[draws.index]
+        if targets.ndim == 1 and not self.numbers:
+            targets = one_hot(targets, self.classes)  # (N, C)
         if self.teacher_table is not None:
             targets = torch.cat([targets, self.teacher_table[draws.index]], dim=1)  # (N, 2*C)
         views = draws.uniforms.shape[1] // len(draws.index)  # V
-        targets = targets.repeat(views, 1)
+        targets = torch.cat([targets] * views)
         images = images.repeat(views, 1, 1, 1) if images.ndim == 4 else images.flatten(0, 1)
         batch = self.augment.apply(images, draws.uniforms).sub_(self.mean).div_(self.std)
         if draws.mixture:
             batch, targets = blend(batch, targets, draws.mixture)
-        targets = targets.unflatten(1, (-1, len(self.one_hot)))  # (V*N, T, C)
+        if not self.numbers:
+            targets = targets.unflatten(1, (-1, self.classes))  # (V*N, T, C)
         return batch.contiguous(memory_format=torch.channels_last), targets

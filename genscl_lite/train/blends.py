@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from genscl_lite.losses import label_similarity
+from genscl_lite.similarity import label_similarity
 
 
 def class_shares(arrays: dict[str, np.ndarray], temperature: float | None) -> Tensor:

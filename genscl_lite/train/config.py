@@ -5,10 +5,10 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from genscl_lite._checks import nearest, require_choice
+from genscl_lite._checks import WEIGHTINGS, nearest, require_choice
 from genscl_lite.datasets import check_dataset
-from genscl_lite.losses import SIMILARITIES, WEIGHTINGS
 from genscl_lite.mixing import MIXINGS
+from genscl_lite.similarity import SIMILARITIES
 from genscl_lite.train.augment import AUGMENTATIONS, check_augmentation
 from genscl_lite.train.methods import METHODS
 from genscl_lite.train.networks import check_arch
@@ -73,9 +73,7 @@ class TrainConfig:
         "auto", ("auto", "always", "never")
     )  # of a folder: in memory; auto: up to 4 GiB
     balanced: bool = False  # sample all classes equally often
-    arch: str = (
-        "resnet_small"  # resnet_small, resnet18, resnet50, ..., torchvision/NAME, timm/NAME, custom
-    )
+    arch: str = "resnet_small"  # resnet_small, resnet18, resnet50, ..., timm/NAME, custom
     seed: int = 0  # weights, order, augmentation, and which labels are kept
     epochs: int = positive(200)  # passes over the training images
     batch_size: int = positive(50)  # N, images of a batch
@@ -104,9 +102,7 @@ class TrainConfig:
         1.0
     )  # share of the views that are mixed; others stay whole
     mix_per_image: bool = True  # draw lam and coin for each image, not once for a batch
-    teacher: str = (
-        ""  # the teacher's runs, model.safetensors, torchvision/NAME@WEIGHTS, timm/NAME, CSV
-    )
+    teacher: str = ""  # the teacher's runs, model.safetensors, timm/NAME, CSV
     teacher_temperature: float = positive(1.0)  # softness of the teacher's labels
     label_weight: float = 1.0  # weight of the labels' own term beside a teacher; 0: teacher alone
     kd_weight: float = 1.0  # weight of the teacher's term
@@ -127,7 +123,7 @@ class TrainConfig:
     checkpoint_every: int = positive(10)  # epochs between checkpoints
     precision: str = choice(
         "auto", ("auto", "float32", "bfloat16")
-    )  # auto: bfloat16 where it is quicker
+    )  # auto: bfloat16 if the device multiplies in it
     compile: str = choice(
         "auto", ("auto", "always", "never")
     )  # torch.compile; auto: large networks on a GPU

@@ -1,17 +1,24 @@
 """How long a run will take, said before its first step."""
 
+import copy
 import math
+import time
+
+import torch
+from torch import nn
 
 from genscl_lite.train import processes
-from genscl_lite.train.precision import ROWS, seconds_of_pass
+from genscl_lite.train.precision import autocast
 from genscl_lite.train.state import Run
 
+ROWS, ROUNDS, SECONDS = 64, 6, 2.0
+"""A pass is timed with so many images, at most so often, and no more once so many seconds have passed."""
 STEP_OF_PASS = 1.25
 """A whole step, with views and loss, takes about so many times as long as the model's pass alone."""
 
 
 def expected_seconds(run: Run, images: int, image_shape: tuple[int, int, int]) -> float:
-    """Return about how long the epochs that are left take, by those done or else by a pass of the model.
+    """Return about how long the remaining epochs take: from those done, or else from a pass of the model.
 
     Args:
         images: of the training set.
@@ -20,7 +27,38 @@ def expected_seconds(run: Run, images: int, image_shape: tuple[int, int, int]) -
     left = run.config.epochs - run.epoch
     if run.epoch:
         return run.seconds / run.epoch * left
-    [seconds] = seconds_of_pass(run.model, image_shape, (run.dtype,), run.device)
+    seconds = seconds_of_pass(run.model, image_shape, run.dtype, run.device)
     batch = min(run.config.batch_size, images)
     rows = math.ceil(images / batch) * batch * run.config.views / processes.processes()
     return STEP_OF_PASS * seconds * rows / ROWS * left
+
+
+def seconds_of_pass(
+    model: nn.Module,
+    image_shape: tuple[int, int, int],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> float:
+    """Time passes of ``ROWS`` images forward and back on a copy of the model; return the shortest.
+
+    The first pass warms up, and counts only if it is the only one.
+    """
+    model = copy.deepcopy(model).train()
+    images = torch.zeros(ROWS, *image_shape, device=device).contiguous(
+        memory_format=torch.channels_last
+    )
+
+    def timed() -> float:
+        started = time.perf_counter()
+        with autocast(dtype, device):
+            outputs = model(images)
+        outputs.float().sum().backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - started
+
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # dropout draws
+        seconds, started = [], time.perf_counter()
+        while not seconds or (len(seconds) < ROUNDS and time.perf_counter() - started < SECONDS):
+            seconds.append(timed())
+    return min(seconds[1:] or seconds)

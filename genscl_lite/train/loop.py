@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from genscl_lite.datasets import Dataset, files
 from genscl_lite.datasets.check import check_data, odd_things, warn_of
-from genscl_lite.distillation import Teacher, add_parts, distilled_cross_entropy
+from genscl_lite.distillation import Teacher, distilled_cross_entropy
 from genscl_lite.losses import LossParts
 from genscl_lite.train import processes, run_folder
 from genscl_lite.train.batches import Draws, Views, draw_epoch, image_batches
@@ -22,7 +22,7 @@ from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.estimate import expected_seconds
 from genscl_lite.train.evaluate import classifier_accuracy, extract, knn_accuracy
 from genscl_lite.train.memory import keep_freed_memory
-from genscl_lite.train.methods import METHODS, LossInputs, loss_of_labels
+from genscl_lite.train.methods import METHODS, LossInputs, loss_of_labels, weighted
 from genscl_lite.train.precision import autocast
 from genscl_lite.train.schedule import learning_rate
 from genscl_lite.train.state import Run, compiled, is_classifier, new_run
@@ -106,11 +106,7 @@ def pretrain(
             torch.manual_seed(hash((config.seed, processes.rank(), run.epoch, run.step)))
         if on_start and run.epoch < config.epochs:
             on_start(run, expected_seconds(run, len(dataset.train_labels), dataset.image_shape))
-        pieces = Pieces.of(run, dataset, teacher, table)
-        if loss:
-            pieces = dataclasses.replace(
-                pieces, loss=partial(batch_loss, loss=loss_of_labels(loss))
-            )
+        pieces = Pieces.of(run, dataset, teacher, table, loss)
         while run.epoch < config.epochs:
             with _memory_errors_named(run, folder):
                 complete = train_epoch(run, dataset, pieces, deadline)
@@ -138,17 +134,27 @@ class Pieces:
 
     @classmethod
     def of(
-        cls, run: Run, dataset: Dataset, teacher: Teacher | None, table: Tensor | None = None
+        cls,
+        run: Run,
+        dataset: Dataset,
+        teacher: Teacher | None,
+        table: Tensor | None = None,
+        loss: Callable | None = None,
     ) -> "Pieces":
-        """Take a teacher to ask, or a table of the (all, C) distributions that one gave beforehand."""
+        """Take a teacher to ask, or a table of the (all, C) distributions that one gave beforehand.
+
+        A ``loss`` of the caller's own takes the place of the method's.
+        """
         if teacher:
             teacher = Teacher(
                 compiled(teacher.classifier, run.compiles), teacher.temperature, validate=False
             )
         return cls(
-            views=compiled(Views.of(run.config, dataset, table), run.compiles),
+            views=compiled(Views.of(run.config, dataset, table, bool(loss)), run.compiles),
             model=compiled(processes.parallel(run.model, run.device), run.compiles),
-            loss=compiled(batch_loss, run.compiles and processes.processes() == 1),
+            loss=partial(batch_loss, loss=loss_of_labels(loss))
+            if loss
+            else compiled(batch_loss, run.compiles and processes.processes() == 1),
             keys=run.key_encoder and compiled(run.key_encoder, run.compiles),
             teacher=teacher,
         )
@@ -191,7 +197,7 @@ def train_step(run: Run, images: Tensor, pieces: Pieces, draws: Draws, rate: flo
 
     whole_batch = pieces.views(
         images, draws
-    )  # augmented and mixed: (M, channels, H, W) and (M, T, C)
+    )  # augmented and mixed: (M, channels, H, W) and (M, T, C); or, where nothing is mixed, (M,)
     views, targets = (processes.keep_own_part(rows, config.views) for rows in whole_batch)
     index = draws.index[processes.own_part(len(draws.index))]  # (N,): which image a row shows
 
@@ -257,8 +263,8 @@ def batch_loss(
 ) -> LossParts:
     """Compute the method's loss of (M, D) latents, (M, D + C) latents and joint logits, or (M, C) logits.
 
-    ``targets`` are (M, T, C); ``index`` (N,) says which image a row shows, view by view. ``contrasts`` are
-    pairs of latents (K, D) and targets (K, T, C); where there are none, the batch is its own contrast.
+    ``targets`` are (M, T, C), or (M,) class numbers; ``index`` (N,) says which image a row shows, view by view. ``contrasts`` are
+    pairs of latents (K, D) and targets (K, T, C) or (K,); where there are none, the batch is its own contrast.
     """
     method = METHODS[config.method]
     weights = [config.label_weight, config.kd_weight] if method.distils else [1.0]
@@ -273,12 +279,12 @@ def batch_loss(
         weighting=config.weighting,
         base_temperature=config.base_temperature or None,
         validate=False,
-        gather=processes.processes() > 1
-        and ("anchors" if contrasts else True),  # keys are gathered already
+        gather_distributed=processes.processes() > 1,  # keys are gathered already
     )
     if config.ce_weight and method.head == "projection":
-        parts = add_parts(
-            parts, config.ce_weight, distilled_cross_entropy(logits, targets, weights)
+        joint = distilled_cross_entropy(logits, weighted(targets, weights))
+        parts = LossParts(
+            *(a + config.ce_weight * b for a, b in zip(parts, joint, strict=True)),
         )
     return parts
 

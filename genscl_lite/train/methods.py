@@ -3,6 +3,7 @@
 A new row is one entry of ``METHODS``; with an objective of its own, one function more. Nothing else changes.
 """
 
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,8 +12,8 @@ import torch
 from torch import Tensor
 
 from genscl_lite._checks import require_choice
-from genscl_lite.distillation import distilled_cross_entropy, distilled_loss
-from genscl_lite.losses import LossParts, gen_supcon_loss
+from genscl_lite.distillation import distilled_cross_entropy
+from genscl_lite.losses import LossParts, gen_supcon_loss_parts
 
 HEADS = ("classifier", "projection")
 
@@ -21,45 +22,58 @@ class LossInputs(NamedTuple):
     """What a loss is computed from: M rows, V views of N images; with a queue, the N queries alone."""
 
     outputs: Tensor  # (M, D) latents of a projection head, or (M, C) logits of a classifier
-    targets: Tensor  # (M, T, C) label distributions: the label and, with a teacher, what it says
+    targets: (
+        Tensor  # (M, T, C) distributions: the label and, with a teacher, its own; or (M,) classes
+    )
     images: Tensor  # (M,) which image a row shows
     contrast_latents: (
         Tensor | None
     )  # (K, D) keys of batch and queue; None: the batch is its own contrast
-    contrast_targets: Tensor | None  # (K, T, C)
+    contrast_targets: Tensor | None  # (K, T, C) or (K,)
+
+
+def weighted(targets: Tensor, target_weights: list[float]) -> list[tuple[float, Tensor]]:
+    """Return pairs of a weight and labels, as the losses take them."""
+    targets = [targets] if targets.ndim == 1 else targets.unbind(1)
+    return list(zip(target_weights, targets, strict=True))
 
 
 def cross_entropy(inputs: LossInputs, target_weights: list[float], **options) -> LossParts:
     """Compare logits with the label distributions: an ordinary classifier."""
-    return distilled_cross_entropy(inputs.outputs, inputs.targets, target_weights)
+    return distilled_cross_entropy(inputs.outputs, weighted(inputs.targets, target_weights))
 
 
 def instance_similarity(inputs: LossInputs, target_weights: list[float], **options) -> LossParts:
     """Compare latents where every image is a class of its own: SimCLR."""
-    return gen_supcon_loss(inputs.outputs, inputs.images, return_parts=True, **options)
+    return gen_supcon_loss_parts(inputs.outputs, inputs.images, **options)
 
 
 def label_similarity(inputs: LossInputs, target_weights: list[float], **options) -> LossParts:
     """Compare similarities of latents with those of label distributions: SupCon and GenSCL."""
-    return distilled_loss(
+    contrasts = inputs.contrast_targets
+    return gen_supcon_loss_parts(
         inputs.outputs,
-        inputs.targets,
-        target_weights,
+        weighted(inputs.targets, target_weights),
         contrast_latents=inputs.contrast_latents,
-        contrast_targets=inputs.contrast_targets,
+        contrast_labels=None
+        if contrasts is None
+        else [y for _, y in weighted(contrasts, target_weights)],
         **options,
     )
 
 
 def hard_label_similarity(inputs: LossInputs, target_weights: list[float], **options) -> LossParts:
     """Compare as SupCon does, of each label distribution the largest class alone: what soft labels add."""
-    own, contrasts = inputs.targets, inputs.contrast_targets
-    return gen_supcon_loss(
+
+    def largest(targets: Tensor) -> Tensor:
+        return targets if targets.ndim == 1 else targets[:, 0].argmax(dim=1)
+
+    contrasts = inputs.contrast_targets
+    return gen_supcon_loss_parts(
         inputs.outputs,
-        own[:, 0].argmax(dim=1),
+        largest(inputs.targets),
         contrast_latents=inputs.contrast_latents,
-        contrast_labels=None if contrasts is None else contrasts[:, 0].argmax(dim=1),
-        return_parts=True,
+        contrast_labels=None if contrasts is None else largest(contrasts),
         **options,
     )
 
@@ -82,13 +96,17 @@ def loss_of_labels(function: Callable[[Tensor, Tensor, float], Tensor]) -> Calla
             raise ValueError(
                 "loss: a function of latents and labels knows no queue; take another method"
             )
-        pairs = zip(target_weights, inputs.targets.unbind(1), strict=True)
+        pairs = weighted(inputs.targets, target_weights)
         with torch.autocast(inputs.outputs.device.type, enabled=False):
             total = sum(
                 weight * function(inputs.outputs, y, temperature) for weight, y in pairs if weight
             )
         return LossParts(
-            total, torch.zeros_like(total), total.detach(), skipped=torch.zeros_like(total)
+            total,
+            torch.zeros_like(total),
+            total.detach(),
+            skipped=torch.zeros_like(total),
+            chance=torch.full_like(total, math.nan),
         )
 
     return loss
@@ -117,6 +135,9 @@ class Method:
         True  # a queue's keys come from a momentum encoder; False: from the encoder itself
     )
 
+    class_numbers: bool = False
+    """Its loss takes (M,) class numbers too, which targets then are where nothing is mixed or taught."""
+
     def __post_init__(self):
         require_choice("head", self.head, HEADS)
         if self.queues and self.head == "classifier":
@@ -124,13 +145,19 @@ class Method:
                 f"queues: a queue keeps latents, {self.title!r} has a classifier's head"
             )
 
+    def learns_from_numbers(self, distributions: Tensor | None) -> bool:
+        """Tell whether class numbers stay numbers, given the data's label distributions, if it has any."""
+        return self.class_numbers and distributions is None and not (self.mixes or self.distils)
+
 
 def _classifier(title: str, **ingredients: bool) -> Method:
-    return Method(title, cross_entropy, "classifier", "cross_entropy", **ingredients)
+    return Method(
+        title, cross_entropy, "classifier", "cross_entropy", class_numbers=True, **ingredients
+    )
 
 
 def _by_labels(title: str, **ingredients: bool) -> Method:
-    return Method(title, label_similarity, "projection", "label", **ingredients)
+    return Method(title, label_similarity, "projection", "label", class_numbers=True, **ingredients)
 
 
 METHODS = {
@@ -139,7 +166,7 @@ METHODS = {
     "ce": _classifier("CE"),
     "ce_mix": _classifier("CE + MixUp-CutMix", mixes=True),
     "ce_mix_kd": _classifier("CE + MixUp-CutMix + KD", mixes=True, distils=True),
-    "simclr": Method("SimCLR", instance_similarity, "projection", "instance"),
+    "simclr": Method("SimCLR", instance_similarity, "projection", "instance", class_numbers=True),
     "supcon": _by_labels("SupCon"),
     "supcon_mix": Method(
         "SupCon + MixUp-CutMix, larger label",

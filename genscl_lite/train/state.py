@@ -140,7 +140,8 @@ def new_run(
             config.momentum if method.slow_keys else 0.0,
             batch_statistics=config.key_statistics == "batch",
         )
-        label_shape = (2 if method.distils else 1, dataset.num_classes)  # (T, C)
+        numbers = method.learns_from_numbers(dataset.train_distributions)
+        label_shape = () if numbers else (2 if method.distils else 1, dataset.num_classes)  # (T, C)
         run.queue = LabelledQueue(config.queue_size, config.latent_dim, label_shape).to(device)
     if config.ema:
         run.average = MomentumEncoder(model, config.ema)

@@ -1,6 +1,5 @@
 """The teacher of a run: a classifier that an earlier run left, one by name, or a table of what one said."""
 
-import re
 from pathlib import Path
 
 import torch
@@ -12,14 +11,9 @@ from genscl_lite.datasets.files import as_path
 from genscl_lite.distillation import Teacher
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.methods import METHODS
-from genscl_lite.train.networks import build_network, pretrained_timm, source_of, weight_classes
+from genscl_lite.train.networks import build_timm, check_arch, source_of
 from genscl_lite.train.state import is_classifier, new_model
 from genscl_lite.train.weights import described, load_weights, read_about
-
-IMAGENET = {
-    "mean": (0.485, 0.456, 0.406),
-    "std": (0.229, 0.224, 0.225),
-}  # as torchvision's weights expect
 
 
 def load_teacher(config: TrainConfig, dataset: Dataset) -> Teacher | None:
@@ -27,7 +21,7 @@ def load_teacher(config: TrainConfig, dataset: Dataset) -> Teacher | None:
 
     It may name the folder of a method's runs, of which one is taken: with few labels that of the same seed,
     as another one has seen labels that this run must not know; with all labels, and of experts, that of the
-    lowest seed. Or a ``model.safetensors``, ``torchvision/NAME@WEIGHTS``, or ``timm/NAME``.
+    lowest seed. Or a ``model.safetensors``, or ``timm/NAME``.
 
     Raises:
         ValueError: nothing is named, its run is missing or unfinished, it is no classifier, or its data set
@@ -115,31 +109,27 @@ def read_teacher_table(config: TrainConfig, dataset: Dataset) -> Tensor | None:
 
 
 def _pretrained(name: str, dataset: Dataset) -> nn.Module:
-    """Build torchvision/NAME@WEIGHTS, or timm/NAME, as a classifier of images normalized as ``dataset`` says.
+    """Download a classifier, timm/NAME, for images normalized as ``dataset`` says.
 
-    Their classes must be those of the data set, in the same order. timm's networks do not carry the names of
-    their classes: only ImageNet's folders are taken for them.
+    Its classes must be those of the data set, in the same order: WordNet's, as ImageNet's folders are named.
     """
-    arch, _, weights = name.partition("@")
-    if source_of(arch)[0] == "timm":
-        if not _named_by_wordnet(dataset):
-            raise ValueError(
-                f"teacher: {name} does not tell its classes, so it goes with ImageNet's folders "
-                "(n01440764, ...) only; build another teacher yourself and give it as "
-                "pretrain(teacher=...)"
-            )
-        network, expected = pretrained_timm(arch, dataset.image_shape[0])
-        _check_number_of_classes(name, network.num_classes, dataset)
-        return nn.Sequential(Renormalize(dataset, **expected), network)
-    if not weights:
+    check_arch(name, "teacher")
+    import timm  # slow to import, so only if it is needed
+    from timm.data import ImageNetInfo, infer_imagenet_subset
+
+    about = timm.get_pretrained_cfg(source_of(name)[1])
+    if not about:
+        raise ValueError(f"teacher: timm has no weights for {name}")
+    subset = infer_imagenet_subset(about.to_dict())
+    if not subset:
         raise ValueError(
-            "teacher: expected a folder, a .safetensors or .csv file, torchvision/NAME@WEIGHTS "
-            f"or timm/NAME, got {name!r}"
+            f"teacher: {name} does not tell its classes; build it yourself and give it as "
+            "pretrain(teacher=...)"
         )
-    check_classes(name, weight_classes(arch, weights), dataset)
+    check_classes(name, ImageNetInfo(subset).label_names(), dataset)
     channels, _, size = dataset.image_shape
-    network = build_network(arch, dataset.num_classes, channels, size, weights)
-    return nn.Sequential(Renormalize(dataset, **IMAGENET), network)
+    network = build_timm(name, channels, size, pretrained=True)
+    return nn.Sequential(Renormalize(dataset, about.mean, about.std), network)
 
 
 class Renormalize(nn.Module):
@@ -160,26 +150,16 @@ class Renormalize(nn.Module):
         return (images * self.std + self.mean - self.expected_mean) / self.expected_std
 
 
-def _named_by_wordnet(dataset: Dataset) -> bool:
-    """Tell whether classes are named as ImageNet's folders are."""
-    return all(re.fullmatch(r"n\d{8}", name) for name in dataset.class_names)
-
-
 def check_classes(teacher: str, theirs: list[str] | tuple[str, ...], dataset: Dataset) -> None:
     """Raise ValueError unless a teacher's classes are the data set's, in the same order."""
-    _check_number_of_classes(teacher, len(theirs), dataset)
-    if _named_by_wordnet(dataset):  # numbers, whose order is that of torchvision's names
-        return
+    if len(theirs) != dataset.num_classes:
+        raise ValueError(
+            f"teacher: {teacher} knows {len(theirs)} classes, "
+            f"{dataset.name} has {dataset.num_classes}"
+        )
     pairs = enumerate(zip(theirs, dataset.class_names, strict=True))
     different = [f"{c}: {there} there, {here} here" for c, (there, here) in pairs if there != here]
     if different:
         raise ValueError(
             f"teacher: {teacher} has other classes, or another order: {first_few(different, 3)}"
-        )
-
-
-def _check_number_of_classes(teacher: str, theirs: int, dataset: Dataset) -> None:
-    if theirs != dataset.num_classes:
-        raise ValueError(
-            f"teacher: {teacher} knows {theirs} classes, {dataset.name} has {dataset.num_classes}"
         )

@@ -17,18 +17,20 @@ from genscl_lite.datasets import Dataset
 from genscl_lite.datasets.files import RunFolderError, written_whole
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.state import is_classifier
+from genscl_lite.wrappers import unwrapped
 
 
 def save_weights(path: str | Path, model: nn.Module, **about: object) -> None:
     """Write a model's weights; each of ``about`` (``config``, ``summary``) goes into the header as JSON."""
     with written_whole(path, (OSError, SafetensorError)) as temporary:
-        safetensors.torch.save_model(model, str(temporary), metadata=_header(about))
+        safetensors.torch.save_model(unwrapped(model), str(temporary), metadata=_header(about))
 
 
 def save_state(path: str | Path, model: nn.Module, **about: object) -> None:
     """Write weights for ``load_state_dict(safetensors.torch.load_file(path))``: tied ones under each name."""
     state = {
-        name: tensor.detach().contiguous().clone() for name, tensor in model.state_dict().items()
+        name: tensor.detach().contiguous().clone()
+        for name, tensor in unwrapped(model).state_dict().items()
     }
     with written_whole(path, (OSError, SafetensorError)) as temporary:
         safetensors.torch.save_file(
@@ -109,6 +111,7 @@ def load_weights(path: str | Path, model: nn.Module) -> None:
     Raises:
         RunFolderError: names or shapes of the tensors are others, or the file is damaged.
     """
+    model = unwrapped(model)
     try:
         missing, unexpected = safetensors.torch.load_model(model, str(path), strict=False)
     except (SafetensorError, RuntimeError) as error:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
+import joblib
 import pandas as pd
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,6 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from genscl_lite.datasets import Dataset, files
-from genscl_lite.datasets.cores import usable_cores
 from genscl_lite.distillation import Teacher
 from genscl_lite.runs.machine import machine
 from genscl_lite.train.augment import AUGMENTATIONS
@@ -195,7 +195,7 @@ def pipeline_seconds(
         _TwoViews(dataset),
         batch,
         shuffle=True,
-        num_workers=usable_cores(),
+        num_workers=joblib.cpu_count(),
         pin_memory=device.type == "cuda",
         drop_last=True,
         persistent_workers=True,
@@ -363,7 +363,7 @@ def measure_all(
     batches: int,
 ) -> int:
     """Check, measure, print, and write step.json into ``out``."""
-    records, where = [], {**machine(device), "cores": usable_cores()}
+    records, where = [], {**machine(device), "cores": joblib.cpu_count()}
     for name in arch:
         records += measure(name, teacher, batch, device, seconds, batches)
         files.write_json(out / "step.json", where | {"records": records})

@@ -3,8 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from genscl_lite.distillation import Teacher, distilled_cross_entropy, distilled_loss
-from genscl_lite.losses import gen_supcon_loss
+from genscl_lite.distillation import Teacher, distilled_cross_entropy
 
 Z = torch.randn(8, 5, generator=torch.Generator().manual_seed(0))
 TARGETS = torch.randn(8, 2, 4, generator=torch.Generator().manual_seed(1)).softmax(2)
@@ -68,51 +67,35 @@ def test_a_teacher_is_a_module_that_moves_and_saves():
     assert {name.partition(".")[0] for name in teacher.state_dict()} == {"classifier"}
 
 
-def test_the_sum_of_the_papers_two_terms():
-    both = distilled_loss(Z, TARGETS, [1.0, 0.5])
-    label, soft = (gen_supcon_loss(Z, TARGETS[:, t], return_parts=True) for t in range(2))
-    assert torch.isclose(both.loss, label.loss + 0.5 * soft.loss)
-    assert torch.isclose(both.entropy, label.entropy + 0.5 * soft.entropy)
-    assert torch.isclose(both.loss, both.entropy + both.kl)
-
-
-def test_the_teacher_alone():
-    assert torch.equal(distilled_loss(Z, TARGETS, [0, 1]).loss, gen_supcon_loss(Z, TARGETS[:, 1]))
-
-
-def test_contrasts_bring_their_own_targets():
-    keys, key_targets = torch.randn(6, 5), torch.randn(6, 2, 4).softmax(2)
-    ours = distilled_loss(
-        Z, TARGETS, [1, 1], contrast_latents=keys, contrast_targets=key_targets
-    ).loss
-    expected = sum(
-        gen_supcon_loss(Z, TARGETS[:, t], contrast_latents=keys, contrast_labels=key_targets[:, t])
-        for t in range(2)
+def test_cross_entropy_is_torchs_with_the_floor_of_the_mean_label():
+    logits, classes = torch.randn(8, 4), torch.arange(8) % 4
+    first, second = TARGETS.unbind(1)
+    ours = distilled_cross_entropy(logits, [(1.0, first), (2.0, second)])
+    expected = F.cross_entropy(logits, first) + 2 * F.cross_entropy(logits, second)
+    mean = (first + 2 * second) / 3
+    floor = 3 * F.cross_entropy(mean.log(), mean)
+    assert torch.isclose(ours.loss, expected) and torch.isclose(ours.entropy, floor)
+    assert torch.isclose(ours.chance, 3 * torch.tensor(4.0).log())
+    assert torch.isclose(ours.loss, ours.entropy + ours.kl)
+    reached = distilled_cross_entropy(mean.log(), [(1.0, first), (2.0, second)])
+    assert torch.isclose(reached.loss, floor) and reached.kl.abs() < 1e-5
+    by_number, one_hot = (
+        distilled_cross_entropy(logits, y) for y in (classes, F.one_hot(classes).float())
     )
-    assert torch.isclose(ours, expected)
+    assert torch.equal(by_number.loss, one_hot.loss) and by_number.entropy == 0
 
 
-def test_cross_entropy_is_torchs():
-    logits = torch.randn(8, 4)
-    ours = distilled_cross_entropy(logits, TARGETS, [1.0, 2.0])
-    expected = F.cross_entropy(logits, TARGETS[:, 0]) + 2 * F.cross_entropy(logits, TARGETS[:, 1])
-    assert torch.isclose(ours.loss, expected) and torch.isclose(ours.loss, ours.entropy + ours.kl)
+def test_rounded_labels_are_brought_to_a_sum_of_1():
+    rounded = (TARGETS[:, 0] * 100).round() / 100 + 0.005
+    ours = distilled_cross_entropy(torch.zeros(8, 4), rounded)
+    assert torch.allclose(ours.loss, torch.tensor(4.0).log(), atol=1e-6)
 
 
-@pytest.mark.parametrize("loss", [distilled_loss, distilled_cross_entropy])
-@pytest.mark.parametrize(
-    "weights, message",
-    [
-        ([1], "targets: expected shape"),
-        ([0, 0], "target_weights"),
-        ([1, -1], "target_weights"),
-        ([1, float("nan")], "target_weights"),
-        ([1, float("inf")], "target_weights"),
-    ],
-)
-def test_bad_weights_are_named(loss, weights, message):
-    with pytest.raises(ValueError, match=message):
-        loss(Z[:, :4], TARGETS, weights)
+@pytest.mark.parametrize("weights", [[0, 0], [1, -1], [1, float("nan")], [1, float("inf")]])
+def test_bad_weights_are_named(weights):
+    pairs = list(zip(weights, TARGETS.unbind(1), strict=True))
+    with pytest.raises(ValueError, match="labels: expected weights >= 0, one of them above 0"):
+        distilled_cross_entropy(Z[:, :4], pairs)
 
 
 def test_a_bad_teacher_is_named():

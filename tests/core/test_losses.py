@@ -7,14 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytorch_metric_learning.losses import SupConLoss
 
-from genscl_lite.losses import (
-    SIMILARITIES,
-    GenSupConLoss,
-    dense_loss,
-    gen_supcon_loss,
-    label_similarity,
-    unit_rows,
-)
+from genscl_lite.losses import GenSupConLoss, gen_supcon_loss, gen_supcon_loss_parts, unit_rows
+from genscl_lite.similarity import SIMILARITIES, label_similarity
 from tests import oracle
 
 
@@ -31,8 +25,8 @@ def sample(rows=7, contrasts=5, dim=4, classes=3, seed=0, sharpness=2.0):
     return *make(rows), *make(contrasts)
 
 
-def test_the_dense_loss_is_the_cross_entropy_of_the_paper():
-    """- mean_i sum_j w_ij log p_ij, with w and p as whole matrices; and the backend is this very function."""
+def test_the_loss_is_the_cross_entropy_of_the_paper():
+    """- sum_j w_ij log p_ij for each anchor, with w and p as whole matrices, and their mean."""
     z, y, *_ = sample()
     z, itself = F.normalize(z, dim=1), torch.eye(7, dtype=torch.bool)
     s = label_similarity(y).masked_fill(itself, 0)
@@ -40,11 +34,12 @@ def test_the_dense_loss_is_the_cross_entropy_of_the_paper():
     log_p = F.log_softmax((z @ z.T / 0.3).masked_fill(itself, float("-inf")), dim=1).masked_fill(
         itself, 0
     )
-    mean = torch.full((7,), 1 / 7, dtype=torch.float64)
-    loss, cross_entropy = dense_loss(z, z, w, mean, 0.3, self_offset=0)
-    assert torch.allclose(cross_entropy, -(w * log_p).sum(dim=1), rtol=1e-12)
-    assert torch.isclose(loss, cross_entropy.mean(), rtol=1e-12)
-    assert torch.isclose(loss, gen_supcon_loss(z, y, temperature=0.3, backend="dense"), rtol=1e-12)
+    each = -(w * log_p).sum(dim=1)
+    for backend in ("dense", "streamed"):
+        options = {"temperature": 0.3, "backend": backend}
+        ours = gen_supcon_loss(z, y, reduction="none", **options)
+        assert torch.allclose(ours, each, rtol=1e-12)
+        assert torch.isclose(gen_supcon_loss(z, y, **options), each.mean(), rtol=1e-12)
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
@@ -53,21 +48,21 @@ def test_the_dense_loss_is_the_cross_entropy_of_the_paper():
 def test_loss_equals_the_loops(similarity, weighting, queue):
     z, y, zc, yc = sample()
     contrast = {"contrast_latents": zc, "contrast_labels": yc} if queue else {}
-    parts = gen_supcon_loss(
+    parts = gen_supcon_loss_parts(
         z,
         y,
         temperature=0.3,
         similarity=similarity,
         weighting=weighting,
-        return_parts=True,
         **contrast,
     )
     s = oracle.similarities(y.tolist(), (yc if queue else y).tolist(), similarity)
-    loss, entropy, _ = oracle.gen_supcon(
+    loss, entropy, chance, _ = oracle.gen_supcon(
         z.tolist(), s, 0.3, zc.tolist() if queue else None, weighting
     )
     assert abs(parts.loss.item() - loss) < 1e-10
     assert abs(parts.entropy.item() - entropy) < 1e-10
+    assert abs(parts.chance.item() - chance) < 1e-10
 
 
 @pytest.mark.parametrize("queue", [False, True])
@@ -78,19 +73,19 @@ def test_own_weights_and_mask_equal_the_loops(queue, weighting):
     weights = torch.rand(7, 5 if queue else 7, dtype=torch.float64, generator=g)
     weights[2] = 0  # resembles nothing
     mask = torch.tensor([True, True, True, False, True, False, True])
-    parts = gen_supcon_loss(
+    parts = gen_supcon_loss_parts(
         z,
-        weights=weights,
-        anchor_mask=mask,
+        pair_similarity=weights,
+        anchor_weight=mask,
         contrast_latents=zc if queue else None,
         weighting=weighting,
-        return_parts=True,
     )
-    loss, entropy, skipped = oracle.gen_supcon(
+    loss, entropy, chance, skipped = oracle.gen_supcon(
         z.tolist(), weights.tolist(), 0.1, zc.tolist() if queue else None, weighting, mask.tolist()
     )
     assert abs(parts.loss.item() - loss) < 1e-10
     assert abs(parts.entropy.item() - entropy) < 1e-10
+    assert abs(parts.chance.item() - chance) < 1e-10
     assert parts.skipped == skipped == 1
 
 
@@ -101,9 +96,9 @@ def test_class_numbers_are_one_hot_labels(weighting, queue):
     a, b = torch.tensor([0, 0, 1, 1, 2, 2, 7]), torch.tensor([0, 1, 1, 2, 3])
     numbers = {"contrast_latents": zc, "contrast_labels": b} if queue else {}
     vectors = {"contrast_latents": zc, "contrast_labels": F.one_hot(b, 8).double()} if queue else {}
-    by_number = gen_supcon_loss(z, a, weighting=weighting, return_parts=True, **numbers)
+    by_number = gen_supcon_loss_parts(z, a, weighting=weighting, **numbers)
     one_hot = F.one_hot(a, 8).double()
-    by_vector = gen_supcon_loss(z, one_hot, weighting=weighting, return_parts=True, **vectors)
+    by_vector = gen_supcon_loss_parts(z, one_hot, weighting=weighting, **vectors)
     for ours, theirs in zip(by_number, by_vector, strict=True):
         assert torch.allclose(ours.double(), theirs.double(), atol=1e-12)
     assert by_number.skipped == 1  # class 7 is alone
@@ -140,7 +135,7 @@ def test_gradients(weighting):
         lambda a: gen_supcon_loss(a, torch.arange(7) % 3, weighting=weighting), z
     )
     assert torch.autograd.gradcheck(
-        lambda a: gen_supcon_loss(a, weights=y @ y.T, weighting=weighting), z
+        lambda a: gen_supcon_loss(a, pair_similarity=y @ y.T, weighting=weighting), z
     )
     assert torch.autograd.gradcheck(
         lambda a, b: gen_supcon_loss(
@@ -169,7 +164,7 @@ def test_base_temperature_multiplies():
 def test_invariants(rows, classes, dim, seed, sharpness, temperature):
     z, y, *_ = sample(rows, 2, dim, classes, seed, sharpness)
     g = torch.Generator().manual_seed(seed)
-    parts = gen_supcon_loss(z, y, temperature=temperature, return_parts=True)
+    parts = gen_supcon_loss_parts(z, y, temperature=temperature)
     assert parts.kl > -1e-10  # the floor
     assert torch.isclose(parts.loss, parts.entropy + parts.kl)
     order, names = torch.randperm(rows, generator=g), torch.randperm(classes, generator=g)
@@ -180,7 +175,7 @@ def test_invariants(rows, classes, dim, seed, sharpness, temperature):
         gen_supcon_loss(z, y[:, names], temperature=temperature),
         gen_supcon_loss(z @ turn, y, temperature=temperature),
         gen_supcon_loss(z * lengths, y, temperature=temperature),
-        gen_supcon_loss(z, weights=label_similarity(y), temperature=temperature),
+        gen_supcon_loss(z, pair_similarity=label_similarity(y), temperature=temperature),
     ):
         assert torch.isclose(same, parts.loss, rtol=1e-8, atol=1e-10)
 
@@ -188,7 +183,7 @@ def test_invariants(rows, classes, dim, seed, sharpness, temperature):
 def test_kl_reaches_zero_where_latents_can_follow_labels():
     """Latents whose scores are log s, up to a constant, have loss = entropy; here all are alike."""
     z, y = torch.ones(6, 3), torch.full((6, 4), 0.25)
-    parts = gen_supcon_loss(z, y, return_parts=True)
+    parts = gen_supcon_loss_parts(z, y)
     assert torch.allclose(parts.loss, torch.tensor(math.log(5))) and parts.kl.abs() < 1e-6
 
 
@@ -203,15 +198,16 @@ def test_views_are_rows():
     assert torch.equal(gen_supcon_loss(z, classes), gen_supcon_loss(rows, classes.repeat(3)))
     mask = torch.rand(5, 3, generator=g) < 0.5
     assert torch.equal(
-        gen_supcon_loss(z, y, anchor_mask=mask),
-        gen_supcon_loss(rows, y.repeat(3, 1), anchor_mask=torch.cat(mask.unbind(1))),
+        gen_supcon_loss(z, y, anchor_weight=mask),
+        gen_supcon_loss(rows, y.repeat(3, 1), anchor_weight=torch.cat(mask.unbind(1))),
     )
 
 
 def test_views_take_own_weights():
     z, s = torch.randn(5, 2, 4), torch.rand(10, 10)
     assert torch.equal(
-        gen_supcon_loss(z, weights=s), gen_supcon_loss(torch.cat(z.unbind(1)), weights=s)
+        gen_supcon_loss(z, pair_similarity=s),
+        gen_supcon_loss(torch.cat(z.unbind(1)), pair_similarity=s),
     )
 
 
@@ -219,10 +215,10 @@ def test_views_take_own_weights():
 def test_tiny_and_huge_weights_keep_their_digits(size):
     z = torch.randn(6, 4, requires_grad=True)
     s = torch.rand(6, 6, generator=torch.Generator().manual_seed(0)) + 0.5
-    scaled = gen_supcon_loss(z, weights=s * size)
+    scaled = gen_supcon_loss(z, pair_similarity=s * size)
     scaled.backward()
     assert (
-        torch.isclose(scaled, gen_supcon_loss(z, weights=s), rtol=1e-4)
+        torch.isclose(scaled, gen_supcon_loss(z, pair_similarity=s), rtol=1e-4)
         and torch.isfinite(z.grad).all()
     )
 
@@ -231,7 +227,7 @@ def test_tiny_and_huge_weights_keep_their_digits(size):
 def test_tiny_label_similarities_give_finite_gradients(tiny, skipped):
     z = torch.randn(3, 4, requires_grad=True)
     y = torch.tensor([[1.0, tiny, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
-    parts = gen_supcon_loss(z, y, return_parts=True)
+    parts = gen_supcon_loss_parts(z, y)
     parts.loss.backward()
     assert parts.skipped == skipped and torch.isfinite(parts.loss) and torch.isfinite(z.grad).all()
 
@@ -249,7 +245,7 @@ def test_lonely_anchors_give_no_nan():
     z = torch.randn(3, 4, requires_grad=True)
     apart = torch.tensor([[1.0, 0, 0, 0], [0, 0.3, 0.7, 0], [0, 0, 0, 1.0]])
     for labels in (torch.arange(3), torch.eye(3), apart):
-        parts = gen_supcon_loss(z, labels, return_parts=True)
+        parts = gen_supcon_loss_parts(z, labels)
         parts.loss.backward()
         assert parts.loss == 0 and parts.skipped == 3 and (z.grad == 0).all()
 
@@ -367,7 +363,7 @@ def test_multi_hot_rows_become_distributions_of_the_same_cosines():
     expected = F.cosine_similarity(hot.float()[:, None], hot.float()[None], dim=2)
     assert torch.allclose(label_similarity(labels), expected)
     z = torch.randn(4, 5)
-    assert torch.isclose(gen_supcon_loss(z, labels), gen_supcon_loss(z, weights=expected))
+    assert torch.isclose(gen_supcon_loss(z, labels), gen_supcon_loss(z, pair_similarity=expected))
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.uint16, torch.int64])
@@ -384,7 +380,7 @@ def test_entropy_by_blocks_of_rows():
     z, y, *_ = sample(rows=2500)
     s = label_similarity(y).fill_diagonal_(0)
     w = s / s.sum(1, keepdim=True)
-    entropy = gen_supcon_loss(z, y, return_parts=True).entropy
+    entropy = gen_supcon_loss_parts(z, y).entropy
     assert torch.isclose(entropy, torch.special.entr(w).sum(1).mean())
 
 
@@ -431,22 +427,26 @@ BAD = {
     "similarity: 'cosin' .*did you mean 'cosine'": dict(similarity="cosin"),
     "similarity: expected the function to return shape": dict(similarity=lambda y, others: y),
     "similarity: .* finite values >= 0": dict(similarity=lambda y, others: -(y @ others.T)),
-    "similarity: .* are class numbers": dict(
-        labels=torch.arange(4), similarity=lambda y, others: y
-    ),
     "weighting: 'eq3' .*did you mean 'eq2'": dict(weighting="eq3"),
-    "gather: expected True, False or .anchors., got 'anchor'": dict(gather="anchor"),
+    "gather_distributed: expected True or False, got 'anchor'": dict(gather_distributed="anchor"),
     "give both or neither": dict(contrast_latents=Z),
     "contrast_latents: expected latent size 3": dict(contrast_latents=Z[:, :2], contrast_labels=Y),
     "contrast_labels: expected the kind": dict(contrast_latents=Z, contrast_labels=torch.arange(4)),
     "contrast_labels: expected 4 rows": dict(contrast_latents=Z, contrast_labels=Y[:2]),
     "contrast_latents: expected at least one": dict(contrast_latents=Z[:0], contrast_labels=Y[:0]),
-    "weights: they take the place": dict(weights=torch.ones(4, 4)),
-    r"weights: expected shape \(4, 4\)": dict(labels=None, weights=torch.ones(4, 5)),
-    "weights: expected finite values": dict(labels=None, weights=-torch.ones(4, 4)),
-    "anchor_mask: expected bool": dict(anchor_mask=torch.ones(3, dtype=torch.bool)),
+    "pair_similarity: it takes the place": dict(pair_similarity=torch.ones(4, 4)),
+    r"pair_similarity: expected shape \(4, 4\)": dict(
+        labels=None, pair_similarity=torch.ones(4, 5)
+    ),
+    "pair_similarity: expected finite values": dict(labels=None, pair_similarity=-torch.ones(4, 4)),
+    r"anchor_weight: expected numbers of shape \(4,\), got torch.bool of shape \(3,\)": dict(
+        anchor_weight=torch.ones(3, dtype=torch.bool)
+    ),
+    "anchor_weight: expected finite numbers >= 0": dict(anchor_weight=-torch.ones(4)),
+    "mask: it takes the place": dict(mask=torch.ones(4, 4)),
+    r"mask: expected shape \(4, 4\)": dict(latents=torch.randn(2, 2, 3), labels=None, mask=Z),
     "labels: expected one for each of 2 images": dict(latents=torch.randn(2, 2, 3)),
-    "labels: expected a Tensor, got list": dict(labels=[0, 0, 1, 1]),
+    "labels: expected a Tensor, or a list of pairs": dict(labels=[0, 0, 1, 1]),
     "labels: expected a Tensor, got ndarray": dict(labels=torch.arange(4).numpy()),
     "labels: expected integers as class numbers .*float32": dict(
         labels=torch.tensor([0.0, 1.0, 0.0, 1.0])
@@ -464,9 +464,11 @@ BAD = {
     "latents: expected at least one row": dict(
         latents=Z[:0], labels=Y[:0], contrast_latents=Z, contrast_labels=Y
     ),
-    "anchor_mask: expected a Tensor, got list": dict(anchor_mask=[True] * 4),
-    "weights: expected a Tensor, got list": dict(labels=None, weights=[[1.0] * 4] * 4),
-    "weights: expected finite": dict(labels=None, weights=torch.ones(4, 4) * 1j),
+    "anchor_weight: expected a Tensor, got list": dict(anchor_weight=[True] * 4),
+    "pair_similarity: expected a Tensor, got list": dict(
+        labels=None, pair_similarity=[[1.0] * 4] * 4
+    ),
+    "pair_similarity: expected finite": dict(labels=None, pair_similarity=torch.ones(4, 4) * 1j),
     "similarity: expected a Tensor, got list": dict(similarity=lambda y, others: [1.0]),
     "temperature: expected a number above 0, from 1e-30 to 1e30, got 1e-40": dict(
         temperature=1e-40

@@ -3,7 +3,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from genscl_lite.momentum import LabelledQueue, MomentumEncoder, bare_copy, named_tensors
+from genscl_lite.momentum import LabelledQueue, MomentumEncoder
+from genscl_lite.wrappers import bare_copy
 
 
 def network():
@@ -141,18 +142,6 @@ def test_wrappers_are_looked_through(one_process):
             key.update(followed)
             assert torch.equal(key.encoder[0].weight, query[0].weight)
             assert torch.allclose(key(images), expected.eval()(images))
-
-
-def test_a_part_that_is_wrapped_has_the_networks_own_names():
-    plain = nn.Sequential(network(), nn.Linear(3, 2))
-    query = nn.Sequential(compiled_eagerly(plain[0]), nn.DataParallel(plain[1]))
-    key = MomentumEncoder(query, 0)
-    assert list(named_tensors(query)) == list(named_tensors(plain))
-    assert list(key.encoder.state_dict()) == list(plain.state_dict())
-    plain[0][0].weight.data += 1
-    key.update(query)
-    assert torch.equal(key.encoder[0][0].weight, plain[0][0].weight)
-    assert isinstance(query[1], nn.DataParallel)  # the caller's is as it was
 
 
 @pytest.mark.parametrize(

@@ -9,18 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.attention.flex_attention import AuxRequest, flex_attention
 
-from genscl_lite import streaming
-from genscl_lite.losses import GenSupConLoss, gen_supcon_loss, label_features
+from genscl_lite import label_sums, log_partition
+from genscl_lite.losses import GenSupConLoss, gen_supcon_loss, gen_supcon_loss_parts
+from genscl_lite.similarity import label_features
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Blocks of five rows, FlexAttention as written, not compiled: small batches go through all the code."""
-    monkeypatch.setitem(streaming.TILE, "cpu", 5)
-    monkeypatch.setattr(streaming, "BLOCK_ELEMENTS", 64)
-    monkeypatch.setattr(streaming, "FEW_ROWS", 3)
+    monkeypatch.setitem(log_partition.TILE, "cpu", 5)
+    monkeypatch.setattr(label_sums, "BLOCK_ELEMENTS", 64)
+    monkeypatch.setattr(label_sums, "FEW_ROWS", 3)
     monkeypatch.setattr(
-        streaming, "_flex_attention", lambda: (flex_attention, AuxRequest(lse=True))
+        log_partition, "_flex_attention", lambda: (flex_attention, AuxRequest(lse=True))
     )
     warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
 
@@ -50,7 +51,9 @@ def case(
     if contrasts:
         arguments["contrast_latents"] = latents(contrasts)
     if kind == "weights":
-        arguments["weights"] = torch.rand(rows, contrasts or rows, generator=g, dtype=torch.float64)
+        arguments["pair_similarity"] = torch.rand(
+            rows, contrasts or rows, generator=g, dtype=torch.float64
+        )
     else:
         arguments["labels"] = labels(rows)
         if contrasts:
@@ -65,7 +68,7 @@ def loss_and_gradients(backend, **arguments):
     latents = {
         name: v.detach().requires_grad_() for name, v in arguments.items() if "latents" in name
     }
-    parts = gen_supcon_loss(backend=backend, return_parts=True, **arguments | latents)
+    parts = gen_supcon_loss_parts(backend=backend, **arguments | latents)
     parts.loss.backward()
     return [part.double() for part in parts], [z.grad for z in latents.values()]
 
@@ -92,7 +95,7 @@ def assert_same(backend, rtol, **arguments):
 )
 def test_streamed_is_dense(kind, rows, contrasts, dim, classes, seed, masked, **options):
     if masked:
-        options["anchor_mask"] = (
+        options["anchor_weight"] = (
             torch.rand(rows, generator=torch.Generator().manual_seed(seed)) < 0.5
         )
     assert_same("streamed", 1e-10, **case(kind, rows, contrasts, dim, classes, seed, **options))
@@ -297,13 +300,13 @@ def test_auto_takes_what_is_quickest_on_the_device(device, dtype, rows, expected
 
     latents = Latents(range(rows))
     latents.device, latents.dtype = torch.device(device), dtype
-    assert streaming.choose_backend("auto", latents, rows) == expected
+    assert log_partition.choose_backend("auto", latents, rows) == expected
 
 
 def test_auto_is_dense_for_few_scores_and_streamed_for_many():
     few, many = torch.randn(8, 4), torch.randn(2000, 4)
-    assert streaming.choose_backend("auto", few, 8) == "dense"
-    assert streaming.choose_backend("auto", many, 2000) == "streamed"
+    assert log_partition.choose_backend("auto", few, 8) == "dense"
+    assert log_partition.choose_backend("auto", many, 2000) == "streamed"
     assert torch.isclose(
         gen_supcon_loss(many, torch.arange(2000) % 7, validate=False),
         gen_supcon_loss(many, torch.arange(2000) % 7, backend="dense"),
@@ -320,8 +323,8 @@ def test_no_row_of_its_own_is_subtracted():
     z = torch.randn(300, 8, generator=g, dtype=torch.float64)
     lonely = y[:150]  # what each resembles in the others is a millionth of its own term
     weights = label_features(lonely) @ label_features(lonely).T
-    exact = gen_supcon_loss(z[:150], weights=weights, return_parts=True)
-    ours = gen_supcon_loss(z[:150].float(), lonely.float(), return_parts=True)
+    exact = gen_supcon_loss_parts(z[:150], pair_similarity=weights)
+    ours = gen_supcon_loss_parts(z[:150].float(), lonely.float())
     assert torch.allclose(ours.loss.double(), exact.loss, rtol=1e-4)
     assert torch.allclose(ours.kl.double(), exact.kl, rtol=1e-3)
 

@@ -4,8 +4,9 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from genscl_lite.kernels import superclass_kernel
-from genscl_lite.losses import gen_supcon_loss
+from genscl_lite.gather import gather_rows
+from genscl_lite.losses import gen_supcon_loss, gen_supcon_loss_parts
+from genscl_lite.similarity import superclass_similarity
 
 
 def compare() -> None:
@@ -33,18 +34,22 @@ def compare() -> None:
         torch.manual_seed(1)
         return torch.nn.Linear(5, 3).double()
 
-    matrix = superclass_kernel([0, 0, 1, 2], within=0.4)
+    matrix = superclass_similarity([0, 0, 1, 2], within=0.4)
     cases = {
         "distributions": (dict(labels=soft), dict(labels=mine(soft))),
         "class numbers, one of them lonely": (dict(labels=numbers), dict(labels=mine(numbers))),
         "eq2 and a mask": (
-            dict(labels=soft, anchor_mask=mask, weighting="eq2"),
-            dict(labels=mine(soft), anchor_mask=mine(mask), weighting="eq2"),
+            dict(labels=soft, anchor_weight=mask, weighting="eq2"),
+            dict(labels=mine(soft), anchor_weight=mine(mask), weighting="eq2"),
         ),
-        "own weights": (dict(weights=weights), dict(weights=mine(weights))),
+        "own weights": (dict(pair_similarity=weights), dict(pair_similarity=mine(weights))),
         "a queue": (
             dict(labels=soft, contrast_latents=keys, contrast_labels=key_soft),
-            dict(labels=mine(soft), contrast_latents=mine(keys), contrast_labels=mine(key_soft)),
+            dict(
+                labels=mine(soft),
+                contrast_latents=gather_rows(mine(keys)),
+                contrast_labels=gather_rows(mine(key_soft)),
+            ),
         ),
         "whole contrasts, class numbers, one of them lonely": (
             dict(labels=numbers, contrast_latents=keys, contrast_labels=key_numbers),
@@ -52,7 +57,6 @@ def compare() -> None:
                 labels=mine(numbers),
                 contrast_latents=keys,
                 contrast_labels=key_numbers,
-                gather="anchors",
             ),
         ),
         "whole contrasts, eq2 and a mask": (
@@ -60,21 +64,20 @@ def compare() -> None:
                 labels=soft,
                 contrast_latents=keys,
                 contrast_labels=key_soft,
-                anchor_mask=mask,
+                anchor_weight=mask,
                 weighting="eq2",
             ),
             dict(
                 labels=mine(soft),
                 contrast_latents=keys,
                 contrast_labels=key_soft,
-                anchor_mask=mine(mask),
+                anchor_weight=mine(mask),
                 weighting="eq2",
-                gather="anchors",
             ),
         ),
         "whole contrasts, own weights": (
-            dict(weights=key_weights, contrast_latents=keys),
-            dict(weights=mine(key_weights), contrast_latents=keys, gather="anchors"),
+            dict(pair_similarity=key_weights, contrast_latents=keys),
+            dict(pair_similarity=mine(key_weights), contrast_latents=keys),
         ),
         "a kernel of classes": (
             dict(labels=soft, similarity=matrix),
@@ -88,23 +91,23 @@ def compare() -> None:
             dict(labels=soft, contrast_latents=keys, contrast_labels=key_soft, similarity=matrix),
             dict(
                 labels=mine(soft),
-                contrast_latents=mine(keys),
-                contrast_labels=mine(key_soft),
+                contrast_latents=gather_rows(mine(keys)),
+                contrast_labels=gather_rows(mine(key_soft)),
                 similarity=matrix,
             ),
         ),
         "no contrasts but the anchors": (
             dict(labels=soft),
-            dict(labels=mine(soft), gather="anchors"),
+            dict(labels=mine(soft)),
         ),
     }
     assert len(key_numbers.unique()) == 4  # no other number is lonely
     for backend in ("dense", "streamed"):
         for name, (all_rows, process_rows) in cases.items():
             one, many = encoder(), DistributedDataParallel(encoder())
-            whole = gen_supcon_loss(one(images), backend=backend, return_parts=True, **all_rows)
-            options = {"gather": True, "backend": backend, "return_parts": True} | process_rows
-            parts = gen_supcon_loss(many(mine(images)), **options)
+            whole = gen_supcon_loss_parts(one(images), backend=backend, **all_rows)
+            options = {"gather_distributed": True, "backend": backend} | process_rows
+            parts = gen_supcon_loss_parts(many(mine(images)), **options)
             whole.loss.backward()
             parts.loss.backward()
             for ours, expected in zip(parts, whole, strict=True):
@@ -118,18 +121,20 @@ def compare() -> None:
     # a temperature that learns: the mean over processes of its gradients, too
     alone, spread = (torch.nn.Parameter(torch.tensor(0.2, dtype=torch.float64)) for _ in range(2))
     gen_supcon_loss(images, soft, temperature=alone).backward()
-    gen_supcon_loss(mine(images), mine(soft), temperature=spread, gather=True).backward()
+    gen_supcon_loss(
+        mine(images), mine(soft), temperature=spread, gather_distributed=True
+    ).backward()
     dist.all_reduce(spread.grad)
     assert torch.isclose(spread.grad / world, alone.grad, rtol=1e-9)
 
     # SimCLR: no two processes give an image the same class number
     views = torch.randn(rows, 2, 3, generator=g, dtype=torch.float64)
     assert torch.isclose(
-        gen_supcon_loss(mine(views), gather=True), gen_supcon_loss(views), rtol=1e-9
+        gen_supcon_loss(mine(views), gather_distributed=True), gen_supcon_loss(views), rtol=1e-9
     )
 
     try:
-        gen_supcon_loss(mine(images)[: 6 - rank], mine(soft)[: 6 - rank], gather=True)
+        gen_supcon_loss(mine(images)[: 6 - rank], mine(soft)[: 6 - rank], gather_distributed=True)
     except ValueError as error:
         message = str(error)
     assert message == "latents: expected as many rows on every process, got [6, 5]", message

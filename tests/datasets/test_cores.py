@@ -1,8 +1,9 @@
-"""Cores that may be used: of affinity and quotas, shared out among processes, with what was inherited."""
+"""Cores shared out among processes, with what was inherited."""
 
 import multiprocessing
 import os
 
+import joblib
 import pytest
 import torch
 
@@ -25,8 +26,7 @@ def machine(monkeypatch):
     """Pretend to have so many cores, and an environment of these variables alone; all of it is undone."""
 
     def pretend(count=64, **environment):
-        monkeypatch.setattr(cores.os, "process_cpu_count", lambda: count, raising=False)
-        monkeypatch.setattr(cores, "_quotas", lambda root: ())
+        monkeypatch.setattr(joblib, "cpu_count", lambda: count)
         for name in NAMES:
             monkeypatch.setenv(name, "")  # so that it is put back also where it was not there
             monkeypatch.delenv(name)
@@ -34,51 +34,6 @@ def machine(monkeypatch):
             monkeypatch.setenv(name, value)
 
     return pretend
-
-
-V2, V1 = "0::/user/mine\n", "12:memory:/x\n4:cpu,cpuacct:/docker/1a2b\n0::/\n"
-
-
-@pytest.mark.parametrize(
-    "groups, written, expected",
-    [
-        (V2, {"user/mine/cpu.max": "200000 100000\n"}, 2),
-        (V2, {"user/mine/cpu.max": "max 100000\n", "user/cpu.max": "350000 100000\n", "cpu.max": "800000 100000"}, 3),
-        (V2, {"user/mine/cpu.max": "20000 100000\n"}, 1),
-        (V2, {"cpu.max": "300000 100000\n"}, 3),  # in a container, which does not see its group's folder
-        (V2, {"unified/user/mine/cpu.max": "300000 100000\n"}, 3),
-        (V2, {"user/mine/cpu.max": "max 100000\n"}, 64),
-        (V2, {"user/mine/cpu.max": "nonsense\n"}, 64),
-        (V2, {"user/mine/cpu.max": "100000 0\n"}, 64),
-        (V2, {"others/cpu.max": "100000 100000\n"}, 64),
-        (V1, {"cpu,cpuacct/docker/1a2b/cpu.cfs_quota_us": "400000\n", "cpu,cpuacct/docker/1a2b/cpu.cfs_period_us": "100000\n"}, 4),
-        (V1, {"cpu/cpu.cfs_quota_us": "250000\n", "cpu/cpu.cfs_period_us": "50000\n"}, 5),
-        (V1, {"cpu/docker/1a2b/cpu.cfs_quota_us": "-1\n", "cpu/docker/1a2b/cpu.cfs_period_us": "100000\n"}, 64),
-        (V1, {"memory/x/cpu.max": "100000 100000\n", "cpu/x/cpu.max": "100000 100000\n"}, 64),
-        ("0::/../outside\n", {"cpu.max": "200000 100000\n"}, 2),
-        (None, {"cpu.max": "200000 100000\n"}, 64),
-    ],
-)  # fmt: skip
-def test_quotas_of_control_groups_count(groups, written, expected, monkeypatch, tmp_path):
-    monkeypatch.setattr(cores.os, "process_cpu_count", lambda: 64, raising=False)
-    if groups:
-        written = written | {"../../../proc/self/cgroup": groups}
-    (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
-    for name, text in written.items():
-        path = (tmp_path / "sys/fs/cgroup" / name).resolve()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    assert cores.usable_cores(tmp_path) == expected
-
-
-def test_affinity_counts_and_what_is_unknown_is_one(monkeypatch, tmp_path):
-    monkeypatch.delattr(os, "process_cpu_count", raising=False)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3, 5}, raising=False)
-    assert cores.usable_cores(tmp_path) == 3
-    monkeypatch.delattr(os, "sched_getaffinity")
-    for count, expected in ((7, 7), (None, 1)):
-        monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
-        assert cores.usable_cores(tmp_path) == expected
 
 
 @pytest.mark.parametrize(
@@ -132,7 +87,7 @@ def count_on_one_core(inherited, pipe):
     torch.set_num_threads(64)
     processes.start_processes()
     with cores.limited_threads(2):
-        pipe.send((cores.usable_cores(), torch.get_num_threads(), os.environ["OMP_NUM_THREADS"]))
+        pipe.send((cores.share_of_cores(1), torch.get_num_threads(), os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.mark.skipif(

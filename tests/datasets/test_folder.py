@@ -346,11 +346,7 @@ def test_images_that_are_in_both_splits_are_counted_and_named(tmp_path, resident
     )
     with pytest.warns(UserWarning) as warned:
         pretrain(config, load_data(config, root))
-    [said] = [
-        str(w.message)
-        for w in warned
-        if "shrinks" not in str(w.message) and "reduces" not in str(w.message)
-    ]
+    [said] = [str(w.message) for w in warned if "shrinks" not in str(w.message)]
     for text in (
         "2 of 11 images to test with are among those to train with",
         "val/zero/x0.jpg = train/one/000_rgb.jpg",

@@ -231,6 +231,7 @@ print(len(images.decode_all(pathlib.Path(sys.argv[1]), [f"{k}.png" for k in rang
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     sys.platform != "linux",
     reason="elsewhere processes are not forked, and a script needs its guard",

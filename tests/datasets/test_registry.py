@@ -53,7 +53,7 @@ def test_it_is_loaded_and_trained_on(name, quick):
     [
         (
             "digit",
-            "dataset: 'digit' is unknown .did you mean 'digits'..; expected one of digits, cifar10, cifar100, folder, cifar10h, cifar10h_labels, custom, module:function",
+            "dataset: 'digit' is unknown .did you mean 'digits'..; expected one of digits, cifar10, cifar100, folder, custom, module:function",
         ),
         ("no such module:load", "dataset: 'no such module:load' is unknown"),
         (

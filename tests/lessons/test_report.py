@@ -177,7 +177,10 @@ def test_what_is_uneven_is_told():
     assert report.describe(frame(ce=[0.9] * 3, supcon=[0.9] * 3)) == []
 
 
-@pytest.mark.parametrize("changes", [{"epochs": 20}, {"arch": "large"}, {"labels_per_class": 5}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"epochs": 20}, {"arch": "large"}, {"labels_per_class": 5}, {"precision": "bfloat16"}],
+)
 def test_two_configurations_are_one_clear_sentence(changes):
     runs = pd.concat([frame(ce=[0.9] * 2), frame(ce=[0.9] * 2).assign(seed=[2, 3], **changes)])
     name = next(iter(changes))
@@ -195,7 +198,7 @@ def test_the_notebook_says_it_in_one_line(digits_copy, monkeypatch, tmp_path):
     path = next(folder.glob("supcon/seed1/summary.json"))
     files.write_json(path, files.read_json(path) | {"epochs": 7})
     with pytest.raises(
-        ParameterError, match="two configurations in one folder: supcon has epochs 7 and"
+        ParameterError, match="two configurations in one folder: supcon has epochs 200 and 7"
     ) as stopped:
         run(cells_of_08("with checked_parameters():", results=folder), monkeypatch)
     assert "\n" not in stopped.value._render_traceback_()[0]

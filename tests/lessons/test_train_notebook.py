@@ -33,6 +33,7 @@ def index_of(texts, *words):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", [name for name in METHODS if name not in TEACHERS])
 def test_any_row_is_one_word(row, monkeypatch, tmp_path):
     """A row with KD has its teacher trained first, beside it; and its accuracy passes."""

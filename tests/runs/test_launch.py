@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import joblib
 import nbformat
 import pandas as pd
 import papermill
@@ -62,6 +63,7 @@ def reproduced(reproduction, tmp_path, monkeypatch, no_kernels):
     return tmp_path / "runs" / "quick", [str(tmp_path / "quick.yaml"), "--only", "genscl_kd"]
 
 
+@pytest.mark.slow
 def test_rows_and_their_table(reproduction):
     out, printed = reproduction.out, reproduction.printed
     assert "0 of 2 methods finished" in printed and "about 0 s left" in printed
@@ -110,6 +112,7 @@ def test_rows_and_their_table(reproduction):
     } <= summary.keys()
 
 
+@pytest.mark.slow
 def test_exercises_that_wait_are_not_shown(reproduction, capsys):
     assert launch.UNSOLVED == exercises.UNSOLVED
     assert exercises.UNSOLVED in (reproduction.out / "genscl_kd" / "train.ipynb").read_text()
@@ -118,6 +121,7 @@ def test_exercises_that_wait_are_not_shown(reproduction, capsys):
     assert capsys.readouterr().out == "ce: seed 0\nce: seed 1\n"
 
 
+@pytest.mark.slow
 def test_finished_runs_are_skipped_and_the_others_go_on(reproduced, capsys):
     out, words = reproduced
     trained = {path: path.stat().st_mtime_ns for path in out.glob("*/seed*/summary.json")}
@@ -138,6 +142,7 @@ def test_finished_runs_are_skipped_and_the_others_go_on(reproduced, capsys):
     assert (out / "table.csv").stat().st_mtime_ns == table
 
 
+@pytest.mark.slow
 def test_another_configuration_is_refused(reproduced, capsys):
     assert main([*reproduced[1], "-p", "temperature=0.2"]) == 2
     error = capsys.readouterr().err
@@ -160,6 +165,7 @@ def kernel_with(code, folder):
     return execute
 
 
+@pytest.mark.slow
 def test_a_failing_run_is_reported_and_kept(preset, tmp_path, monkeypatch, capsys):
     code = 'raise ValueError("loss: not finite in epoch 1")'
     monkeypatch.setattr(papermill, "execute_notebook", kernel_with(code, tmp_path))
@@ -171,6 +177,7 @@ def test_a_failing_run_is_reported_and_kept(preset, tmp_path, monkeypatch, capsy
     assert not (tmp_path / "runs/quick/table.csv").exists()
 
 
+@pytest.mark.slow
 def test_a_kernel_says_that_the_time_is_up_as_its_stand_in_does(
     preset, tmp_path, monkeypatch, capsys
 ):
@@ -222,6 +229,7 @@ def test_a_time_budget_cuts_the_work_into_pieces(preset, tmp_path, no_kernels, c
         assert not list(out.glob("*.ipynb")) and not list(out.glob("*.tmp*"))
 
 
+@pytest.mark.slow
 def test_interrupted_it_leaves_no_kernel_and_the_same_command_goes_on(preset, tmp_path, no_kernels):
     words = [
         preset,
@@ -398,11 +406,12 @@ def test_kernels_share_the_cores_whatever_is_inherited(preset, monkeypatch):
     monkeypatch.setattr(papermill, "execute_notebook", look)
     monkeypatch.setenv("OMP_NUM_THREADS", "64")
     monkeypatch.setenv(cores.SIDE_BY_SIDE, "1")
-    monkeypatch.setattr(cores, "usable_cores", lambda: 6)
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 6)
     assert main([preset, "--only", "ce", "--seeds", "1", "--jobs", "2"]) == 0
     assert set(seen) == {("3", "2")}
 
 
+@pytest.mark.slow
 def test_a_kernel_killed_for_memory_is_one_line(preset, tmp_path, monkeypatch, capsys):
     code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     monkeypatch.setattr(papermill, "execute_notebook", kernel_with(code, tmp_path))

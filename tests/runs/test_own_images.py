@@ -52,6 +52,7 @@ def preset(photos, tmp_path, monkeypatch):
     return str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:left out")
 def test_a_folder_in_every_stage(preset, photos, tmp_path, monkeypatch):
     """Images in memory: a row without notebooks and one with them, the table, the pictures of the space."""
@@ -106,6 +107,7 @@ def without_kernel(notebook, output, parameters, **options):
     execute(Path(notebook).name, parameters)
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_files(preset, tmp_path):
     """Each decodes its rows of a batch; the weights are those of one process."""
     words = [
@@ -138,6 +140,7 @@ def test_broken_files_stop_a_run_unless_they_are_to_be_skipped(preset, capsys):
     )
 
 
+@pytest.mark.slow
 def test_the_way_to_imagenet(photos, tmp_path, monkeypatch, capsys):
     """The preset's recipe, with a small network, small images and another teacher, on a like folder.
 
@@ -155,7 +158,7 @@ def test_the_way_to_imagenet(photos, tmp_path, monkeypatch, capsys):
         "image_size": 48,
         "probe_epochs": 1,
         "eval_every": 2,
-        "arch": "torchvision/shufflenet_v2_x0_5",
+        "arch": "timm/test_resnet",
         "on_bad_image": "skip",
         "min_accuracy": 0.0,
         "data_root": str(photos),

@@ -123,7 +123,7 @@ def test_what_cannot_be_varied_is_one_line(words, problem):
 
 
 def test_a_given_teacher_needs_no_row(tmp_path):
-    given = "torchvision/resnet50@IMAGENET1K_V2"
+    given = "timm/resnet50"
     jobs = plan({"epochs": 20, "teacher": given}, tmp_path, ["genscl_kd"])
     assert [job.method for job in jobs] == ["genscl_kd"]
     assert make_configs(jobs[0].parameters)[0].teacher == given

@@ -69,10 +69,9 @@ def few(rgb):
 
 @pytest.fixture(scope="module")
 def colour(few, tmp_path_factory):
-    """A run of torchvision's ResNet-18 on 32 x 32 colour images: its folder."""
+    """A run of timm's ResNet-18 on 32 x 32 colour images: its folder."""
     folder = tmp_path_factory.mktemp("colour")
-    with pytest.warns(UserWarning, match="encoder: reduces 32 x 32 images"):
-        train(few, folder, arch="torchvision/resnet18", **SHORT)
+    train(few, folder, arch="timm/resnet18", **SHORT)
     return folder
 
 
@@ -376,14 +375,6 @@ def assert_loads_elsewhere(network, loaded, dataset, path):
     assert torch.equal(network(images), expected)
 
 
-def test_torchvision_reads_what_it_knows_by_name(colour, few, tmp_path, recwarn):
-    loaded = Encoder.load(colour)
-    assert not recwarn  # of coarse maps was warned when it was trained
-    network = torchvision.models.resnet18()
-    network.fc = nn.Identity()
-    assert_loads_elsewhere(network, loaded, few, tmp_path / "encoder.safetensors")
-
-
 def test_torchvision_reads_the_kits_own_resnet(few, tmp_path):
     train(few, tmp_path / "run", arch="resnet18", **SHORT)
     network = torchvision.models.resnet18()
@@ -394,7 +385,6 @@ def test_torchvision_reads_the_kits_own_resnet(few, tmp_path):
     )
 
 
-@pytest.mark.filterwarnings("ignore:encoder. reduces")
 @pytest.mark.parametrize(
     ("name", "options"), [("mobilenetv3_small_050", {}), ("vit_tiny_patch16_224", {"img_size": 32})]
 )

@@ -1,7 +1,6 @@
 """The one way in."""
 
 import runpy
-import subprocess
 import sys
 from importlib import import_module
 from importlib.machinery import PathFinder
@@ -10,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 
-import genscl_lite
 from genscl_lite.tools import cli
 from genscl_lite.tools.cli import COMMANDS, main
 
@@ -84,13 +82,6 @@ def test_python_m_is_the_same(module, words, monkeypatch, capsys):
     assert capsys.readouterr().err.startswith(
         "error: preset: 'digts' is unknown (did you mean 'digits'?)"
     )
-
-
-def test_nothing_is_loaded_before_a_command_needs_it():
-    code = "import sys; from genscl_lite.tools.cli import main; main(['--version']); assert 'torch' not in sys.modules"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0 and done.stdout.strip()
-    assert "torch" not in vars(genscl_lite)
 
 
 def test_a_module_of_the_current_folder_is_found_and_does_not_take_the_place_of_a_package(

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from genscl_lite import gen_supcon_loss, mixup
+from genscl_lite import gen_supcon_loss_parts, mixup
 from genscl_lite.train.blends import blend_measures, class_shares, share_of_first
 
 
@@ -26,11 +26,10 @@ def test_the_kl_is_the_losss_own(arrays):
         "mixed_latents": noise,
         "latents": np.random.default_rng(1).normal(size=(100, 8)).astype(np.float16),
     }
-    parts = gen_supcon_loss(
+    parts = gen_supcon_loss_parts(
         torch.from_numpy(noise),
         torch.from_numpy(arrays["mixed_labels"]),
         temperature=0.3,
-        return_parts=True,
     )
     assert blend_measures(arrays, 0.3)["blend_kl"] == pytest.approx(float(parts.kl), abs=1e-5)
 

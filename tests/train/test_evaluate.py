@@ -24,9 +24,8 @@ from tests import oracle
 G = torch.Generator().manual_seed(0)
 
 
-@pytest.mark.parametrize("chunk", [7, 1000])
-@pytest.mark.parametrize("neighbours", [1, 5, 20])
-def test_knn_equals_scikit_learn(chunk, neighbours):
+@pytest.mark.parametrize("neighbours, chunk", [(1, 7), (5, 1000), (20, 7)])
+def test_knn_equals_scikit_learn(neighbours, chunk):
     train, test = (
         torch.randn(60, 4, generator=G, dtype=torch.float64),
         torch.randn(50, 4, generator=G, dtype=torch.float64),
@@ -44,8 +43,15 @@ def test_knn_equals_scikit_learn(chunk, neighbours):
     assert ours == theirs.fit(train.numpy(), labels.numpy()).score(test.numpy(), truth.numpy())
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int32])
-@pytest.mark.parametrize("features", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "dtype, features",
+    [
+        (torch.uint8, torch.float16),
+        (torch.uint16, torch.bfloat16),
+        (torch.int32, torch.float32),
+        (torch.uint8, torch.float64),
+    ],
+)
 def test_knn_takes_class_numbers_and_features_of_any_type(dtype, features):
     """Classes need not be on both sides, nor their numbers small: neither costs memory."""
     train, labels = torch.eye(4, dtype=features), torch.tensor([3, 0, 250, 3])

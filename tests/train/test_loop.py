@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from genscl_lite.datasets import load_dataset
 from genscl_lite.datasets.files import RunFolderError
-from genscl_lite.distillation import Teacher, distilled_loss
-from genscl_lite.losses import gen_supcon_loss
+from genscl_lite.distillation import Teacher
+from genscl_lite.losses import gen_supcon_loss, gen_supcon_loss_parts
 from genscl_lite.mixing import blend, draw_mixture
 from genscl_lite.momentum import LabelledQueue, MomentumEncoder
 from genscl_lite.runs.finish import finish_run
@@ -161,15 +161,16 @@ def test_the_teacher_sees_what_the_student_sees_and_speaks_with_its_weight(
         lambda module, images: seen["student"].append(images[0]) if module.training else None
     )
 
-    def spy(latents, targets, target_weights, **options):
-        weights_used.append(target_weights)
+    def spy(latents, labels, **options):
+        target_weights, (mixed, taught) = zip(*labels, strict=True)
+        weights_used.append([*target_weights])
         assert torch.allclose(
-            targets[:, 1], (classifier[1](seen["teacher"][-1].flatten(1)) / 2).softmax(1), atol=1e-5
+            taught, (classifier[1](seen["teacher"][-1].flatten(1)) / 2).softmax(1), atol=1e-5
         )
-        assert ((targets[:, 0] > 0).sum(1) <= 2).all()  # labels of mixtures of two
-        return distilled_loss(latents, targets, target_weights, **options)
+        assert ((mixed > 0).sum(1) <= 2).all()  # labels of mixtures of two
+        return gen_supcon_loss_parts(latents, labels, **options)
 
-    monkeypatch.setattr(methods, "distilled_loss", spy)
+    monkeypatch.setattr(methods, "gen_supcon_loss_parts", spy)
     config = quick(
         "genscl_mix_kd", arch="custom", teacher_temperature=2.0, label_weight=0.3, kd_weight=0.7
     )
@@ -209,7 +210,9 @@ def test_the_queue_remembers_keys_with_the_keys_own_labels(quick, digits, teache
 def test_optimizer_and_loss_get_what_the_configuration_says(quick, digits, monkeypatch):
     options, rates = [], []
     monkeypatch.setattr(
-        methods, "distilled_loss", lambda *a, **o: options.append(o) or distilled_loss(*a, **o)
+        methods,
+        "gen_supcon_loss_parts",
+        lambda *a, **o: options.append(o) or gen_supcon_loss_parts(*a, **o),
     )
     step = torch.optim.SGD.step
     monkeypatch.setattr(
@@ -305,6 +308,7 @@ def train_and_tell(config, images, folder, pipe):
     pretrain(config, images, folder, on_epoch=lambda run: pipe.send(run.epoch))
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on(quick, digits, tmp_path):
     """Kill a training process again and again; what it leaves can always be read, and the end is the same."""
     config = quick(epochs=40)

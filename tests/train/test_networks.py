@@ -1,24 +1,15 @@
-import builtins
-import enum
-import types
-import warnings
-
 import pytest
 import torch
 from torch import nn
-from torchvision.models import get_model
 
-from genscl_lite.train import networks
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.networks import (
     ENCODERS,
     Model,
     build_encoder,
-    build_network,
+    build_timm,
     check_arch,
-    probe_encoder,
-    warn_of_coarse_maps,
-    weight_classes,
+    count_features,
 )
 from genscl_lite.train.state import new_model
 
@@ -73,26 +64,18 @@ def test_heads():
     ).shape == (3, 10)
 
 
-def test_probing_changes_nothing():
+def test_counting_features_changes_nothing():
     encoder = build_encoder("resnet_small", 1).train()
+    encoder.stem.eval()  # a frozen part stays frozen
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    assert probe_encoder(encoder, (1, 8, 8)).features == 64
-    assert encoder.training and all(
-        torch.equal(before[name], value) for name, value in encoder.state_dict().items()
-    )
-
-
-def test_probing_leaves_a_frozen_part_frozen_and_no_hook_behind():
-    encoder = build_encoder("resnet_small", 1).train()
-    encoder.stem.eval()
-    before = [module.training for module in encoder.modules()]
-    probe_encoder(encoder, (1, 8, 8))
+    modes = [module.training for module in encoder.modules()]
+    assert count_features(encoder, (1, 8, 8)) == 64
     with pytest.raises(
         ValueError, match=r"encoder: fails on images of shape \(3, 8, 8\): .*channels"
     ):
-        probe_encoder(encoder, (3, 8, 8))
-    assert [module.training for module in encoder.modules()] == before and len(set(before)) == 2
-    assert not any(module._forward_hooks for module in encoder.modules())
+        count_features(encoder, (3, 8, 8))
+    assert [module.training for module in encoder.modules()] == modes and len(set(modes)) == 2
+    assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
 
 
 def test_bad_encoders_are_named():
@@ -104,284 +87,59 @@ def test_bad_encoders_are_named():
         build_encoder("resnet51")
 
 
-# Names of torchvision and timm
-
-FAMILIES = {
-    "alexnet": 4096,
-    "convnext_tiny": 768,
-    "densenet121": 1024,
-    "efficientnet_b0": 1280,
-    "efficientnet_v2_s": 1280,
-    "googlenet": 1024,
-    "inception_v3": 2048,
-    "maxvit_t": 512,
-    "mnasnet0_5": 1280,
-    "mobilenet_v3_small": 1024,
-    "resnet50": 2048,
-    "resnext50_32x4d": 2048,
-    "shufflenet_v2_x0_5": 1024,
-    "squeezenet1_1": 512,
-    "swin_t": 768,
-    "swin_v2_t": 768,
-    "vgg11": 4096,
-    "vit_b_16": 768,
-    "wide_resnet50_2": 2048,
-}
+# Names of timm
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.filterwarnings("error")
-def test_every_family_of_torchvision_gives_features_and_logits(name):
-    """Without numbers, on the meta device, and in training mode, where some would give auxiliary outputs."""
-    with torch.device("meta"):
-        encoder = build_encoder(f"torchvision/{name}", image_size=224)
-        classifier = build_network(f"torchvision/{name}", 7, 3, 224)
-        images = torch.zeros(2, 3, 224, 224)
-    assert encoder.train()(images).shape == (2, FAMILIES[name])
-    assert classifier.train()(images).shape == (2, 7)
+@pytest.mark.parametrize(
+    "name, channels, features",
+    [
+        ("test_resnet", 2, 96),
+        ("vit_tiny_patch16_224", 1, 192),  # made for one size, and now for ours
+        ("mobilenetv3_small_050", 3, 1024),
+    ],
+)
+def test_timm_by_name(name, channels, features):
+    images = torch.zeros(2, channels, 32, 32)
+    encoder = build_encoder(f"timm/{name}", channels, image_size=32)
+    classifier = build_timm(f"timm/{name}", channels, image_size=32, num_classes=5)
+    assert encoder.eval()(images).shape == (2, features)
+    assert classifier.eval()(images).shape == (2, 5)
 
 
-@pytest.mark.filterwarnings("error")
-def test_a_small_network_of_torchvision_is_torchvisions():
-    torch.manual_seed(0)
-    encoder = build_encoder("torchvision/regnet_y_400mf").eval()
-    torch.manual_seed(0)
-    theirs = get_model("regnet_y_400mf", weights=None).eval()
-    theirs.fc = nn.Identity()
-    images = torch.rand(2, 3, 64, 64)
-    assert encoder(images).shape == (2, 440) and torch.equal(encoder(images), theirs(images))
-
-
-def test_a_network_made_for_one_size_is_made_for_ours():
-    with torch.device("meta"):
-        encoder, images = (
-            build_encoder("torchvision/vit_b_16", image_size=32),
-            torch.zeros(2, 3, 32, 32),
-        )
-        assert encoder(images).shape == (2, 768)
-        with pytest.raises(
-            ValueError,
-            match="image_size: torchvision/vit_b_16 cannot be built for 30 pixels: .*patch",
-        ):
-            build_encoder("torchvision/vit_b_16", image_size=30)
-        with pytest.raises(
-            ValueError,
-            match="image_size: torchvision/maxvit_t cannot be built for 32 pixels: .*partition",
-        ):
-            build_encoder("torchvision/maxvit_t", image_size=32)
-
-
-def test_timm_by_name():
-    assert build_encoder("timm/vit_tiny_patch16_224", 1, image_size=32).eval()(
-        torch.zeros(2, 1, 32, 32)
-    ).shape == (2, 192)
-    assert build_encoder("timm/mobilenetv3_small_050", 2).eval()(
-        torch.zeros(2, 2, 32, 32)
-    ).shape == (2, 1024)
-    assert build_network("timm/mobilenetv3_small_050", 5, 1, 32).eval()(
-        torch.zeros(2, 1, 32, 32)
-    ).shape == (2, 5)
+def test_weights_have_a_tag_and_a_size_that_does_not_fit_is_named():
     check_arch("timm/vit_tiny_patch16_224.augreg_in21k")
     with pytest.raises(
-        ValueError, match="arch: 'timm/resnet51' is unknown .did you mean 'timm/resnet5"
+        ValueError,
+        match="^image_size: timm/xcit_nano_12_p16_224 cannot be built for 30 pixels: .*patch_size",
     ):
-        check_arch("timm/resnet51")
-    with pytest.raises(ValueError, match="weights: 'DEFAULT' are torchvision's"):
-        build_network("timm/resnet50", 10, weights="DEFAULT")
-
-
-def test_without_timm_its_names_say_what_to_do(monkeypatch):
-    real_import = builtins.__import__
-
-    def no_timm(name, *rest):
-        if name == "timm":
-            raise ModuleNotFoundError("No module named 'timm'")
-        return real_import(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", no_timm)
-    for ask in (check_arch, build_encoder, lambda arch: TrainConfig(arch=arch)):
-        with pytest.raises(
-            ValueError,
-            match="arch: 'timm/resnet50' needs timm, .*No module.*; run `pip install timm`",
-        ):
-            ask("timm/resnet50")
+        with torch.device("meta"):
+            build_encoder("timm/xcit_nano_12_p16_224", image_size=30)
 
 
 @pytest.mark.parametrize(
     "arch, message",
     [
-        (
-            "resnet-18",
-            "arch: 'resnet-18' is unknown .did you mean 'resnet18'.*; expected one of resnet_small, .*timm/NAME, custom",
-        ),
-        ("resnet101", "did you mean 'torchvision/resnet101'"),
-        ("vit_b16", "did you mean 'torchvision/vit_b_16'"),
-        (
-            "torchvision/vit_b16",
-            "arch: 'torchvision/vit_b16' is unknown .did you mean 'torchvision/vit_b_16'.*torchvision/NAME",
-        ),
-        ("torchvision/fcn_resnet50", "expected a classification model of torchvision"),
+        ("resnet-18", "^arch: 'resnet-18' is unknown .did you mean 'resnet18'.*; expected one of resnet_small, .*timm/NAME, custom$"),
+        ("convnext_tiny", "did you mean 'timm/convnext_tiny'"),
+        ("timm/resnet51", "^arch: 'timm/resnet51' is unknown .did you mean 'timm/resnet5"),
+        ("torchvision/resnet50", "^arch: 'torchvision/resnet50': named networks now come from timm; write 'timm/resnet50'$"),
+        ("torchvision/efficientnet_v2_s", "now come from timm; write timm/NAME .did you mean 'timm/.*efficientnetv2_s"),
     ],
-)
-def test_unknown_names_meet_a_hint(arch, message, monkeypatch):
-    monkeypatch.setattr(
-        networks, "get_model", lambda *_, **__: pytest.fail("a check builds nothing")
-    )
+)  # fmt: skip
+def test_unknown_and_old_names_meet_a_hint(arch, message):
     for ask in (check_arch, build_encoder, lambda arch: TrainConfig(arch=arch)):
         with pytest.raises(ValueError, match=message):
             ask(arch)
 
 
-def test_known_names_are_configurations(monkeypatch):
-    monkeypatch.setattr(
-        networks, "get_model", lambda *_, **__: pytest.fail("a check builds nothing")
-    )
-    for arch in (*ENCODERS, "custom", "torchvision/vit_h_14", "torchvision/efficientnet_v2_s"):
+def test_known_names_are_configurations():
+    for arch in (*ENCODERS, "custom", "timm/vit_huge_patch14_224"):
         assert TrainConfig(arch=arch).arch == arch
     with pytest.raises(ValueError, match='arch: "custom" stands for an encoder of your own'):
         build_encoder("custom")
 
 
-def test_what_does_not_fit_is_named():
-    with pytest.raises(
-        ValueError, match="in_channels: torchvision/resnet18 takes 3 channels, got 1"
-    ):
-        build_encoder("torchvision/resnet18", in_channels=1)
-
-
-def test_a_network_without_a_classifier_is_refused(monkeypatch):
-    monkeypatch.setattr(networks, "get_model", lambda *_, **__: nn.Sequential(nn.Linear(4, 999)))
-    with pytest.raises(ValueError, match="arch: Sequential has no layer with 1000 outputs"):
-        build_encoder("torchvision/resnet18")
-
-
-def test_the_classifier_is_the_last_layer_with_so_many_outputs(monkeypatch):
-    network = nn.Sequential(nn.Linear(4, 1000), nn.ReLU(), nn.Linear(1000, 1000))
-    monkeypatch.setattr(networks, "get_model", lambda *_, **__: network)
-    assert [type(layer) for layer in build_encoder("torchvision/resnet18")] == [
-        nn.Linear,
-        nn.ReLU,
-        nn.Identity,
-    ]
-
-
 def test_training_makes_a_network_for_the_images_of_the_data_set(rgb, quick):
-    with torch.device("meta"):
-        model = new_model(quick("supcon", dataset="digits", arch="torchvision/vit_b_16"), rgb)
-    assert model.encoder.image_size == 32 and model.head[0].in_features == 768
-
-
-# Pretrained weights, which are asked for by name
-
-
-@pytest.fixture
-def birds(monkeypatch):
-    """Weights with three classes, and what the builder was asked for."""
-    weights = enum.Enum(
-        "Weights",
-        {"BIRDS": types.SimpleNamespace(meta={"categories": ["auk", "bee-eater", "coot"]})},
-    )
-    for member in weights:
-        member.meta = member.value.meta
-    asked = []
-
-    def build(name, weights=None, **options):
-        asked.append((name, weights, options["num_classes"]))
-        return get_model(name, weights=None, **options)
-
-    monkeypatch.setattr(networks, "get_model_weights", lambda name: weights)
-    monkeypatch.setattr(networks, "get_model", build)
-    return asked
-
-
-def test_weights_are_passed_by_their_name(birds):
-    classifier = build_network("torchvision/shufflenet_v2_x0_5", 3, 3, 64, weights="BIRDS")
-    encoder = build_encoder("torchvision/shufflenet_v2_x0_5")
-    assert birds == [("shufflenet_v2_x0_5", "BIRDS", 3), ("shufflenet_v2_x0_5", None, 1000)]
-    assert classifier.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
-    assert encoder.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 1024)
-
-
-def test_weights_name_their_classes(birds):
-    assert weight_classes("torchvision/resnet18", "BIRDS") == ("auk", "bee-eater", "coot")
-    with pytest.raises(ValueError, match="weights: 'BIRD' is unknown .did you mean 'BIRDS'"):
-        weight_classes("torchvision/resnet18", "BIRD")
-    with pytest.raises(
-        ValueError,
-        match="weights: only torchvision/NAME has weights by name, got 'BIRDS' for 'resnet18'",
-    ):
-        weight_classes("resnet18", "BIRDS")
-
-
-# Maps of a single pixel
-
-
-def warnings_of(encoder, image_shape):
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("always")
-        warn_of_coarse_maps(probe_encoder(encoder, image_shape), image_shape)
-    return [str(warning.message) for warning in seen]
-
-
-def test_a_network_for_large_images_is_warned_of_on_small_ones():
-    encoder = build_encoder("torchvision/resnet18")
-    [message] = warnings_of(encoder, (3, 32, 32))
-    assert (
-        message.startswith("encoder: reduces 32 x 32 images to 1 x 1 maps before pooling")
-        and "arch resnet18" in message
-    )
-    assert probe_encoder(encoder, (3, 64, 64)).last_map == (2, 2) and not warnings_of(
-        encoder, (3, 64, 64)
-    )
-    assert not warnings_of(encoder, (3, 224, 224))
-
-
-@pytest.mark.parametrize(
-    "arch, channels, size, last_map",
-    [
-        ("resnet_small", 1, 8, (2, 2)),
-        ("resnet18", 3, 32, (4, 4)),
-        ("resnet50", 3, 32, (4, 4)),
-        ("torchvision/mobilenet_v3_small", 3, 64, (2, 2)),
-    ],
-)
-def test_no_warning_where_maps_are_left(arch, channels, size, last_map):
-    encoder = build_encoder(arch, channels)
-    assert probe_encoder(encoder, (channels, size, size)).last_map == last_map
-    assert not warnings_of(encoder, (channels, size, size))
-
-
-def test_layers_behind_a_pooling_do_not_count():
-    pooled = [
-        nn.Conv2d(1, 4, 3),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Conv2d(4, 8, kernel_size=1),
-        nn.ReLU(),
-        nn.Flatten(),
-    ]
-    assert probe_encoder(nn.Sequential(*pooled), (1, 8, 8)).last_map == (6, 6)
-
-
-def test_max_pooling_counts_and_large_images_or_single_pixels_are_left_alone():
-    encoder = nn.Sequential(
-        nn.Conv2d(1, 4, 3, padding=1), nn.AdaptiveMaxPool2d(8), nn.MaxPool2d(8), nn.Flatten()
-    )
-    assert len(warnings_of(encoder, (1, 64, 48))) == 1
-    assert not warnings_of(encoder, (1, 65, 48)) and not warnings_of(encoder, (1, 1, 1))
-
-
-@pytest.mark.parametrize(
-    "encoder", [nn.Flatten(), nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU())]
-)
-def test_encoders_without_maps_are_never_warned_of(encoder):
-    assert probe_encoder(encoder, (1, 8, 8)).last_map is None and not warnings_of(
-        encoder, (1, 8, 8)
-    )
-
-
-def test_a_model_is_probed_once_and_warns_once():
-    encoder, passes = build_encoder("torchvision/shufflenet_v2_x0_5"), []
-    encoder.register_forward_hook(lambda *_: passes.append(1))
-    with pytest.warns(UserWarning, match="reduces 32 x 32 images to 1 x 1 maps") as seen:
-        Model(encoder, 16, (3, 32, 32))
-    assert len(seen) == len(passes) == 1 and seen[0].filename == __file__
+    model = new_model(quick("supcon", arch="timm/vit_tiny_patch16_224"), rgb)
+    assert model.encoder.patch_embed.img_size == (32, 32)
+    assert model.head[0].in_features == 192

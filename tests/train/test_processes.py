@@ -26,6 +26,7 @@ def both(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_train_to_the_weights_of_one(case, both):
     """BatchNorm's statistics, the average over weights and the queue among them."""
@@ -105,6 +106,7 @@ def preset(tmp_path):
     return str(path)
 
 
+@pytest.mark.slow
 def test_one_of_two_processes_is_killed_and_the_run_goes_on(preset, tmp_path):
     """torchrun's agent starts both again, they go on from the checkpoint, and the end is that of an undisturbed run."""
     printed = tmp_path / "printed"

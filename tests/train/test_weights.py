@@ -52,6 +52,20 @@ def test_tied_weights_are_no_trouble(tmp_path):
     assert read_about(tmp_path / "state.safetensors") == {"arch": "custom"}
 
 
+def test_a_compiled_part_has_the_networks_own_names(tmp_path):
+    plain, path, state = network(), tmp_path / "model.safetensors", tmp_path / "state.safetensors"
+    compiled = nn.ModuleDict({"encoder": torch.compile(plain, backend="eager")})
+    save_weights(path, compiled)
+    save_state(state, compiled)
+    expected = set(nn.ModuleDict({"encoder": plain}).state_dict())
+    for file in (path, state):
+        assert safetensors.torch.load_file(file).keys() == expected
+    others = (network() for _ in range(2))
+    for encoder in (next(others), torch.compile(next(others), backend="eager")):
+        load_weights(path, nn.ModuleDict({"encoder": encoder}))
+        assert torch.equal(next(encoder.parameters()), plain[0].weight)
+
+
 def test_a_part_that_the_model_has_not_is_left_and_nothing_else(tmp_path):
     path, saved, loaded = tmp_path / "model.safetensors", network(), network()
     save_weights(path, nn.ModuleDict({"encoder": saved, "probe": nn.Linear(3, 2)}))

@@ -8,23 +8,24 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from genscl_lite import (
-    ClassKernel,
+    ClassSimilarity,
     GenSupConLoss,
     LabelledQueue,
     gen_supcon_loss,
+    gen_supcon_loss_parts,
     label_similarity,
-    streaming,
-    superclass_kernel,
+    label_sums,
+    log_partition,
+    superclass_similarity,
 )
-from genscl_lite.distillation import distilled_loss
-from genscl_lite.kernels import feature_pair
+from genscl_lite.similarity import feature_pair
 from tests import oracle
 from tests.test_properties import FLOATS, SOME, finite_or_refused, floats, labels_of, quick
 
 CHAIN = torch.tensor(
     [[1.0, 0.5, 0.0, 0.0], [0.5, 1.0, 0.5, 0.0], [0.0, 0.5, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
 )
-GROUPS = superclass_kernel(["a", "a", "b", "b"], within=0.3)
+GROUPS = superclass_similarity(["a", "a", "b", "b"], within=0.3)
 SAID = (
     torch.randn(4, 4, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     .mul(2)
@@ -41,6 +42,8 @@ MATRICES = {
     "one class": torch.ones(4, 4),
 }
 
+TOLERANCE = dict.fromkeys(MATRICES, 1e-10) | {"float32": 1e-6}  # as precise as the matrix
+
 
 def sample(rows=7, contrasts=5, dim=4, seed=0):
     g = torch.Generator().manual_seed(seed)
@@ -55,7 +58,7 @@ def sample(rows=7, contrasts=5, dim=4, seed=0):
 def loops(labels, contrasts, matrix):
     """The oracle's similarities; class numbers as one-hot distributions."""
     rows = [(F.one_hot(y, 4) if y.ndim == 1 else y).double().tolist() for y in (labels, contrasts)]
-    return oracle.kernel_similarities(*rows, matrix.double().tolist())
+    return oracle.class_similarities(*rows, matrix.double().tolist())
 
 
 @pytest.mark.parametrize("name", MATRICES)
@@ -67,9 +70,12 @@ def test_label_similarity_equals_the_loops(name, kind):
         ours = label_similarity(y, others, MATRICES[name])
         expected = torch.tensor(loops(y, others, MATRICES[name]), dtype=torch.float64)
         assert torch.allclose(
-            ours.double(), expected, rtol=1e-12 if kind == "distributions" else 1e-6, atol=0
+            ours.double(),
+            expected,
+            rtol=1e-12 if kind == "distributions" and name != "float32" else 1e-6,
+            atol=0,
         )
-        assert torch.equal(label_similarity(y, others, ClassKernel(MATRICES[name])), ours)
+        assert torch.equal(label_similarity(y, others, ClassSimilarity(MATRICES[name])), ours)
 
 
 @pytest.mark.parametrize("name", MATRICES)
@@ -85,20 +91,19 @@ def test_loss_equals_the_loops(name, kind, queue, backend, weighting):
         else (torch.tensor([0, 1, 1, 2, 3, 0, 2]), torch.tensor([0, 1, 2, 3, 3]))
     )
     contrast = {"contrast_latents": c, "contrast_labels": yc} if queue else {}
-    parts = gen_supcon_loss(
+    parts = gen_supcon_loss_parts(
         z,
         y,
         similarity=MATRICES[name],
         backend=backend,
         weighting=weighting,
-        return_parts=True,
         **contrast,
     )
     s = loops(y, yc if queue else y, MATRICES[name])
-    loss, entropy, skipped = oracle.gen_supcon(
+    loss, entropy, _, skipped = oracle.gen_supcon(
         z.tolist(), s, 0.1, c.tolist() if queue else None, weighting
     )
-    assert abs(parts.loss.item() - loss) < 1e-10 and abs(parts.entropy.item() - entropy) < 1e-10
+    assert max(abs(parts.loss.item() - loss), abs(parts.entropy.item() - entropy)) < TOLERANCE[name]
     assert parts.skipped == skipped
 
 
@@ -107,9 +112,9 @@ def test_loss_equals_the_loops(name, kind, queue, backend, weighting):
 @pytest.mark.parametrize("contrasts", [0, 19])
 def test_streamed_is_the_explicit_matrix(name, kind, contrasts, monkeypatch):
     """In many blocks, against the (M, K) similarities given as ``weights``; the gradients too."""
-    monkeypatch.setitem(streaming.TILE, "cpu", 5)
-    monkeypatch.setattr(streaming, "BLOCK_ELEMENTS", 64)
-    monkeypatch.setattr(streaming, "FEW_ROWS", 3)
+    monkeypatch.setitem(log_partition.TILE, "cpu", 5)
+    monkeypatch.setattr(label_sums, "BLOCK_ELEMENTS", 64)
+    monkeypatch.setattr(label_sums, "FEW_ROWS", 3)
     z, y, c, yc = sample(rows=71, contrasts=19)
     y, yc = (y, yc) if kind == "distributions" else (y.argmax(1), yc.argmax(1))
     leaves = [t.requires_grad_() for t in ((z, c) if contrasts else (z,))]
@@ -118,13 +123,13 @@ def test_streamed_is_the_explicit_matrix(name, kind, contrasts, monkeypatch):
     labels = {"labels": y} | ({"contrast_labels": yc} if contrasts else {})
     results = []
     for backend, arguments in (
-        ("dense", {"weights": weights}),
+        ("dense", {"pair_similarity": weights}),
         ("streamed", labels | {"similarity": MATRICES[name]}),
     ):
-        parts = gen_supcon_loss(**latents, **arguments, backend=backend, return_parts=True)
+        parts = gen_supcon_loss_parts(**latents, **arguments, backend=backend)
         results.append([*parts[:3], *torch.autograd.grad(parts.loss, leaves)])
     for ours, expected in zip(*results, strict=True):
-        assert torch.allclose(ours, expected, rtol=1e-9, atol=1e-12)
+        assert torch.allclose(ours, expected, rtol=10 * TOLERANCE[name], atol=TOLERANCE[name] / 100)
 
 
 def test_keys_of_a_queue():
@@ -137,7 +142,9 @@ def test_keys_of_a_queue():
         z, y.float(), contrast_latents=keys, contrast_labels=labels, similarity=CHAIN
     )
     s = torch.tensor(loops(y, labels, CHAIN))
-    assert torch.isclose(ours, gen_supcon_loss(z, weights=s, contrast_latents=keys), rtol=1e-6)
+    assert torch.isclose(
+        ours, gen_supcon_loss(z, pair_similarity=s, contrast_latents=keys), rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("dtype, rtol", [(torch.float64, 1e-14), (torch.float32, 1e-6)])
@@ -171,7 +178,7 @@ def test_only_the_proportions_count(factor):
 
 def test_classes_of_one_group_are_one_class_where_within_is_1():
     z, y, *_ = sample(rows=20)
-    matrix, numbers = superclass_kernel([7, 7, 3, 9], within=1), y.argmax(1)
+    matrix, numbers = superclass_similarity([7, 7, 3, 9], within=1), y.argmax(1)
     group = torch.tensor([0, 0, 1, 2])
     sums = torch.stack([y[:, 0] + y[:, 1], y[:, 2], y[:, 3]], dim=1)
     assert torch.allclose(
@@ -199,7 +206,7 @@ def test_classes_with_nothing_in_common_keep_exactly_zero(backend, kind):
     y, z = torch.tensor([0, 2]), torch.randn(2, 4, requires_grad=True)
     y = F.one_hot(y, 3).float() if kind == "distributions" else y
     assert torch.equal(label_similarity(y, similarity=matrix).fill_diagonal_(0), torch.zeros(2, 2))
-    parts = gen_supcon_loss(z, y, similarity=matrix, backend=backend, return_parts=True)
+    parts = gen_supcon_loss_parts(z, y, similarity=matrix, backend=backend)
     parts.loss.backward()
     assert parts.skipped == 2 and parts.loss == parts.entropy == 0 and (z.grad == 0).all()
 
@@ -259,8 +266,8 @@ class LargestTensor(TorchDispatchMode):
 @pytest.mark.parametrize("kind", ["distributions", "numbers"])
 @pytest.mark.parametrize("queue", [False, True])
 def test_no_matrix_of_all_pairs_is_formed(kind, queue, monkeypatch):
-    monkeypatch.setitem(streaming.TILE, "cpu", 32)
-    monkeypatch.setattr(streaming, "FEW_ROWS", 32)
+    monkeypatch.setitem(log_partition.TILE, "cpu", 32)
+    monkeypatch.setattr(label_sums, "FEW_ROWS", 32)
     z, y, c, yc = sample(rows=1500, contrasts=1600)
     y, yc = (y, yc) if kind == "distributions" else (y.argmax(1), yc.argmax(1))
     contrast = {"contrast_latents": c, "contrast_labels": yc} if queue else {}
@@ -272,7 +279,7 @@ def test_no_matrix_of_all_pairs_is_formed(kind, queue, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "similarity, kind", [(CHAIN, "distributions"), (ClassKernel(CHAIN), "numbers")]
+    "similarity, kind", [(CHAIN, "distributions"), (ClassSimilarity(CHAIN), "numbers")]
 )
 def test_compiles_in_one_graph(similarity, kind):
     z, y, *_ = sample(rows=12)
@@ -289,8 +296,8 @@ def test_a_module_and_a_kernel_are_checked_once(monkeypatch):
     monkeypatch.setattr(
         torch.linalg, "eigvalsh", lambda s: counted.append(len(s)) or eigenvalues(s)
     )
-    module, kernel = GenSupConLoss(similarity=CHAIN), ClassKernel(CHAIN)
-    assert counted == [4, 4] and "ClassKernel(4 classes)" in repr(module)
+    module, kernel = GenSupConLoss(similarity=CHAIN), ClassSimilarity(CHAIN)
+    assert counted == [4, 4] and "ClassSimilarity(4 classes)" in repr(module)
     expected = gen_supcon_loss(z, y, similarity=CHAIN, validate=False)
     for _ in range(3):
         assert torch.equal(module(z, y), expected) and torch.equal(
@@ -303,7 +310,7 @@ def test_a_module_and_a_kernel_are_checked_once(monkeypatch):
 
 def test_a_kernel_is_a_copy():
     matrix = CHAIN.double()
-    kernel, (_, y, *_) = ClassKernel(matrix), sample()
+    kernel, (_, y, *_) = ClassSimilarity(matrix), sample()
     before = label_similarity(y, similarity=kernel)
     matrix.fill_(1)
     assert torch.equal(label_similarity(y, similarity=kernel), before)
@@ -311,8 +318,9 @@ def test_a_kernel_is_a_copy():
 
 def test_several_targets_share_a_kernel():
     z, y, *_ = sample()
-    both = torch.stack([y, y.flip(0)], dim=1)
-    parts = distilled_loss(z, both, [1.0, 0.5], similarity=ClassKernel(CHAIN))
+    parts = gen_supcon_loss_parts(
+        z, [(1.0, y), (0.5, y.flip(0))], similarity=ClassSimilarity(CHAIN)
+    )
     one, other = (gen_supcon_loss(z, t, similarity=CHAIN) for t in (y, y.flip(0)))
     assert torch.isclose(parts.loss, one + 0.5 * other, rtol=1e-12)
 
@@ -377,7 +385,7 @@ def test_similarities_are_those_of_a_kernel(data, classes, dtype):
         return
     eps = 100 * max(torch.finfo(dtype).eps, torch.finfo(matrix.dtype).eps)
     exact = torch.tensor(
-        oracle.kernel_similarities(y.tolist(), y.tolist(), matrix.tolist()), dtype=torch.float64
+        oracle.class_similarities(y.tolist(), y.tolist(), matrix.tolist()), dtype=torch.float64
     )
     assert torch.allclose(s.double(), exact, rtol=eps, atol=0)
     assert torch.allclose(s.diagonal(), torch.ones_like(s[0]), atol=eps) and torch.allclose(
@@ -411,9 +419,7 @@ def test_the_loss_is_finite_and_alike_in_both_backends(
     options["similarity"], wrong = data.draw(kernels_of(classes))
     losses = []
     for backend in ("dense", "streamed"):
-        parts = finite_or_refused(
-            gen_supcon_loss, **latents, **options, backend=backend, return_parts=True
-        )
+        parts = finite_or_refused(gen_supcon_loss_parts, **latents, **options, backend=backend)
         if parts is None:
             return
         parts.loss.backward()
@@ -425,25 +431,25 @@ def test_the_loss_is_finite_and_alike_in_both_backends(
 @quick
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=9), st.floats(0, 1))
 def test_superclasses_make_a_kernel(groups, within):
-    s, places = superclass_kernel(groups, within), range(len(groups))
+    s, places = superclass_similarity(groups, within), range(len(groups))
     expected = [
         [1 if a == b else within if groups[a] == groups[b] else 0 for b in places] for a in places
     ]
     assert torch.allclose(s, torch.tensor(expected, dtype=s.dtype), atol=0)
     assert (
         torch.linalg.eigvalsh(s.double())[0] > -1e-6
-        and repr(ClassKernel(s)) == f"ClassKernel({len(groups)} classes)"
+        and repr(ClassSimilarity(s)) == f"ClassSimilarity({len(groups)} classes)"
     )
     for alike in (
         tuple(groups),
         torch.tensor([ord(g) for g in groups]),
         torch.tensor([ord(g) for g in groups]).numpy(),
     ):
-        assert torch.equal(superclass_kernel(alike, within), s)
+        assert torch.equal(superclass_similarity(alike, within), s)
 
 
 def test_superclasses_of_0_are_the_identity():
-    assert torch.equal(superclass_kernel([0, 0, 1], 0), torch.eye(3))
+    assert torch.equal(superclass_similarity([0, 0, 1], 0), torch.eye(3))
 
 
 @pytest.mark.parametrize(
@@ -461,7 +467,7 @@ def test_superclasses_of_0_are_the_identity():
 )
 def test_bad_groups_are_named(groups, within, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
-        superclass_kernel(groups, within)
+        superclass_similarity(groups, within)
 
 
 def with_entry(a, b, value, both=True):
@@ -545,7 +551,7 @@ def test_bad_uses_are_named():
     ):
         label_similarity(y, similarity=lambda a, b: a @ b.T)
     with pytest.raises(ValueError, match="^similarity: expected a Tensor, got list$"):
-        ClassKernel([[1.0]])
+        ClassSimilarity([[1.0]])
 
 
 @pytest.mark.parametrize(
@@ -553,7 +559,7 @@ def test_bad_uses_are_named():
     [
         SAID.float() @ SAID.float().T,
         torch.ones(50, 50),
-        superclass_kernel([0] * 60 + [1] * 40, within=1).bfloat16(),
+        superclass_similarity([0] * 60 + [1] * 40, within=1).bfloat16(),
         torch.tensor([[True, True], [True, True]]),
         (CHAIN + 1e-7 * torch.randn(4, 4).clamp(min=0)),
     ],
@@ -575,5 +581,5 @@ def test_unvalidated_numbers_are_taken_as_they_are():
 def test_features_are_shares():
     """However unlike the sizes of classes are, no feature is above 1."""
     _, y, _, yc = sample()
-    for features in feature_pair(y, yc, ClassKernel(MATRICES["sizes"]), torch.float64):
+    for features in feature_pair(y, yc, ClassSimilarity(MATRICES["sizes"]), torch.float64):
         assert (features >= 0).all() and (features <= 1 + 1e-12).all()
