@@ -197,7 +197,7 @@ def show_mixed_photos(rows: dict[str, tuple[np.ndarray, np.ndarray]], names: lis
 
 
 def plot_three_ways(runs: dict[str, np.ndarray], kinds: list[str]) -> np.ndarray:
-    """Draw accuracies of three kinds of training, name -> (S, 3), a line a seed, and what each step brings.
+    """Draw accuracies of three kinds of training, a line a seed, for two runs; for all, what each step brings.
 
     Args:
         runs: where they ran -> (S, 3) accuracies in percent.
@@ -206,23 +206,22 @@ def plot_three_ways(runs: dict[str, np.ndarray], kinds: list[str]) -> np.ndarray
     Returns:
         The axes; the last has mean differences of neighbors, with 95 % intervals (Student's t over seeds).
     """
-    widths = [1.15] * len(runs) + [1.25]
-    axes = plt.subplots(1, len(widths), figsize=(11, 3.8), width_ratios=widths)[1]
-    names = []
-    for axis, (name, values) in zip(axes, runs.items(), strict=False):
+    axes = plt.subplots(1, 3, figsize=(11, 3.8), width_ratios=(1.15, 1.15, 1.3))[1]
+    for axis, (name, values) in zip(axes[:2], runs.items(), strict=False):
         axis.plot([0, 1, 2], values.T, "o-", color="0.7", linewidth=1, markersize=4)
         axis.plot([0, 1, 2], values.mean(axis=0), "o-", color="black", linewidth=3, markersize=9)
         axis.set_xticks([0, 1, 2], kinds, fontsize=10)
         axis.set(xlim=(-0.4, 2.4), ylabel="test accuracy, %")
         axis.set_title(name, fontsize=11)
+    names, style = [], {"fmt": "o", "markersize": 8, "capsize": 5, "linewidth": 2.5}
+    for name, values in runs.items():
         for k, what in ((0, "blended pictures"), (1, "soft label")):
             gain, y = values[:, k + 1] - values[:, k], -len(names)
             half = stats.t.ppf(0.975, len(gain) - 1) * gain.std(ddof=1) / len(gain) ** 0.5
-            axes[-1].plot(gain, np.full(len(gain), y), "o", color="0.7", markersize=4)
-            style = {"fmt": "o", "markersize": 9, "capsize": 5, "linewidth": 2.5}
             colour = ("black", LABEL_COLOUR)[k]
+            axes[-1].plot(gain, np.full(len(gain), y), "o", color="0.7", markersize=4)
             axes[-1].errorbar(gain.mean(), y, xerr=half, color=colour, **style)
-            names.append(f"{what}\n{name.split(':')[0]}")
+            names.append(f"{what}\n{name.split(',')[0]}")
     axes[-1].axvline(0, color="black", linewidth=1)
     axes[-1].set_yticks(-np.arange(len(names)), names, fontsize=10)
     axes[-1].set(ylim=(0.5 - len(names), 0.5), xlabel="gain, points")
