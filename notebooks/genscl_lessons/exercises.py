@@ -13,7 +13,10 @@ __all__ = [
     "ParameterError",
     "check",
     "checked_parameters",
+    "compare_prediction",
+    "positive",
     "solved_or",
+    "whole",
     "require_choice",
     "require_positive",
     "require_whole",
@@ -43,6 +46,63 @@ def checked_parameters():
         yield
     except (ValueError, FileNotFoundError) as error:
         raise ParameterError(str(error)) from None
+
+
+def positive(**values: float) -> None:
+    """Raise ValueError unless all values are numbers above 0.
+
+    >>> positive(temperature=0.1, learning_rate=0)
+    Traceback (most recent call last):
+    ValueError: learning_rate: expected a number above 0, got 0
+    """
+    for name, value in values.items():
+        require_positive(name, value)
+
+
+def whole(least: int = 1, **values: int) -> None:
+    """Raise ValueError unless all values are whole numbers of at least ``least``.
+
+    >>> whole(steps=60, seeds=0)
+    Traceback (most recent call last):
+    ValueError: seeds: expected a whole number of at least 1, got 0
+    """
+    for name, value in values.items():
+        require_whole(name, value, least)
+
+
+CHANGES = "falls", "stays", "rises"
+
+
+def compare_prediction(
+    prediction: str, what: str, before: float, after: float, still: float, unit: str = "points"
+) -> None:
+    """Print what a changed dial did, beside the learner's prediction. Never stops the notebook.
+
+    Args:
+        prediction: "falls", "stays" or "rises"; anything else counts as none.
+        what: the quantity that was predicted.
+        before, after: its value at the default and at the learner's setting.
+        still: changes up to this size count as "stays".
+        unit: of the change.
+
+    >>> compare_prediction("rises", "accuracy", 90, 84.5, still=1)
+    accuracy: 90 before, 84.5 after (-5.5 points), so it falls. You said rises: what did you miss?
+    >>> compare_prediction("stays", "accuracy", 90, 90.5, still=1)
+    accuracy: 90 before, 90.5 after (+0.5 points), so it stays. You said so.
+    >>> compare_prediction("", "accuracy", 90, 90, still=1)
+    accuracy: no prediction yet. Write "falls", "stays" or "rises", turn the dial, and run the cell
+    """
+    if prediction not in CHANGES:
+        choices = '"falls", "stays" or "rises"'
+        print(f"{what}: no prediction yet. Write {choices}, turn the dial, and run the cell")
+        return
+    change = after - before
+    outcome = CHANGES[1 + (change > still) - (change < -still)]
+    verdict = (
+        "You said so." if outcome == prediction else f"You said {prediction}: what did you miss?"
+    )
+    numbers = f"{before:.3g} before, {after:.3g} after ({change:+.2g} {unit}".rstrip() + ")"
+    print(f"{what}: {numbers}, so it {outcome}. {verdict}")
 
 
 def check(

@@ -53,6 +53,7 @@ def plot_learning_circle(
     images: np.ndarray,
     losses: list[float],
     floor: float,
+    chance: float,
 ) -> Axes:
     """Draw the circle at some steps, step -> (N, 2) points, and under them the loss over all steps.
 
@@ -74,6 +75,7 @@ def plot_learning_circle(
     axis.axhline(
         floor, color=LABEL_COLOUR, linestyle=":", linewidth=2, label="the least the labels allow"
     )
+    axis.axhline(chance, color="0.4", linestyle="--", linewidth=2, label="chance: all points alike")
     axis.set_xscale("symlog", linthresh=5)
     axis.set_xticks(list(frames), list(frames))
     axis.set_xticks([], minor=True)
@@ -154,6 +156,33 @@ def plot_classified(
         )
     axes[name].set_xlabel("step")
     return axes
+
+
+def plot_spreads(axis: Axes, curves: dict[str, list[float]]) -> Axes:
+    """Draw name -> spread within a class, in degrees, at each step; the steps are stretched at the left."""
+    looks = {"color": "0.45", "linestyle": "-"}, {"color": "0.45", "linestyle": "--"}
+    looks = *looks, {"color": "0.45", "linestyle": ":"}, {"color": LATENT_COLOUR, "linestyle": "-"}
+    for (name, values), look in zip(curves.items(), looks, strict=True):
+        axis.plot(1 + np.arange(len(values)), values, linewidth=2.5, label=name, **look)
+    axis.set_xscale("log")
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.set(xlim=(1, len(values)), ylim=(0, None), xlabel="step (logarithmic)")
+    axis.set_ylabel("spread within a class, degrees")
+    axis.legend(frameon=False, fontsize=11, loc="lower left")
+    return axis
+
+
+def plot_losses(axis: Axes, history: list[float], chance: float, best: float, floor: float) -> Axes:
+    """Draw a training's losses between chance, the best arrangement and the floor."""
+    axis.plot(history, color=LATENT_COLOUR, linewidth=2.5, label="loss of the batch")
+    lines = {f"chance, {chance:.2f}": (chance, "0.4", "--")}
+    lines[f"best arrangement, {best:.2f}"] = best, LABEL_COLOUR, "--"
+    lines[f"floor, {floor:.2f}"] = floor, LABEL_COLOUR, ":"
+    for name, (value, colour, style) in lines.items():
+        axis.axhline(value, color=colour, linestyle=style, linewidth=2, label=name)
+    axis.set(xlabel="step", ylabel="loss, nats")
+    axis.legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 0.93))
+    return axis
 
 
 def plot_forces(

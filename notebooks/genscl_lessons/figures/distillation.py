@@ -173,3 +173,30 @@ def plot_seeds(measures: dict[str, dict[str, np.ndarray]], colours: list) -> np.
     axes[0].set_yticks(range(len(names)), names)
     axes[0].set_ylim(len(names) - 0.5, -0.5)
     return axes
+
+
+def plot_two_targets(
+    losses: list[float], chance: float, floor: float, sum_of_floors: float, axis: Axes
+) -> Axes:
+    """Draw the loss with two labels a row over steps, its chance and its floor, and what cannot be reached."""
+    axis.plot(losses, color=LATENT_COLOUR, linewidth=3, label="two losses, added up")
+    axis.axhline(chance, color="0.4", linestyle="--", linewidth=2, label="chance: all points alike")
+    axis.axhline(floor, color=LABEL_COLOUR, linewidth=2.5, label="floor of the one target")
+    axis.axhline(
+        sum_of_floors, color=LABEL_COLOUR, linestyle=":", linewidth=2.5, label="sum of both floors"
+    )
+    axis.fill_between(
+        [0, len(losses)], sum_of_floors, floor, color=LABEL_COLOUR, alpha=0.12, linewidth=0
+    )
+    axis.text(
+        0.98 * len(losses),
+        (floor + sum_of_floors) / 2,
+        "disagreement of label and teacher",
+        ha="right",
+        va="center",
+        color=LABEL_COLOUR,
+        fontsize=11,
+    )
+    axis.set(xlabel="step", ylabel="loss, nats", xlim=(0, len(losses)))
+    axis.legend(frameon=False, fontsize=11)
+    return axis

@@ -66,7 +66,9 @@ def plot_differences(
     return axes
 
 
-def plot_descents(axis: Axes, losses: dict[str, list[float]], floor: float, title: str) -> Axes:
+def plot_descents(
+    axis: Axes, losses: dict[str, list[float]], floor: float, chance: float, title: str
+) -> Axes:
     """Draw two falling losses over steps, the second filled down to the floor and its last gap written."""
     steps = 1 + np.arange(len(next(iter(losses.values()))))
     for (name, values), style in zip(losses.items(), (":", "-"), strict=True):
@@ -75,6 +77,7 @@ def plot_descents(axis: Axes, losses: dict[str, list[float]], floor: float, titl
         )
     axis.fill_between(steps, floor, values, color=LATENT_COLOUR, alpha=0.25, linewidth=0)
     axis.axhline(floor, color=LABEL_COLOUR, linewidth=2.5, label="floor: $H(w)$")
+    axis.axhline(chance, color="0.4", linestyle="--", linewidth=2, label="chance: all points alike")
     gap = f"{name} ends {abs(values[-1] - floor):.3f} above the floor"
     axis.text(steps[-1], floor - 0.08, gap, ha="right", va="top", fontsize=11)
     axis.xaxis.set_major_formatter("{x:g}")
@@ -173,6 +176,37 @@ def plot_bounds(
         )
     axis.set(xlabel=r"temperature $\tau$", ylabel="KL left, nats", ylim=(0, None))
     axis.legend(frameon=False, fontsize=10)
+    return axis
+
+
+def plot_constants(
+    axis: Axes,
+    log_similarities: np.ndarray,
+    starts: list[np.ndarray],
+    possible: tuple[float, float],
+) -> Axes:
+    """Draw the cosines that several descents end at, (M, M) each, over log s, and which constants are possible."""
+    one, other = np.triu_indices(len(log_similarities), 1)
+    x = log_similarities[one, other]
+    order = np.argsort(x)
+    low, high = possible
+    axis.plot([0.12, 0.12], possible, color=LABEL_COLOUR, linewidth=8, solid_capstyle="butt")
+    axis.annotate(
+        f"possible\nconstants,\n{low:.2f} to {high:.2f}",
+        (0.2, (low + high) / 2),
+        color=LABEL_COLOUR,
+        fontsize=11,
+        va="center",
+    )
+    for k, cosines in enumerate(starts):
+        y = cosines[one, other]
+        look = {"color": LATENT_COLOUR, "alpha": 0.35 + 0.6 * k / len(starts)}
+        axis.plot(x[order], y[order], "o-", markersize=6, linewidth=1.5, **look)
+    axis.set(
+        xlabel=r"log of label similarity, $\log s_{ij}$",
+        ylabel=r"latent similarity, $z_i \cdot z_j$",
+        xlim=(x.min() - 0.15, 0.95),
+    )
     return axis
 
 

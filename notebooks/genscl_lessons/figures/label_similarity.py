@@ -153,45 +153,8 @@ def plot_measures(
     return axis
 
 
-def plot_temperatures(
-    temperatures: np.ndarray, curves: dict[str, np.ndarray], marked: float, chosen: float
-) -> np.ndarray:
-    """Draw name -> (S,) values over (S,) temperatures, each on an axis of its own, and mark two temperatures.
-
-    Args:
-        marked: where the first curve is lowest, a dot on each curve.
-        chosen: the temperature in use, a gray band.
-    """
-    _, axes = plt.subplots(1, len(curves), figsize=(11, 3.1))
-    for axis, (name, values) in zip(axes, curves.items(), strict=True):
-        axis.semilogx(temperatures, values, color=LABEL_COLOUR, linewidth=2.5)
-        axis.plot(
-            marked,
-            np.interp(marked, temperatures, values),
-            "o",
-            color=LABEL_COLOUR,
-            markersize=10,
-            label=f"T = {marked:.2g}: fits best",
-        )
-        axis.axvline(chosen, color="0.85", linewidth=7, zorder=0, label=f"T = {chosen:g}: ours")
-        ticks = [
-            t for t in (0.1, 0.25, 0.5, 1, 2, 4, 8, 16) if temperatures[0] <= t <= temperatures[-1]
-        ]
-        axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
-        axis.minorticks_off()
-        axis.set(xlabel="teacher's temperature T", title=name, ylim=(0, None))
-    axes[0].legend(frameon=False)
-    return axes
-
-
-def plot_people(
-    labels: np.ndarray, class_names: list[str], titles: list[str], images: np.ndarray | None = None
-) -> np.ndarray:
-    """Draw (N, C) label distributions as columns, beside the matrix of their cosines with its values.
-
-    Args:
-        images: (N, H, W, 3) in [0, 1], above the columns; default: none.
-    """
+def plot_people(labels: np.ndarray, class_names: list[str], titles: list[str]) -> np.ndarray:
+    """Draw (N, C) label distributions as columns, beside the matrix of their cosines with its values."""
     unit = labels / np.linalg.norm(labels, axis=1, keepdims=True)
     matrix, places = unit @ unit.T, np.arange(len(labels))
     figure, (columns, square) = plt.subplots(1, 2, figsize=(11, 4.4), width_ratios=(5.6, 4.4))
@@ -213,16 +176,9 @@ def plot_people(
                 class_names[c],
                 ha="center",
                 va="center",
-                fontsize=8,
+                fontsize=10,
                 color="black",
             )
-    if images is not None:
-        for place, image in zip(places, images, strict=True):
-            picture = columns.inset_axes(
-                (place - 0.43, 1.02, 0.86, 0.2), transform=columns.transData
-            )
-            picture.imshow(image)
-            picture.axis("off")
     columns.set_xticks(places, titles)
     columns.tick_params(length=0)
     columns.set(
@@ -246,11 +202,11 @@ def plot_people(
             f"{value:.2f}",
             ha="center",
             va="center",
-            fontsize=9,
+            fontsize=11,
             color="white" if value < 0.6 else "black",
         )
-    square.set_xticks(places, titles, fontsize=9)
-    square.set_yticks(places, titles, fontsize=9)
+    square.set_xticks(places, titles, fontsize=11)
+    square.set_yticks(places, titles, fontsize=11)
     square.tick_params(length=0)
     square.spines[:].set_visible(False)
     square.set_title("cosine of their labels")

@@ -196,34 +196,34 @@ def show_mixed_photos(rows: dict[str, tuple[np.ndarray, np.ndarray]], names: lis
     return figure
 
 
-def plot_mixing_helps(
-    accuracies: dict[str, np.ndarray],
-) -> tuple[np.ndarray, dict[str, tuple[float, float]]]:
-    """Draw accuracies without and with mixing, name -> (S, 2), a line a seed, and their differences.
+def plot_three_ways(runs: dict[str, np.ndarray], kinds: list[str]) -> np.ndarray:
+    """Draw accuracies of three kinds of training, a line a seed, for two runs; for all, what each step brings.
+
+    Args:
+        runs: where they ran -> (S, 3) accuracies in percent.
+        kinds: names of the three, in this order; each differs from the one before in one thing.
 
     Returns:
-        The axes, and name -> mean difference and half of its 95 % interval (Student's t over seeds).
+        The axes; the last has mean differences of neighbors, with 95 % intervals (Student's t over seeds).
     """
-    widths = [1] * len(accuracies) + [1.5]
-    axes = plt.subplots(1, len(widths), figsize=(10.5, 3.6), width_ratios=widths)[1]
-    gains = {}
-    for axis, (name, pairs) in zip(axes, accuracies.items(), strict=False):
-        axis.plot([0, 1], pairs.T, "o-", color="0.6", linewidth=1.5, markersize=5)
-        axis.plot([0, 1], pairs.mean(axis=0), "o-", color="black", linewidth=3, markersize=9)
-        axis.set_xticks([0, 1], ["without", "with mixing"])
-        axis.set(xlim=(-0.3, 1.3), ylabel="test accuracy, %")
+    axes = plt.subplots(1, 3, figsize=(11, 3.8), width_ratios=(1.15, 1.15, 1.3))[1]
+    for axis, (name, values) in zip(axes[:2], runs.items(), strict=False):
+        axis.plot([0, 1, 2], values.T, "o-", color="0.7", linewidth=1, markersize=4)
+        axis.plot([0, 1, 2], values.mean(axis=0), "o-", color="black", linewidth=3, markersize=9)
+        axis.set_xticks([0, 1, 2], kinds, fontsize=10)
+        axis.set(xlim=(-0.4, 2.4), ylabel="test accuracy, %")
         axis.set_title(name, fontsize=11)
-        gain = pairs[:, 1] - pairs[:, 0]
-        half = stats.t.ppf(0.975, len(gain) - 1) * gain.std(ddof=1) / len(gain) ** 0.5
-        gains[name.replace("\n", " ")] = gain.mean(), half
-        y = -len(gains)
-        axes[-1].plot(gain, np.full(len(gain), y), "o", color="0.6", markersize=5)
-        style = {"fmt": "o", "color": "black", "markersize": 9, "capsize": 5, "linewidth": 2.5}
-        axes[-1].errorbar(gain.mean(), y, xerr=half, **style)
+    names, style = [], {"fmt": "o", "markersize": 8, "capsize": 5, "linewidth": 2.5}
+    for name, values in runs.items():
+        for k, what in ((0, "blended pictures"), (1, "soft label")):
+            gain, y = values[:, k + 1] - values[:, k], -len(names)
+            half = stats.t.ppf(0.975, len(gain) - 1) * gain.std(ddof=1) / len(gain) ** 0.5
+            colour = ("black", LABEL_COLOUR)[k]
+            axes[-1].plot(gain, np.full(len(gain), y), "o", color="0.7", markersize=4)
+            axes[-1].errorbar(gain.mean(), y, xerr=half, color=colour, **style)
+            names.append(f"{what}\n{name.split(',')[0]}")
     axes[-1].axvline(0, color="black", linewidth=1)
-    axes[-1].set_yticks(
-        [-1 - k for k in range(len(gains))], [name.split(":")[0] for name in accuracies]
-    )
-    axes[-1].set(ylim=(-len(gains) - 0.5, -0.5), xlabel="gain by mixing, points")
-    axes[-1].set_title("gray: a seed\nblack: mean, 95 % interval", fontsize=11, fontweight="normal")
-    return axes, gains
+    axes[-1].set_yticks(-np.arange(len(names)), names, fontsize=10)
+    axes[-1].set(ylim=(0.5 - len(names), 0.5), xlabel="gain, points")
+    axes[-1].set_title("mean, 95 % interval", fontsize=11, fontweight="normal")
+    return axes

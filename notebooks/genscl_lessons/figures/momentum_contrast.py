@@ -212,3 +212,22 @@ def plot_settings(results: pd.DataFrame, columns: list[str]) -> np.ndarray:
     axes[0].set_yticks(range(len(groups)), [f"{kind}: {setting}" for (kind, setting), _ in groups])
     axes[0].set_ylim(len(groups) - 0.5, -0.5)
     return axes
+
+
+def plot_chance(below: dict[str, np.ndarray], smooth: int = 10, axis: Axes | None = None) -> Axes:
+    """Draw loss minus chance over steps, name -> (seeds, steps): thin lines are seeds, thick ones means.
+
+    ``smooth``: how many steps are averaged for a point.
+    """
+    axis = axis or plt.subplots(figsize=(9, 3.6))[1]
+    for (name, curves), colour in zip(below.items(), ("0.45", LATENT_COLOUR), strict=True):
+        whole = curves[:, : curves.shape[1] // smooth * smooth]
+        means = whole.reshape(len(curves), -1, smooth).mean(axis=2)
+        at = smooth * (np.arange(means.shape[1]) + 0.5)
+        axis.plot(at, means.T, color=colour, linewidth=1, alpha=0.5)
+        axis.plot(at, means.mean(axis=0), color=colour, linewidth=3.5, label=f"keys by {name}")
+    axis.axhline(0, color="black", linestyle="--", linewidth=1.5)
+    axis.text(curves.shape[1], 0.01, "chance, log K", ha="right", va="bottom", fontsize=11)
+    axis.set(xlabel="step", ylabel="loss minus chance, nats", xlim=(0, curves.shape[1]))
+    axis.legend(frameon=False, loc="lower left")
+    return axis
