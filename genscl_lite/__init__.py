@@ -77,8 +77,8 @@ _MOVED = {
     "parallel": ".train.processes",
     "partition": ".streaming",
     "plots": "genscl_lessons.plots",
-    "presets": ".runs.plan and .runs.paths",
-    "progress": "genscl_lessons.live and .runs.seeds",
+    "presets": ".runs.plan and .runs.request",
+    "progress": "genscl_lessons.live and .runs.job",
     "results": ".runs.finish, .runs.tables and .runs.paths",
     "zoo": ".train.networks",
     "runfolder": ".datasets.files and .train.run_folder",
@@ -87,7 +87,7 @@ _MOVED = {
     "training": ".train.loop, the command `genscl train`",
     "views": ".train.batches",
     "weights": ".train.weights",
-    "rows": ".runs.seeds, the command `genscl train`",
+    "rows": ".runs.job, the command `genscl train`",
 }
 """Where the modules of the flat package of version 0.1 have gone; a dot stands for genscl_lite."""
 

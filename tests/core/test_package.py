@@ -104,7 +104,7 @@ def test_unknown_names_fail_as_pythons_do():
         ),
         (
             "import genscl_lite.rows",
-            "genscl_lite.rows is now genscl_lite.runs.seeds, the command `genscl train`",
+            "genscl_lite.rows is now genscl_lite.runs.job, the command `genscl train`",
         ),
     ],
 )
