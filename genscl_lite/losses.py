@@ -244,10 +244,8 @@ def _cross_entropy(
         group,
         validate,
     )
-    alone, each = (
-        contrast_latents is None,
-        reduction == "none",
-    )  # alone: the batch is its own contrast
+    alone = contrast_latents is None  # the batch is its own contrast
+    each = reduction == "none"
 
     with torch.autocast(latents.device.type, enabled=False):
         dtype = torch.float64 if latents.dtype == torch.float64 else torch.float32
