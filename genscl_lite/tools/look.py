@@ -11,8 +11,9 @@ from genscl_lite.datasets.check import odd_things
 from genscl_lite.datasets.files import as_path, written_whole
 from genscl_lite.datasets.labels import first_few
 from genscl_lite.datasets.registry import LOADERS
+from genscl_lite.runs.plan import check_names
 from genscl_lite.runs.request import parse_parameter
-from genscl_lite.train.config import check_parameters, make_configs
+from genscl_lite.train.config import PARAMETERS, TrainConfig
 
 EACH, MOST = 10, 100
 """Images of a class, and classes, in the picture."""
@@ -48,10 +49,9 @@ def load(name: str, root: str | None, image_size: int, **changes) -> Dataset:
     values = {"method": "ce", "dataset": name, "labels_per_class": 0, "on_bad_image": "skip"}
     if name == "folder":
         values["image_size"] = image_size
-    values |= changes
-    check_parameters(values)
-    config = make_configs(values)[0]
-    return load_data(config, root)
+    root = changes.pop("data_root", root)
+    check_names("parameter", changes, PARAMETERS)
+    return load_data(TrainConfig(**values | changes), root)
 
 
 def describe(data: Dataset) -> list[str]:

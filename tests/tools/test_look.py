@@ -198,8 +198,8 @@ def test_the_guide_to_own_data_is_followed(guide, capsys):
 @pytest.mark.parametrize("words, message", [
     (["-p", "labels=none.csv"], "labels: none.csv is no file"),
     (["-p", "intensity=4095"], "intensity: expected the values of black and white"),
-    (["-p", "distributions=labels.csv"], "distributions: is called labels now"),
-    (["-p", "label=labels.csv"], "label: unknown parameter (did you mean 'labels'?)"),
+    (["-p", "distributions=labels.csv"], "parameter: distributions is called labels now"),
+    (["-p", "label=labels.csv"], "parameter: 'label' is no parameter (did you mean 'labels'?)"),
     (["-p", "labels"], "parameter: expected NAME=VALUE, got 'labels'"),
     (["-p", "pages=all"], "pages: 'all' is unknown"),
     (["-p", "on_small_class=skip"], "on_small_class: 'skip' is unknown"),
