@@ -1,5 +1,6 @@
 """The one way in."""
 
+import os
 import runpy
 import subprocess
 import sys
@@ -84,6 +85,18 @@ def test_python_m_is_the_same(module, words, monkeypatch, capsys):
     assert capsys.readouterr().err.startswith(
         "error: preset: 'digts' is unknown (did you mean 'digits'?)"
     )
+
+
+def test_what_the_output_cannot_encode_is_escaped():
+    code = (
+        "from genscl_lite.tools import cli; from types import SimpleNamespace as N;"
+        "cli.import_module = lambda name: N(main=lambda words: print('\\u72d7')); cli.main(['train'])"
+    )
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(
+        words, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "cp1252"}
+    )
+    assert done.stdout == rb"\u72d7" + os.linesep.encode() and done.returncode == 0
 
 
 def test_nothing_is_loaded_before_a_command_needs_it():
