@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from statistics import fmean
 
 from rich.console import Console
 from rich.markdown import Markdown
@@ -75,8 +76,9 @@ class Row:
 
     def __str__(self) -> str:
         seeds = f"{len(self.finished)} of {len(self.job.configs)} seeds"
-        accuracies = [summary["accuracy_last"] for summary in self.finished.values()]
-        return seeds + f", {100 * sum(accuracies) / len(accuracies):.1f} %" * bool(accuracies)
+        if not self.finished:
+            return seeds
+        return f"{seeds}, {100 * fmean(s['accuracy_last'] for s in self.finished.values()):.1f} %"
 
 
 class Lines:

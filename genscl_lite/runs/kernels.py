@@ -118,12 +118,12 @@ def write_report(notebook: Path, report: Path) -> None:
     config = Config()
     config.TagRemovePreprocessor.enabled = True
     config.TagRemovePreprocessor.remove_cell_tags = NOT_IN_REPORT
-    exporter = HTMLExporter(config=config, exclude_input=True, exclude_anchor_links=True)
+    exporter = HTMLExporter(config=config, exclude_input=True, exclude_output_prompt=True)
     exporter.embed_images = True
     content = nbformat.read(notebook, as_version=4)
     content.cells.insert(0, nbformat.v4.new_markdown_cell(f"# The runs in {notebook.parent}"))
     about = {"metadata": {"name": notebook.parent.name, "path": str(NOTEBOOKS)}}
     html, _ = exporter.from_notebook_node(content, resources=about)
-    html = re.sub(r'<script[^>]*src="https?:[^>]*></script>', "", html)  # nothing needs them
+    html = re.sub(r'<script[^>]*src="https?:[^>]*>\s*</script>', "", html)  # nothing needs them
     with files.written_whole(report) as temporary:
         temporary.write_text(html.replace("<details>", "<details open>"), encoding="utf-8")

@@ -6,6 +6,7 @@ torch.
 
 import difflib
 import importlib.metadata
+import io
 import sys
 from importlib import import_module
 
@@ -32,7 +33,9 @@ MOVED = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; return its exit status, or 2 if the command is unknown or a package is missing."""
+    """Run a command; return its exit status, or 2 where the command is unknown or a package is missing."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what it cannot encode is escaped, as on stderr
+        sys.stdout.reconfigure(errors="backslashreplace")
     words = sys.argv[1:] if arguments is None else arguments
     if not words or words[0] in ("-h", "--help"):
         print(contents())

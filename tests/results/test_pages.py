@@ -204,7 +204,7 @@ def test_other_commands_and_their_options_exist(line, capsys):
         assert words[0] == "-m" and find_spec(words[1]) or (PROJECT / words[0]).exists()
         return
     if first != "genscl":
-        assert first in ("head", "tail", "jupyter", "pytest")
+        assert first in ("head", "tail", "jupyter", "papermill", "pytest")
         return
     with pytest.raises(SystemExit) as stopped:
         cli.main([words[0], "--help"])

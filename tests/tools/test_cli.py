@@ -1,6 +1,8 @@
 """The one way in."""
 
+import os
 import runpy
+import subprocess
 import sys
 from importlib import import_module
 from importlib.machinery import PathFinder
@@ -82,6 +84,18 @@ def test_python_m_is_the_same(module, words, monkeypatch, capsys):
     assert capsys.readouterr().err.startswith(
         "error: preset: 'digts' is unknown (did you mean 'digits'?)"
     )
+
+
+def test_what_the_output_cannot_encode_is_escaped():
+    code = (
+        "from genscl_lite.tools import cli; from types import SimpleNamespace as N;"
+        "cli.import_module = lambda name: N(main=lambda words: print('\\u72d7')); cli.main(['train'])"
+    )
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(
+        words, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "cp1252"}
+    )
+    assert done.stdout == rb"\u72d7" + os.linesep.encode() and done.returncode == 0
 
 
 def test_a_module_of_the_current_folder_is_found_and_does_not_take_the_place_of_a_package(

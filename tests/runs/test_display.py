@@ -1,0 +1,63 @@
+import io
+import re
+import time
+
+import pytest
+from rich.console import Console
+
+from genscl_lite.datasets import files
+from genscl_lite.runs import display
+from genscl_lite.runs.display import Bars, Lines
+from genscl_lite.runs.job import PROGRESS, Job
+from genscl_lite.train.config import TrainConfig
+
+
+@pytest.fixture
+def job(tmp_path):
+    return Job("supcon", tuple(TrainConfig("supcon", seed=k) for k in range(2)), tmp_path)
+
+
+def finish(job, seed, accuracy):
+    about = {"seed": seed, "accuracy_last": accuracy, "seconds": 3.0}
+    files.write_json(job.folder / f"seed{seed}" / "summary.json", about)
+
+
+def at_epoch(job, seed, epoch):
+    files.write_json(job.folder / f"seed{seed}" / PROGRESS, {"epoch": epoch})
+
+
+def test_without_a_terminal_each_finished_seed_is_a_line(job, capsys, monkeypatch):
+    monkeypatch.setattr(display, "REFRESH", 0.01)
+    finish(job, 0, 0.9)
+    with Lines([job]) as shown:
+        at_epoch(job, 1, 100)
+        shown.look()
+        assert not capsys.readouterr().out  # seed 0 was finished before, seed 1 is not yet
+        assert re.fullmatch(r"1 of 2 runs, about \d+ s left", shown.state)
+        finish(job, 1, 0.95)
+    assert capsys.readouterr().out == "supcon, seed 1: accuracy 95.0 %, 3 s (2 of 2 runs)\n"
+
+
+def test_after_a_minute_of_silence_a_line_says_how_far_runs_are(job, capsys, monkeypatch):
+    monkeypatch.setattr(display, "SILENCE", 0.0)
+    at_epoch(job, 0, 50)
+    lines = Lines([job])
+    time.sleep(0.001)
+    lines.look()
+    assert capsys.readouterr().out == "supcon, seed 0: epoch 50 of 200 (0 of 2 runs)\n"
+
+
+def test_on_a_terminal_each_row_is_a_bar(job):
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100, legacy_windows=False)
+    with Bars([job], console) as shown:
+        assert "0 of 2 seeds" in screen.getvalue()
+        finish(job, 0, 0.9)
+        at_epoch(job, 1, 100)
+        shown.look()
+        [row, whole] = shown.progress.tasks
+        assert (row.completed, row.total, whole.completed, whole.total) == (300, 400, 300, 400)
+        shown.note("supcon", "failed")
+    last = screen.getvalue().rpartition("SupCon")[2]
+    assert "failed" in last and "all rows" in last
+    assert "1 of 2 seeds, 90.0 %" in str(shown.rows["supcon"])
