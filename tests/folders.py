@@ -90,6 +90,14 @@ def make_digit_folder(
     return root
 
 
+def scan_folder(root: Path, **options):
+    """Return the files of a folder, split."""
+    from genscl_lite.datasets.listing import list_folder  # where it is used, as in conftest
+    from genscl_lite.datasets.splits import split_files
+
+    return split_files(list_folder(root), **options)
+
+
 CORRUPT = ("cut.jpg", "cut.png", "text.jpg")
 
 

@@ -105,7 +105,7 @@ MEASURES = {
 def people_differences(first: str, second: str) -> str:
     """Render what the labels of the first folder change: differences of runs of one row and seed, by t.
 
-    A verdict is given where the 95 % interval and a p corrected for all lines (Holm) agree.
+    A verdict is given if the 95 % interval and a p corrected for all lines (Holm) agree.
     """
     one, other = (read(folder).set_index(["method", "seed"]) for folder in (first, second))
     both, lines = one.index.intersection(other.index), []

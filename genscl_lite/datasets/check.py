@@ -3,17 +3,19 @@
 All looks at a data set stand here, for folders and for a ``Dataset`` of your own alike.
 """
 
-import hashlib
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from genscl_lite._checks import check_labels
-from genscl_lite.datasets.distributions import first_few
 from genscl_lite.datasets.images import ImageFiles
+from genscl_lite.datasets.labels import first_few
+from genscl_lite.datasets.seen import Seen
 
 
 def check_data(data) -> None:
@@ -42,12 +44,6 @@ def check_data(data) -> None:
         _check_distributions(
             "train_distributions", data.train_distributions, len(data.train_labels), classes
         )
-    held_out, people = data.held_out_images, data.held_out_distributions
-    if (held_out is None) != (people is None):
-        raise ValueError("held_out_images and held_out_distributions: give both or neither")
-    if held_out is not None:
-        _check_images("held_out_images", held_out, data.train_images)
-        _check_distributions("held_out_distributions", people, len(held_out), classes)
 
 
 def _check_distributions(name: str, soft: Tensor, rows: int, classes: int) -> None:
@@ -107,73 +103,109 @@ def _check_class_numbers(name: str, labels, images: int, classes: int) -> None:
     )
 
 
-class Seen:
-    """What is remembered of images that were looked at: a hash of each, and what is the same all over."""
-
-    def __init__(self):
-        self.hashes: list[bytes] = []
-        self.plain: list[int] = []  # images of a single colour
-        self.constant: dict[int, Tensor] | None = (
-            None  # channel -> its value, where it has one alone so far
-        )
-
-    @classmethod
-    def of(cls, images: Tensor) -> "Seen":
-        seen = cls()
-        for part in images.split(1000):
-            seen.add(part.cpu())
-        return seen
-
-    def add(self, images: Tensor) -> None:
-        """Look at (n, channels, H, W) images, in the order of a split."""
-        if not len(images):
-            return
-        if self.constant is None:
-            self.constant = dict(enumerate(images[0, :, 0, 0]))
-        self.constant = {
-            c: value for c, value in self.constant.items() if (images[:, c] == value).all()
-        }
-        first = images[:, :, :1, :1]
-        may_be = (
-            (images[:, :, -1:, -1:] == first).flatten(1).all(dim=1).nonzero()[:, 0]
-        )  # few need a look
-        plain = may_be[(images[may_be] == first[may_be]).flatten(1).all(dim=1)]
-        self.plain += (plain + len(self.hashes)).tolist()
-        rows = images.contiguous().flatten(1).view(torch.uint8).numpy()
-        self.hashes += [hashlib.blake2b(row, digest_size=16).digest() for row in rows]
-
-
 def odd_pixels(
-    train: Seen, test: Seen, train_names: Sequence[str], test_names: Sequence[str]
+    train: Seen,
+    test: Seen,
+    train_names: Sequence[str],
+    test_names: Sequence[str],
+    train_labels: Sequence[int],
+    test_labels: Sequence[int],
 ) -> list[str]:
     """Say what is odd about the images of a data set, one text for each oddity; the names are the images'."""
-    first = {}
+    first, notes = {}, []
     for i, known in enumerate(train.hashes):
         first.setdefault(known, i)
-    twins = [
-        f"{test_names[j]} = {train_names[first[known]]}"
-        for j, known in enumerate(test.hashes)
-        if known in first
-    ]
+    twice = [(i, first[known]) for i, known in enumerate(train.hashes) if first[known] != i]
+    both = [(j, first[known]) for j, known in enumerate(test.hashes) if known in first]
+    pairs = {
+        "images to test with are among those to train with": [
+            f"{test_names[j]} = {train_names[i]}" for j, i in both
+        ],
+        "images to train with are there twice": [
+            f"{train_names[j]} = {train_names[i]}" for j, i in twice
+        ],
+        "images have copies of another class": [
+            *(
+                f"{test_names[j]} = {train_names[i]}"
+                for j, i in both
+                if test_labels[j] != train_labels[i]
+            ),
+            *(
+                f"{train_names[j]} = {train_names[i]}"
+                for j, i in twice
+                if train_labels[j] != train_labels[i]
+            ),
+        ],
+    }
+    for what, names in pairs.items():
+        if names:
+            of = f" of {len(test.hashes)}" if "to test" in what else ""
+            notes.append(f"{len(names)}{of} {what}: {first_few(names, 3)}")
     plain = [train_names[i] for i in train.plain] + [test_names[j] for j in test.plain]
-    notes = []
-    if twins:
-        notes.append(
-            f"{len(twins)} of {len(test.hashes)} images to test with are among those to train with: "
-            f"{first_few(twins, 3)}"
-        )
     if plain:
-        notes.append(f"{len(plain)} images are of a single colour: {first_few(plain, 3)}")
-    if train.constant:
-        which = first_few([*map(str, train.constant)])
+        notes.append(f"{len(plain)} images are of a single color: {first_few(plain, 3)}")
+    if train.constant_channels:
+        which = first_few([*map(str, train.constant_channels)])
         notes.append(f"channel {which}: the same value in all images to train with")
     return notes
+
+
+SMALL_PART = 1 / 8
+"""Of the range of values: a file that uses less is named."""
+
+
+def odd_files(
+    files: Sequence[str],
+    glances: pd.DataFrame,
+    intensity: tuple[float, float] | None,
+    asked: bool,
+) -> list[str]:
+    """Say what is odd about files, by a ``Glance`` of each: pages, and values that are few or cut off.
+
+    ``asked``: ``intensity`` was given by the caller, not found in the files.
+    """
+    notes, deep = [], (glances.kind != "uint8").to_numpy()
+    low, high = intensity or (0, 255)
+    pages, lows, highs = (glances[name].to_numpy() for name in ("pages", "low", "high"))
+
+    def note(which: np.ndarray, what: str, detail: Callable[[int], str]) -> None:
+        rows = which.nonzero()[0]
+        if len(rows):
+            named = first_few([f"{files[k]} ({detail(k)})" for k in rows[:4]], 3)
+            more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
+            notes.append(f"{len(rows)} files {what}: {named.partition(' and ')[0]}{more}")
+
+    def values(k: int) -> str:
+        return f"{lows[k]:g} to {highs[k]:g}"
+
+    note(pages > 1, "have several pages, of which the first is used", lambda k: f"{pages[k]} pages")
+    if deep.any() and not asked and (low, high) != (0, 65535):
+        notes.append(
+            f"{deep.sum()} files have more than 8 bits, with values from {lows[deep].min():g} to "
+            f"{highs[deep].max():g}: {low:g} becomes black and {high:g} white, unless intensity is set"
+        )
+    span, used = np.where(deep, high - low, 255), highs - lows
+    small = (0 < used) & (used < span * SMALL_PART)
+    note(small, f"use a small part of the range ({low:g} to {high:g})", values)
+    if asked:
+        outside = deep & ((lows < low) | (highs > high))
+        note(outside, f"have values outside intensity={low:g},{high:g}, which are cut off", values)
+    return notes
+
+
+def describe_files(glances: pd.DataFrame, intensity: tuple[float, float] | None) -> list[str]:
+    """Return a line on the type of values in files, and their range."""
+    parts = []
+    for kind, part in glances.groupby("kind"):
+        to = "" if kind == "uint8" else f", {intensity[0]:g} black, {intensity[1]:g} white"
+        parts.append(f"{kind} in {len(part)} files, {part.low.min():g} to {part.high.max():g}{to}")
+    return [f"pixels   {'; '.join(parts)}"]
 
 
 def odd_things(data) -> list[str]:
     """Say what is odd about a ``Dataset``: classes without images, and what its pixels show.
 
-    Images in files were looked at when they were decoded for the first time (``check_files``).
+    Pixels are looked at here only if its loader has not done so (``Dataset.odd``).
     """
     notes = []
     for split in ("train", "test"):
@@ -183,10 +215,14 @@ def odd_things(data) -> list[str]:
             notes.append(
                 f"no image to {split} with of {len(missing)} classes: {first_few(missing)}"
             )
-    if isinstance(data.train_images, Tensor) and isinstance(data.test_images, Tensor):
+    if data.odd is not None:
+        return notes + [*data.odd]
+    images, labels = (data.train_images, data.test_images), (data.train_labels, data.test_labels)
+    if all(isinstance(part, Tensor) for part in images):
         train = data.train_files or [f"train {i}" for i in range(len(data.train_images))]
         test = data.test_files or [f"test {j}" for j in range(len(data.test_images))]
-        notes += odd_pixels(Seen.of(data.train_images), Seen.of(data.test_images), train, test)
+        seen = map(Seen.of, images)
+        notes += odd_pixels(*seen, train, test, *(part.tolist() for part in labels))
     return notes
 
 

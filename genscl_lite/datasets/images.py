@@ -1,10 +1,16 @@
 """Image files: decoded to RGB, cropped by torchvision, read by torch's DataLoader as they are needed."""
 
 import os
+import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +22,7 @@ from torchvision.transforms.v2 import functional as F
 
 from genscl_lite._checks import require_whole
 from genscl_lite.datasets.cores import share_of_cores
+from genscl_lite.datasets.depth import PHOTOMETRIC, deep_values, is_wide, stretch, swap_bytes
 from genscl_lite.datasets.files import as_path
 
 CHUNK = 64
@@ -26,32 +33,72 @@ START = "fork" if sys.platform == "linux" else None
 """How processes that decode begin. Forked, they do not run the caller's script again, guarded or not."""
 
 
-def read_rgb(path: str | Path | Image.Image) -> Tensor:
+class Glance(NamedTuple):
+    """What a file holds, before its pixels are brought to 8 bits."""
+
+    kind: str  # type of a value: uint8, uint16, uint32, int32 or float32
+    low: float  # smallest value of all pixels
+    high: float  # largest value
+    pages: int
+
+
+def read_rgb(
+    path: str | Path | Image.Image, intensity: tuple[float, float] | None = None
+) -> Tensor:
     """Decode an image file, or a PIL image: uint8 RGB (3, H, W), turned upright as its EXIF orientation says.
 
-    Transparent pixels are laid over white; 16 bits of gray become 8; palette, gray and CMYK become RGB as PIL
-    does it.
+    Transparent pixels are laid over white; palette, gray and CMYK become RGB as PIL does it. Of several pages
+    the first is taken. Damaged metadata is ignored. If $GENSCL_MAX_PIXELS is set, it replaces PIL's limit for
+    files that may be a trap.
+
+    Args:
+        path: the file, or the image.
+        intensity: black and white of pixels with more than 8 bits (``depth.find_intensity``).
 
     Differs: torchvision's ImageFolder drops transparency, cuts 16 bits of gray at 255 and does not turn.
-    Where $GENSCL_MAX_PIXELS is set, it takes the place of PIL's limit for files that may be a trap.
 
     Raises:
-        ValueError: the file is missing, truncated, no image, or has pixels of unknown range (floating point).
+        ValueError: the file is missing, truncated or no image; or its pixels have more than 8 bits, and no
+            intensity is given.
 
     >>> read_rgb("missing.jpg")
     Traceback (most recent call last):
     ValueError: missing.jpg: cannot be read: [Errno 2] No such file or directory: ...
     """
+    with _errors_named(path):
+        image, deep, _ = _decode(path)
+        if deep is not None and intensity is None:
+            raise ValueError(
+                f"pixels of type {deep.dtype}, {deep.min():g} to {deep.max():g}, and which of them "
+                "are black and white is not known; save it with 8 bits"
+            )
+        return _to_rgb(image if deep is None else stretch(image, deep, intensity))
+
+
+def look_at(
+    path: str | Path, intensity: tuple[float, float] | None = None
+) -> tuple[Tensor | None, Glance]:
+    """Return pixels as ``read_rgb`` does, or None if they need an intensity and none is given; and a ``Glance``."""
+    with _errors_named(path):
+        image, deep, pages = _decode(path)
+        if deep is None:
+            rgb = _to_rgb(image)
+            return rgb, Glance("uint8", int(rgb.min()), int(rgb.max()), pages)
+        seen = deep[..., :3] if image.mode == "RGBA" else deep
+        glance = Glance(str(deep.dtype), float(seen.min()), float(seen.max()), pages)
+        return (_to_rgb(stretch(image, deep, intensity)) if intensity else None), glance
+
+
+@contextmanager
+def _errors_named(path: str | Path | Image.Image):
+    """Make one ValueError of the many types that PIL's decoders meet broken files with."""
     try:
-        _allow_pixels(os.environ.get("GENSCL_MAX_PIXELS"))
-        if isinstance(path, Image.Image):
-            return F.pil_to_tensor(_to_rgb(ImageOps.exif_transpose(path)))
-        with Image.open(as_path(path)) as image:
-            ImageOps.exif_transpose(image, in_place=True)
-            return F.pil_to_tensor(_to_rgb(image))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PIL's, about metadata and large images
+            yield
     except MemoryError:
         raise
-    except Exception as error:  # PIL's decoders meet broken files with errors of many types
+    except Exception as error:
         what = "no image of a known format" if isinstance(error, UnidentifiedImageError) else error
         if isinstance(error, Image.DecompressionBombError):
             what = f"{str(error).partition(',')[0]}; if you trust it, set GENSCL_MAX_PIXELS (environment)"
@@ -65,18 +112,67 @@ def _allow_pixels(limit: str | None) -> None:
         Image.MAX_IMAGE_PIXELS = int(limit)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and not image.has_transparency_data:
-        return image
-    if image.mode == "F":
-        raise ValueError("floating point pixels, whose range is unknown")
-    if image.mode.startswith("I"):
-        gray = np.asarray(image).astype(np.float64).clip(0, 65535) / 257
-        image = Image.fromarray(np.round(gray).astype(np.uint8))
+def _decode(path: str | Path | Image.Image) -> tuple[Image.Image, np.ndarray | None, int]:
+    """Return the upright image, its values if they have more than 8 bits, and the number of pages."""
+    _allow_pixels(os.environ.get("GENSCL_MAX_PIXELS"))
+    if isinstance(path, Image.Image):
+        image = _upright(path.copy())
+        return image, deep_values(image), 1
+    path = as_path(path)
+    try:
+        return _decode_file(path)
+    except (MemoryError, Image.DecompressionBombError):
+        raise
+    except Exception:
+        content = path.read_bytes()
+        if not content.startswith(PNG):
+            raise
+        return _decode_file(BytesIO(_without_text(content)))
+
+
+def _decode_file(source: Path | BytesIO) -> tuple[Image.Image, np.ndarray | None, int]:
+    with Image.open(source) as image:
+        pages = 1 if image.format == "PSD" else getattr(image, "n_frames", 1)  # PSD's are layers
+        if not is_wide(image):
+            tags = image.tag_v2 if image.format == "TIFF" else {}
+            modes = [tile.args[0] for tile in image.tile if isinstance(tile.args, tuple)]
+            unsigned, inverted = modes == ["I;32N"], tags.get(PHOTOMETRIC) == 0
+            return _upright(image), deep_values(image, unsigned, inverted), pages
+        with Image.open(source) as lower:
+            swap_bytes(lower)
+            low = np.asarray(_upright(lower))
+        high = np.asarray(_upright(image)).astype(np.uint16)
+        return image, high << 8 | low, pages
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()
+    with suppress(Exception):  # damaged metadata; PIL turns the pixels before it writes that anew
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
+
+
+def _to_rgb(image: Image.Image) -> Tensor:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    return F.pil_to_tensor(image.convert("RGB"))
+
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def _without_text(content: bytes) -> bytes:
+    """Keep the chunks of a PNG that pixels and orientation need; PIL refuses files for what others hold."""
+    kept, at = [PNG], len(PNG)
+    while at < len(content):
+        length, name = int.from_bytes(content[at : at + 4], "big"), content[at + 4 : at + 8]
+        chunk, at = content[at : at + length + 12], at + length + 12
+        if name == b"eXIf":  # whose checksum is made anew
+            chunk = chunk[:-4] + zlib.crc32(chunk[4:-4]).to_bytes(4, "big")
+        if name in (b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND"):
+            kept.append(chunk)
+    return b"".join(kept)
 
 
 def centre_crop(image: Tensor, size: int) -> Tensor:
@@ -113,13 +209,24 @@ def mean_and_std(counts: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
     A constant channel has the deviation 1, as in scikit-learn, so that it can be divided by.
     """
-    values, counts = torch.arange(256, dtype=torch.double) / 255, counts.cpu().double()
-    pixels = counts.sum(dim=1)
-    mean = (counts * values).sum(dim=1) / pixels
-    std = ((counts * (values - mean[:, None]) ** 2).sum(dim=1) / (pixels - 1)).sqrt()
-    return tuple(round(m, 4) for m in mean.tolist()), tuple(
-        round(s, 4) or 1.0 for s in std.tolist()
-    )
+    values, counts = torch.arange(256), counts.cpu()
+    sums = torch.stack([counts @ values, counts @ values**2])
+    return mean_and_std_of(sums, int(counts[0].sum()))
+
+
+def mean_and_std_of(sums: Tensor, pixels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the same from (2, channels) sums of values and of squares (``moments``) over so many pixels.
+
+    >>> mean_and_std_of(torch.tensor([[255], [255 * 255]]), pixels=2)
+    ((0.5,), (0.7071,))
+    """
+    totals, squares = sums.tolist()
+    mean = [total / pixels / 255 for total in totals]
+    variance = [
+        (pixels * square - total**2) / (pixels * max(pixels - 1, 1)) / 255**2
+        for total, square in zip(totals, squares, strict=True)
+    ]
+    return tuple(round(m, 4) for m in mean), tuple(round(v**0.5, 4) or 1.0 for v in variance)
 
 
 def chunks(items: Sequence, length: int) -> list[Sequence]:
@@ -136,7 +243,7 @@ def chunks(items: Sequence, length: int) -> list[Sequence]:
 
 @dataclass(frozen=True)
 class Crops(torch.utils.data.Dataset):
-    """Crops of image files, as a DataLoader asks for them: by (file, draw), V random ones or the centre.
+    """Crops of image files, as a DataLoader asks for them: by (file, draw), V random ones or the center.
 
     Random crops are those of torchvision's RandomResizedCrop, drawn from ``draw``, which is (seed, epoch,
     step, row): they do not depend on the process that makes them, nor on where an epoch is begun again.
@@ -147,14 +254,15 @@ class Crops(torch.utils.data.Dataset):
     views: int = 1
     scale: tuple[float, float] = (0.2, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    intensity: tuple[float, float] | None = None
 
     def __getitem__(self, asked: tuple[str, tuple[int, ...] | None]) -> Tensor | tuple[str, str]:
         """Return uint8 (V, 3, size, size), or file and what is wrong, as a DataLoader would wrap an error."""
         file, draw = asked
         try:
-            image = read_rgb(self.root / file)
+            image = read_rgb(self.root / file, self.intensity)
         except ValueError as error:
-            return file, str(error).removeprefix(f"{self.root / file}: cannot be read: ")
+            return file, reason(error, self.root / file)
         if draw is None:
             return centre_crop(image, self.size)[None]
         crop = v2.RandomResizedCrop(self.size, self.scale, self.ratio)
@@ -172,6 +280,10 @@ class Crops(torch.utils.data.Dataset):
         )
 
 
+def reason(error: ValueError, path: Path) -> str:
+    return str(error).removeprefix(f"{path}: cannot be read: ")
+
+
 @dataclass
 class Batches:
     """A batch sampler whose batches can be exchanged, so that worker processes stay from epoch to epoch."""
@@ -183,13 +295,21 @@ class Batches:
 
 
 def make_loader(
-    crops: Crops, batches: Iterable[list], workers: int, keep: bool = False
+    crops: torch.utils.data.Dataset,
+    batches: Iterable[list],
+    workers: int,
+    rows: int,
+    keep: bool = False,
 ) -> DataLoader:
-    """Return a loader of batches of what ``crops`` is asked for; with ``keep`` its processes live on."""
+    """Return a loader of batches, of up to ``rows``, of what ``crops`` is asked for; with ``keep`` its processes live on."""
+    answer = rows * getattr(crops, "views", 1) * 3 * crops.size**2
+    collate = crops.collate
+    if workers and not shared_memory_holds(2 * workers * answer):
+        collate = ByPipe(collate)
     return DataLoader(
         crops,
         batch_sampler=Batches(batches),
-        collate_fn=crops.collate,
+        collate_fn=collate,
         num_workers=workers,
         multiprocessing_context=START if workers else None,
         persistent_workers=keep and workers > 0,
@@ -198,12 +318,39 @@ def make_loader(
     )  # torch's global one is left alone
 
 
+SHARED_MEMORY = Path("/dev/shm")
+"""By which processes hand over tensors on Linux; a container has 64 MB of it unless told otherwise."""
+
+
+def shared_memory_holds(size: int) -> bool:
+    """Tell whether so many bytes fit into ``SHARED_MEMORY``, with as much again to spare."""
+    return not SHARED_MEMORY.is_dir() or shutil.disk_usage(SHARED_MEMORY).free >= 2 * size
+
+
+@dataclass(frozen=True)
+class ByPipe:
+    """Hand over a batch as a NumPy array: through a pipe, which is slower and needs no shared memory."""
+
+    collate: Callable
+
+    def __call__(self, items: list) -> tuple:
+        crops, *others = self.collate(items)
+        return crops.numpy(), *others
+
+
 def answers(loader: DataLoader) -> Iterator:
     """Give what a loader's processes answer; ValueError, in one line, where one of them has ended."""
     try:
-        yield from loader
+        for crops, *others in loader:
+            yield torch.as_tensor(crops), *others
     except RuntimeError as error:
-        what = str(error).strip().partition("\n")[0]
+        what = next((line for line in str(error).splitlines() if "shared memory" in line), "")
+        what = what or str(error).strip().partition("\n")[0]
+        if "shared memory" in what:
+            raise ValueError(
+                f"workers: {SHARED_MEMORY} is full ({what}); make it larger (docker run "
+                "--shm-size=8g), or workers=0 needs none"
+            ) from None
         if not what.startswith(
             ("DataLoader worker (", "An attempt has been made to start a new process")
         ):
@@ -215,35 +362,16 @@ def answers(loader: DataLoader) -> Iterator:
 
 
 def centre_crops(
-    root: Path, size: int, parts: Sequence[Sequence[str]], workers: int | None
+    root: Path,
+    size: int,
+    parts: Sequence[Sequence[str]],
+    workers: int | None,
+    intensity: tuple[float, float] | None = None,
 ) -> DataLoader:
-    """Return a loader of the centre crops of parts of files, by no more workers than there are parts."""
+    """Return a loader of the center crops of parts of files, by no more workers than there are parts."""
     batches = ([(file, None) for file in part] for part in parts)
-    return make_loader(Crops(root, size), batches, min(resolve_workers(workers), len(parts)))
-
-
-def decode_all(
-    root: Path, files: Sequence[str], size: int, workers: int | None, keep: bool, seen=None
-) -> tuple[Tensor, Tensor, dict[str, str]]:
-    """Decode files, each once, to centre crops, and keep the crops or only count their values.
-
-    Where there is a ``seen``, its ``add`` looks at all crops.
-
-    Returns:
-        uint8 (n, 3, size, size) of the n files that can be read, n = 0 where they are not kept; their
-        ``value_counts``; file -> what is wrong for the others.
-    """
-    images = torch.empty(len(files) if keep else 0, 3, size, size, dtype=torch.uint8)
-    counts, bad, filled = torch.zeros(3, 256, dtype=torch.long), {}, 0
-    for crops, part_bad in answers(centre_crops(root, size, chunks(files, CHUNK), workers)):
-        counts += value_counts(crops[0])
-        if seen:
-            seen.add(crops[0])
-        bad |= part_bad
-        if keep:
-            images[filled : filled + crops.shape[1]] = crops[0]
-            filled += crops.shape[1]
-    return images[:filled], counts, bad
+    workers = min(resolve_workers(workers), len(parts))
+    return make_loader(Crops(root, size, intensity=intensity), batches, workers, rows=CHUNK)
 
 
 def resolve_workers(workers: int | None) -> int:
@@ -266,6 +394,7 @@ class ImageFiles:
         size: height and width of what they become, in pixels.
         workers: processes that decode, at most one for each core; 0 decodes in this one, None: up to 16.
         device: where pixels are put.
+        intensity: black and white of pixels with more than 8 bits (``read_rgb``).
 
     >>> images = ImageFiles("photos", ["cat/1.jpg", "cat/2.jpg", "dog/1.jpg"], size=224)
     >>> images.shape, images[1:].files
@@ -282,10 +411,12 @@ class ImageFiles:
         *,
         workers: int | None = None,
         device: torch.device | str = "cpu",
+        intensity: tuple[float, float] | None = None,
     ):
         require_whole("size", size)
         self.root, self.files, self.size = as_path(root), tuple(str(file) for file in files), size
         self.workers, self.device = resolve_workers(workers), torch.device(device)
+        self.intensity = intensity
         self._idle: dict[Crops, DataLoader] = {}
 
     def __len__(self) -> int:
@@ -298,13 +429,15 @@ class ImageFiles:
     def __getitem__(self, index: slice | Sequence[int] | Tensor) -> "ImageFiles":
         indices = index.cpu().numpy() if isinstance(index, Tensor) else index
         files = np.array(self.files, dtype=object)[indices]
-        return ImageFiles(
-            self.root, tuple(files), self.size, workers=self.workers, device=self.device
-        )
+        return self._like(tuple(files), self.device)
 
     def to(self, device: torch.device | str) -> "ImageFiles":
         """Return the same images, whose pixels will be put on ``device``."""
-        return ImageFiles(self.root, self.files, self.size, workers=self.workers, device=device)
+        return self._like(self.files, device)
+
+    def _like(self, files: Sequence[str], device: torch.device | str) -> "ImageFiles":
+        options = {"workers": self.workers, "device": device, "intensity": self.intensity}
+        return ImageFiles(self.root, files, self.size, **options)
 
     def split(self, rows: int) -> Iterator[Tensor]:
         """Give centre crops of all images in order, (rows, 3, size, size) at a time; the last may be smaller.
@@ -315,7 +448,7 @@ class ImageFiles:
         require_whole("rows", rows)
         parts = [chunks(part, CHUNK) for part in chunks(self.files, rows)]
         pieces = [piece for part in parts for piece in part]
-        decoded = answers(centre_crops(self.root, self.size, pieces, self.workers))
+        decoded = answers(centre_crops(self.root, self.size, pieces, self.workers, self.intensity))
         for part in parts:
             yield torch.cat([self._readable(*next(decoded))[0] for _ in part])
 
@@ -359,7 +492,7 @@ class ImageFiles:
                     f"index: expected numbers from 0 to {len(self) - 1}, "
                     f"got {int(batch.min())} to {int(batch.max())}"
                 )
-        crops = Crops(self.root, self.size, views, tuple(scale), tuple(ratio))
+        crops = Crops(self.root, self.size, views, tuple(scale), tuple(ratio), self.intensity)
         batches = (
             [
                 (self.files[i], (seed, epoch, step, row))
@@ -367,12 +500,12 @@ class ImageFiles:
             ]
             for step in range(first_step, len(index))
         )
-        return self._crop(crops, batches)
+        return self._crop(crops, batches, max(map(len, index), default=0))
 
-    def _crop(self, crops: Crops, batches: Iterable[list]) -> Iterator[Tensor]:
+    def _crop(self, crops: Crops, batches: Iterable[list], most: int) -> Iterator[Tensor]:
         loader = self._idle.pop(crops, None)
         if loader is None:
-            loader = make_loader(crops, (), self.workers, keep=True)
+            loader = make_loader(crops, (), self.workers, rows=most, keep=True)
         loader.batch_sampler.batches = batches
         for views, bad in answers(loader):
             yield self._readable(views, bad)

@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from genscl_lite._checks import require_choice
 from genscl_lite.datasets.check import check_data
 from genscl_lite.datasets.imports import import_function, names_a_function
+from genscl_lite.datasets.labels import first_few
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,9 @@ class Dataset:
     train_files: tuple[str, ...] = ()  # of a folder: the training images' paths
     skipped: tuple[str, ...] = ()  # of a folder: files that could not be read and were left out
     test_files: tuple[str, ...] = ()  # of a folder: the test images' paths
-    held_out_images: Tensor | None = (
-        None  # of neither split, to be compared with what people see in them:
-    )
-    held_out_distributions: Tensor | None = None  # (their number, C)
+    intensity: tuple[float, float] | None = None  # of files: black and white of more than 8 bits
+    found: tuple[str, ...] = ()  # of files: what they hold, a line each
+    odd: tuple[str, ...] | None = None  # about its pixels; None: nobody has looked at them yet
 
     def __post_init__(self):
         for name in (
@@ -74,8 +74,6 @@ class Dataset:
             "test_images",
             "test_labels",
             "train_distributions",
-            "held_out_images",
-            "held_out_distributions",
         )
         there = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return replace(self, **{name: tensor.to(device) for name, tensor in there.items()})
@@ -155,7 +153,7 @@ def load_data(
     Args:
         config: a ``TrainConfig``, or any object with those of its fields that the data set needs.
         root: the folder of images, or of CIFAR's files.
-        check_path: of a folder: file that keeps what the first look at its images found (``check_files``).
+        check_path: of a folder: file that keeps what the first look at its images found (``FolderCheck``).
 
     Raises:
         ValueError, FileNotFoundError: as ``load_dataset`` and ``load_folder``; or a function of your own
@@ -170,18 +168,28 @@ def load_data(
     data = replace(data, name=config.dataset)
     check_data(data)
     if config.labels_per_class:
-        data = few_labels(data, config.labels_per_class, config.seed)
+        few = getattr(config, "on_small_class", "stop")
+        data = few_labels(data, config.labels_per_class, config.seed, few)
     noise = getattr(config, "label_noise", 0.0)
     return wrong_labels(data, noise, config.seed) if noise else data
 
 
-def few_labels(data: Dataset, labels_per_class: int, seed: int) -> Dataset:
-    """Keep so many training images of each class, drawn by ``seed``; ValueError where a class has fewer."""
-    fewest = int(data.train_labels.bincount(minlength=data.num_classes).min())
-    if not 0 < labels_per_class <= fewest:
+def few_labels(
+    data: Dataset, labels_per_class: int, seed: int, on_small_class: str = "stop"
+) -> Dataset:
+    """Keep so many training images of each class, drawn by ``seed``.
+
+    Raises:
+        ValueError: a class has fewer, and ``on_small_class`` is not "take", which keeps all that it has.
+    """
+    counts = data.train_labels.bincount(minlength=data.num_classes).tolist()
+    small = [f"{data.class_names[c]}: {n}" for c, n in enumerate(counts) if n < labels_per_class]
+    if labels_per_class < 1 or (small and on_small_class != "take"):
+        take = '; on_small_class="take" keeps all that it has' if small else ""
+        which = f" ({first_few(small)})" if small else ""
         raise ValueError(
-            f"labels_per_class: expected 1 to {fewest} (or 0 for all) of {data.name}, "
-            f"got {labels_per_class}"
+            f"labels_per_class: expected 1 to {min(counts)} (or 0 for all) of {data.name}, "
+            f"got {labels_per_class}{which}{take}"
         )
     order = torch.randperm(len(data.train_labels), generator=Generator().manual_seed(seed))
     members = (order[data.train_labels[order] == c] for c in range(data.num_classes))

@@ -83,8 +83,8 @@ def make_ledger(runs: pd.DataFrame, published: pd.DataFrame | None = None) -> pd
     Differences are accuracies of the same seed, fractions; ``published`` is the paper's with ResNet-50, where
     it gives both rows. The interval is that of t at 95 %; ``p`` is corrected by Holm for all claims tested.
     ``equivalent``: both rows are as good within half a point, by a test of its own that is not corrected.
-    ``verdict``: supported or contradicted where interval and p agree on it, else as good where equivalent,
-    else undecided; untested where no seed has both rows.
+    ``verdict``: supported or contradicted if interval and p agree, else as good if equivalent,
+    else undecided; untested if no seed has both rows.
 
     Raises:
         ValueError: the runs are of two configurations.

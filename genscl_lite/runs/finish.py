@@ -83,7 +83,7 @@ def probe_run(run: Run, dataset: Dataset) -> Probe | None:
 
 
 def describe(dataset: Dataset) -> dict:
-    """Return what a model must know of its data: classes, mean and deviation, the images' shape."""
+    """Return what a model must know of its data: classes, mean and deviation, shape and intensity."""
     mean, std = ([float(value) for value in values] for values in (dataset.mean, dataset.std))
     class_names = [str(name) for name in dataset.class_names]
     return {
@@ -92,6 +92,7 @@ def describe(dataset: Dataset) -> dict:
         "mean": mean,
         "std": std,
         "image_shape": list(dataset.image_shape),
+        "intensity": dataset.intensity and list(dataset.intensity),
     }
 
 

@@ -21,7 +21,7 @@ import torch
 
 from genscl_lite.datasets import files, load_data
 from genscl_lite.datasets.cores import limited_threads
-from genscl_lite.datasets.folder import scan_folder
+from genscl_lite.datasets.folder import find_files
 from genscl_lite.runs.paths import NOTEBOOKS
 from genscl_lite.runs.plan import Job, Request, make_parser, read_presets, read_requests, relative
 from genscl_lite.runs.tables import SUMMARIES, make_table, read_summaries, render_table, write_csv
@@ -33,7 +33,7 @@ UNSOLVED = "not solved yet"
 
 
 def command(arguments: list[str] | None = None) -> int:
-    """Be ``genscl reproduce``: run ``main``, and end at once when interrupted."""
+    """Entry point of ``genscl reproduce``: run ``main``, and stop at once when interrupted."""
     signal.signal(signal.SIGINT, _stop)  # an exception could be lost in some callback
     return main(arguments)
 
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def check_notebooks(dry_run: bool) -> None:
-    """Raise ValueError where the notebooks are not there, or papermill, which executes them."""
+    """Raise ValueError if the notebooks, or papermill, which executes them, are missing."""
     if not NOTEBOOKS.is_dir():
         raise ValueError(
             f"notebooks: {NOTEBOOKS} is not there; `genscl reproduce` executes the notebooks "
@@ -168,10 +168,10 @@ def is_current(table: Path) -> bool:
 
 
 def look_at_data(job: Job) -> None:
-    """Look at the data once, so that what is missing is said before a kernel starts."""
+    """Look at the data once, so that missing files are reported before a kernel starts."""
     config = make_configs(job.parameters)[0]
     if config.dataset == "folder" and job.data_root:
-        scan_folder(job.data_root, val_share=config.val_share)
+        find_files(job.data_root, config)
     else:
         load_data(config, job.data_root)
 

@@ -102,7 +102,7 @@ def progress_line(run: Run) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Be ``genscl train``; return 0, also when the time is up, or 2 after a wrong request or a failed run."""
+    """Entry point of ``genscl train``. Returns 0 on success or timeout, 2 after a wrong request or a failed run."""
     parser = make_parser(
         "genscl train", "Train the rows of a preset, in one process or started by torchrun."
     )

@@ -55,7 +55,7 @@ def read_summaries(folder: str | Path) -> pd.DataFrame:
 def read_varied(folder: str | Path, name: str) -> pd.DataFrame:
     """Read the runs in ``folder`` and those of ``--vary name=...``, in FOLDER_nameVALUE beside it.
 
-    A column ``name`` holds the value, by which the runs are in order. FileNotFoundError: there are none.
+    Sorted by the column ``name``. FileNotFoundError: there are none.
     """
     folder = Path(folder)
     folders = [folder, *folder.parent.glob(f"{folder.name}_{name}[0-9]*")]
@@ -71,7 +71,7 @@ def make_table(runs: pd.DataFrame, published: pd.DataFrame | None = None) -> pd.
     """Average runs over seeds: one row a method, with ``TABLE_COLUMNS``; seconds are of one run's training.
 
     Accuracies are fractions. The deviation is the sample's (n - 1), missing for one seed. Published numbers
-    are joined by data set, architecture and method; ``source`` says where each stands.
+    are joined by data set, architecture and method; ``source`` says where each comes from.
     """
     published = pd.read_csv(PUBLISHED) if published is None else published
     table = runs.groupby(["method", "dataset", "arch", "epochs"], sort=False).agg(

@@ -62,7 +62,7 @@ class Encoder:
     model: Model
     """Encoder and head."""
     probe: nn.Linear | None
-    """The linear classifier of the features; None where the head is the classifier."""
+    """The linear classifier of the features; None if the head is the classifier."""
     config: TrainConfig
     summary: dict
     """What ``summary.json`` holds."""
@@ -159,14 +159,15 @@ class Encoder:
         return self.probe(self.features(images, rows))
 
     def _extract(self, module: nn.Module, images: Images, rows: int | None) -> Tensor:
-        parts = in_parts(images, self.image_shape, rows)
+        parts = in_parts(images, self.image_shape, rows, self.dataset.intensity)
         return torch.cat([extract(module, self.dataset, part.to(self.device)) for part in parts])
 
     def export(self, path: str | Path) -> None:
         """Write the encoder alone for other programs; beside it, as ``.json``, what belongs to it.
 
         Tensors have the names of the module: of ``timm/NAME`` those of that network
-        without its classifier. The header holds arch, mean, std, image_shape, class_names, config, summary.
+        without its classifier. The header holds arch, mean, std, image_shape, class_names,
+        intensity, config, summary.
 
         Raises:
             ValueError: ``path`` does not end in .safetensors, or would overwrite what is no export.
@@ -181,7 +182,7 @@ class Encoder:
             raise ValueError(
                 f"path: {beside} exists and belongs to no exported encoder; choose another name"
             )
-        names = ("mean", "std", "image_shape", "class_names")
+        names = ("mean", "std", "image_shape", "class_names", "intensity")
         about = {
             "arch": self.config.arch,
             **{name: getattr(self.dataset, name) for name in names},
@@ -241,11 +242,15 @@ def _read_header(path: Path) -> tuple[TrainConfig, dict, Dataset]:
 
 
 def in_parts(
-    images: Images, image_shape: tuple[int, int, int], rows: int | None = None
+    images: Images,
+    image_shape: tuple[int, int, int],
+    rows: int | None = None,
+    intensity: tuple[float, float] | None = None,
 ) -> Iterator[Tensor]:
     """Check images against a model's (channels, H, W) and return them in parts, (rows, channels, H, W).
 
-    The last part may be smaller. Files become RGB, or gray for 1 channel.
+    The last part may be smaller. Files become RGB, or gray for 1 channel, and those with more than 8 bits are
+    stretched by ``intensity``, as the images were that the model was trained on.
 
     Raises:
         ValueError: there are none, they are of another kind, shape or range, or a file cannot be read.
@@ -271,7 +276,10 @@ def in_parts(
         return iter(images.split(rows))
     _check_list(images, image_shape)
     parts = (images[start : start + rows] for start in range(0, len(images), rows))
-    return (torch.stack([_read_picture(image, image_shape) for image in part]) for part in parts)
+    return (
+        torch.stack([_read_picture(image, image_shape, intensity) for image in part])
+        for part in parts
+    )
 
 
 def _check_pixels(images: Tensor | ImageFiles, image_shape: tuple[int, int, int]) -> None:
@@ -305,8 +313,12 @@ def _check_list(images: Sequence, image_shape: tuple[int, int, int]) -> None:
         )
 
 
-def _read_picture(image: str | Path | Image.Image, image_shape: tuple[int, int, int]) -> Tensor:
-    pixels = centre_crop(read_rgb(image), image_shape[-1])
+def _read_picture(
+    image: str | Path | Image.Image,
+    image_shape: tuple[int, int, int],
+    intensity: tuple[float, float] | None,
+) -> Tensor:
+    pixels = centre_crop(read_rgb(image, intensity), image_shape[-1])
     return to_gray(pixels) if image_shape[0] == 1 else pixels
 
 
@@ -321,7 +333,7 @@ COMMANDS = {
 
 
 def main(command: str, arguments: list[str] | None = None) -> int:
-    """Be one of ``COMMANDS``; return 0, or 2 after an error of one line."""
+    """Run one of ``COMMANDS``; return 0, or 2 after a one-line error."""
     parser = argparse.ArgumentParser(prog=f"genscl {command}", description=COMMANDS[command])
     parser.add_argument("run", help="folder of the run (METHOD/seedN), or its model.safetensors")
     if command == "export":

@@ -1,7 +1,7 @@
-"""The one way in: ``genscl COMMAND``, or ``python -m genscl_lite COMMAND``.
+"""Entry point: ``genscl COMMAND``, or ``python -m genscl_lite COMMAND``.
 
-Nothing beyond Python's own library is loaded before a command needs it, so that ``genscl check`` works where
-torch does not.
+Only Python's own library is loaded before a command needs more, so that ``genscl check`` works with a broken
+torch.
 """
 
 import difflib
@@ -32,7 +32,7 @@ MOVED = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; return its exit status, or 2 where the command is unknown or a package is missing."""
+    """Run a command; return its exit status, or 2 if the command is unknown or a package is missing."""
     words = sys.argv[1:] if arguments is None else arguments
     if not words or words[0] in ("-h", "--help"):
         print(contents())

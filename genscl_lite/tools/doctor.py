@@ -128,6 +128,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--image-size", type=int, default=64, help="pixels a folder's images become (64)"
     )
+    parser.add_argument(
+        "-p",
+        dest="parameters",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter of a run, such as labels=labels.csv",
+    )
     parser.add_argument("--picture", metavar="FILE", help="save some images of each class there")
     parser.add_argument(
         "--strict", action="store_true", help="return 1 also where something is odd"

@@ -3,15 +3,16 @@
 import warnings
 from argparse import Namespace
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 
 from genscl_lite.datasets import Dataset, load_data
 from genscl_lite.datasets.check import odd_things
-from genscl_lite.datasets.distributions import first_few
 from genscl_lite.datasets.files import as_path, written_whole
+from genscl_lite.datasets.labels import first_few
 from genscl_lite.datasets.registry import LOADERS
+from genscl_lite.runs.plan import parse_parameter
+from genscl_lite.train.config import check_parameters, make_configs
 
 EACH, MOST = 10, 100
 """Images of a class, and classes, in the picture."""
@@ -22,7 +23,8 @@ def look(options: Namespace) -> int:
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            data = load(options.data, options.root, options.image_size)
+            changes = dict(parse_parameter(text) for text in options.parameters)
+            data = load(options.data, options.root, options.image_size, **changes)
             odd = odd_things(data)
         if options.picture:
             draw(data, options.picture)
@@ -35,27 +37,25 @@ def look(options: Namespace) -> int:
     return 1 if notes and options.strict else 0
 
 
-def load(name: str, root: str | None, image_size: int) -> Dataset:
-    """Load the data set of a name or module:function, or else the folder of images that bears the name."""
+def load(name: str, root: str | None, image_size: int, **changes) -> Dataset:
+    """Load the data set of a name or module:function, or else the folder of images that bears the name.
+
+    ``changes`` are parameters of a run that differ from what is best for a look: all labels, and what cannot
+    be read is left out.
+    """
     if name not in LOADERS and (as_path(name).is_dir() or "/" in name):
         name, root = "folder", name
-    return load_data(
-        SimpleNamespace(
-            dataset=name,
-            labels_per_class=0,
-            seed=0,
-            image_size=image_size,
-            val_share=0.2,
-            distributions="",
-            on_bad_image="skip",
-            resident="auto",
-        ),
-        root,
-    )
+    values = {"method": "ce", "dataset": name, "labels_per_class": 0, "on_bad_image": "skip"}
+    if name == "folder":
+        values["image_size"] = image_size
+    values |= changes
+    check_parameters(values)
+    config = make_configs(values)[0]
+    return load_data(config, root)
 
 
 def describe(data: Dataset) -> list[str]:
-    """Return how many images there are, of which shape and of which classes."""
+    """Return how many images there are, of which shape and of which classes, and what their files hold."""
     shape = " x ".join(map(str, data.image_shape))
     lines = [f"data     {data.name}: {shape}, mean {data.mean}, deviation {data.std}"]
     for split, labels in (("train", data.train_labels), ("test", data.test_labels)):
@@ -63,7 +63,7 @@ def describe(data: Dataset) -> list[str]:
         fewest_first = sorted(zip(counts, map(str, data.class_names), strict=True))
         named = first_few([f"{name}: {count}" for count, name in fewest_first], 10)
         lines.append(f"{split:<8} {len(labels)} images of {len(counts)} classes: {named}")
-    return lines
+    return lines + [*data.found]
 
 
 def draw(data: Dataset, path: str | Path) -> None:

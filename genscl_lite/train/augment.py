@@ -67,6 +67,11 @@ class Augment:
         """U, how many uniform numbers decide a view of one image."""
         return GEOMETRY_UNIFORMS + COLOUR_UNIFORMS * any(self.jitter) + (self.grayscale > 0)
 
+    @property
+    def needs_rgb(self) -> bool:
+        """Whether it changes colors."""
+        return any(self.jitter) or self.grayscale > 0
+
     def draw(self, images: int, generator: Generator | None = None) -> Tensor:
         """Draw what decides one view of each image: (U, N) numbers, uniform in [0, 1)."""
         device = generator.device if generator else None
@@ -83,7 +88,7 @@ class Augment:
     def apply(self, images: Tensor, uniforms: Tensor) -> Tensor:
         """Do what ``__call__`` does, by the (U, N) ``uniforms`` of ``draw``, on the images' device."""
         views = as_unit_float(images)
-        if (any(self.jitter) or self.grayscale) and images.shape[1] != 3:
+        if self.needs_rgb and images.shape[1] != 3:
             raise ValueError(
                 "images: colour jitter and grayscale need 3 channels, "
                 f"got shape {tuple(images.shape)}"
@@ -246,6 +251,22 @@ def build_augment(name: str) -> Augment | OwnAugment:
     if not callable(transform):
         raise ValueError(f"augmentation: {name} should return a transform, got {transform!r}")
     return OwnAugment(transform)
+
+
+def check_channels(parameter: str, name: str, channels: int) -> None:
+    """Raise ValueError if an augmentation changes colors and images have no 3 channels.
+
+    >>> check_channels("augmentation", "crop_jitter", 1)
+    Traceback (most recent call last):
+    ValueError: augmentation: crop_jitter changes colors of 3 channels, the images have 1; choose none, affine, crop or shift
+    """
+    made = AUGMENTATIONS.get(name)  # one of your own says itself what it needs
+    if channels != 3 and made and made.needs_rgb:
+        *others, last = [other for other, made in AUGMENTATIONS.items() if not made.needs_rgb]
+        raise ValueError(
+            f"{parameter}: {name} changes colors of 3 channels, the images have {channels}; "
+            f"choose {', '.join(others)} or {last}"
+        )
 
 
 def as_unit_float(images: Tensor) -> Tensor:

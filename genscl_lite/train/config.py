@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from genscl_lite._checks import WEIGHTINGS, nearest, require_choice
 from genscl_lite.datasets import check_dataset
+from genscl_lite.datasets.depth import parse_intensity
 from genscl_lite.mixing import MIXINGS
 from genscl_lite.similarity import SIMILARITIES
 from genscl_lite.train.augment import AUGMENTATIONS, check_augmentation
@@ -60,12 +61,15 @@ class TrainConfig:
     label_noise: float = below_one(
         0.0
     )  # share of the training labels that are made wrong, at random
-    distributions: str = (
-        ""  # of a folder: CSV of label distributions (path, then a column for each class)
-    )
-    val_share: float = below_one(
-        0.2
-    )  # of a folder without a split: share of each class to test with
+    labels: str = ""  # of a folder: CSV of path and label, or path and a column for each class
+    val_share: float = below_one(0.2)  # of a folder without a split: fraction to test with
+    intensity: str = ""  # of files with more than 8 bits: black,white; empty: found over all files
+    pages: str = choice(
+        "first", ("first", "stop")
+    )  # of files with several: take the first, or stop
+    on_small_class: str = choice(
+        "stop", ("stop", "take")
+    )  # too few images to split or for labels_per_class: stop, or take what there is
     on_bad_image: str = choice(
         "stop", ("stop", "skip")
     )  # of a folder: stop at unreadable files, or skip
@@ -167,13 +171,17 @@ class TrainConfig:
                 f"image_size: the pixels of a folder's images, 0 for other data sets; "
                 f"got {self.image_size} for {self.dataset}"
             )
-        if self.distributions and self.dataset != "folder":
-            raise ValueError(
-                f"distributions: a CSV names files of a folder, and {self.dataset} has none; "
-                f"got {self.distributions!r}"
-            )
+        for name in ("labels", "intensity"):
+            if getattr(self, name) and self.dataset != "folder":
+                raise ValueError(
+                    f"{name}: is about the files of a folder, and {self.dataset} has none; "
+                    f"got {getattr(self, name)!r}"
+                )
+        parse_intensity(self.intensity)
 
 
+RENAMED = {"distributions": "labels"}
+"""Old names of parameters."""
 PARAMETERS = {field.name: field for field in dataclasses.fields(TrainConfig)}
 RUN_PARAMETERS = {
     "out": str,  # folder of the runs; empty: a temporary one
@@ -276,5 +284,7 @@ def check_parameters(parameters: dict) -> None:
 
 def _check_names(names: Collection[str], known: Collection[str]) -> None:
     for name in names:
+        if name in RENAMED:
+            raise ValueError(f"{name}: is called {RENAMED[name]} now")
         if name not in known:
             raise ValueError(f"{name}: unknown parameter{nearest(name, known)}")

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from genscl_lite.datasets.check import check_data, odd_things, warn_of
 from genscl_lite.distillation import Teacher, distilled_cross_entropy
 from genscl_lite.losses import LossParts
 from genscl_lite.train import processes, run_folder
+from genscl_lite.train.augment import check_channels
 from genscl_lite.train.batches import Draws, Views, draw_epoch, image_batches
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.estimate import expected_seconds
@@ -27,6 +29,9 @@ from genscl_lite.train.precision import autocast
 from genscl_lite.train.schedule import learning_rate
 from genscl_lite.train.state import Run, compiled, is_classifier, new_run
 from genscl_lite.train.teachers import load_teacher, read_teacher_table
+
+NEAR_CHANCE, EPOCHS_AT_CHANCE = 0.02, 5
+"""A loss within this share of chance, or above it, for so many epochs is worth a line."""
 
 
 class OutOfTime(Exception):
@@ -171,7 +176,7 @@ def train_epoch(run: Run, dataset: Dataset, pieces: Pieces, deadline: float = ma
     )
     draws = draws.to(run.device)
     if run.step == 0:
-        run.sums = torch.tensor([0.0, 0.0, 0.0, math.inf, math.inf], device=run.device)
+        run.clear_totals()
     run.model.train()
     while run.step < steps:
         if deadline < math.inf and processes.any_process(time.monotonic() >= deadline, run.device):
@@ -220,9 +225,10 @@ def train_step(run: Run, images: Tensor, pieces: Pieces, draws: Draws, rate: flo
     if run.average:
         run.average.update(run.model)
 
-    run.sums[:3] += torch.stack(parts[:3]).detach()
+    logged = (parts.loss.detach(), parts.entropy, parts.kl, parts.chance)
+    run.totals += torch.stack(logged)
     finite = torch.isfinite(torch.stack([parts.loss.detach(), targets.sum()]))
-    run.sums[3:] = torch.minimum(run.sums[3:], torch.where(finite, math.inf, float(run.step)))
+    run.first_bad = torch.minimum(run.first_bad, torch.where(finite, math.inf, float(run.step)))
     run.step += 1
 
 
@@ -300,8 +306,8 @@ def _teacher_labels(teacher: Teacher, images: Tensor, classes: int) -> Tensor:
 
 def _check_finite(run: Run, steps: int) -> None:
     """Raise ValueError, naming the step and what to look at, if a loss or label was not finite."""
-    processes.reduce_sums(run.sums, means=3)
-    loss, labels = run.sums[3:].tolist()  # the first steps where they were not
+    processes.reduce_epoch(run.totals, run.first_bad)
+    loss, labels = run.first_bad.tolist()
     if math.isinf(min(loss, labels)):
         return
     where = f"not finite in epoch {run.epoch + 1}, step {int(min(loss, labels)) + 1} of {steps}"
@@ -320,7 +326,7 @@ def _check_finite(run: Run, steps: int) -> None:
 def finish_epoch(run: Run, dataset: Dataset) -> None:
     """Add a row to the log, with accuracies where they are due, and be ready for the next epoch."""
     config, started = run.config, time.perf_counter()
-    loss, entropy, kl = (run.sums[:3] / run.step).tolist()
+    loss, entropy, kl, chance = (run.totals / run.step).tolist()
     last_rate = learning_rate(config, run.epoch + (run.step - 1) / run.step)
     run.epoch += 1
     due = run.epoch % config.eval_every == 0 or run.epoch == config.epochs
@@ -334,6 +340,7 @@ def finish_epoch(run: Run, dataset: Dataset) -> None:
             "loss": loss,
             "label_entropy": entropy,
             "kl": kl,
+            "chance": chance,
             "learning_rate": last_rate,
             "images_per_second": len(dataset.train_labels) / run.epoch_seconds,
             "seconds": run.seconds,
@@ -341,7 +348,22 @@ def finish_epoch(run: Run, dataset: Dataset) -> None:
             "accuracy": accuracy,
         }
     )
+    if _sits_at_chance(run.log):
+        warnings.warn(
+            f"loss: {loss:.3f} after {run.epoch} epochs, within {100 * NEAR_CHANCE:.0f} % of the "
+            f"{chance:.3f} of a network that knows nothing; look at learning_rate, at warm-up, at "
+            "temperature and, with a queue, at key_statistics (batch) and momentum (lower)",
+            stacklevel=2,
+        )
     run.step, run.epoch_seconds, run.drawn_from = 0, 0.0, None
+
+
+def _sits_at_chance(log: list[dict]) -> bool:
+    """Tell whether the fifth epoch in a row has just ended at chance; so it is said once a stay."""
+    near = [row["loss"] > (1 - NEAR_CHANCE) * row["chance"] for row in log[-EPOCHS_AT_CHANCE - 1 :]]
+    return near[-EPOCHS_AT_CHANCE:] == [True] * EPOCHS_AT_CHANCE and near[:-EPOCHS_AT_CHANCE] != [
+        True
+    ]
 
 
 def _test_accuracies(run: Run, dataset: Dataset) -> tuple[float, float | None]:
@@ -413,6 +435,9 @@ def _check_fit(
 ) -> None:
     """Raise ValueError where the configuration says another thing than the arguments."""
     check_data(dataset)
+    check_channels("augmentation", config.augmentation, dataset.image_shape[0])
+    if config.read_out == "sgd" and not is_classifier(config):
+        check_channels("probe_augmentation", config.probe_augmentation, dataset.image_shape[0])
     processes.own_part(min(config.batch_size, len(dataset.train_labels)))
     if folder is None and deadline < math.inf:
         raise ValueError("deadline: needs a folder to save the run in")

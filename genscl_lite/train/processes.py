@@ -88,12 +88,12 @@ def any_process(says: bool, device: torch.device) -> bool:
     return bool(flag)
 
 
-def reduce_sums(sums: Tensor, means: int) -> None:
-    """Replace, in place, the first ``means`` sums by their mean over processes, others by their minimum."""
+def reduce_epoch(totals: Tensor, first_bad: Tensor) -> None:
+    """Replace, in place, totals by their mean over processes and first steps by the first of all."""
     if processes() > 1:
-        dist.all_reduce(sums[:means], dist.ReduceOp.SUM)
-        sums[:means] /= processes()
-        dist.all_reduce(sums[means:], dist.ReduceOp.MIN)
+        dist.all_reduce(totals, dist.ReduceOp.SUM)
+        totals /= processes()
+        dist.all_reduce(first_bad, dist.ReduceOp.MIN)
 
 
 def synchronize_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:

@@ -25,7 +25,8 @@ PROGRESS = (
     "dtype",
     "epoch",
     "step",
-    "sums",
+    "totals",
+    "first_bad",
     "seconds",
     "epoch_seconds",
     "cpu_seconds",
@@ -56,13 +57,23 @@ class Run:
     drawn_from: Tensor | None = (
         None  # generator's state before the draws of this epoch; None between epochs
     )
-    # (5,) of this epoch: loss, label entropy, KL; first step whose loss, and whose labels, were not finite
-    sums: Tensor | None = None
+    # of this epoch: (4,) sums of loss, label entropy, KL and chance; (2,) first steps at which the loss,
+    # and at which a label, was not finite
+    totals: Tensor = dataclasses.field(init=False)
+    first_bad: Tensor = dataclasses.field(init=False)
     seconds: float = 0.0
     epoch_seconds: float = 0.0
     cpu_seconds: float = 0.0  # of this process; does not grow with what else the machine does
     peak_bytes: int = 0  # most memory of a GPU that torch held at once; 0 on a CPU
     log: list[dict] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self):
+        self.clear_totals()
+
+    def clear_totals(self) -> None:
+        """Begin to sum up another epoch."""
+        self.totals = torch.zeros(4, device=self.device)
+        self.first_bad = torch.full((2,), torch.inf, device=self.device)
 
     @property
     def device(self) -> torch.device:

@@ -1,4 +1,4 @@
-"""The teacher of a run: a classifier that an earlier run left, one by name, or a table of what one said."""
+"""A run's teacher: a classifier of an earlier run, a pretrained one by name, or a table of probabilities."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from genscl_lite.datasets import Dataset
-from genscl_lite.datasets.distributions import first_few, read_distributions
 from genscl_lite.datasets.files import as_path
+from genscl_lite.datasets.labels import first_few, read_distributions
 from genscl_lite.distillation import Teacher
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.methods import METHODS
@@ -95,8 +95,8 @@ def _is_table(config: TrainConfig) -> bool:
 def read_teacher_table(config: TrainConfig, dataset: Dataset) -> Tensor | None:
     """Read the (N, C) distributions that a CSV gives for a folder's training files; None for other teachers.
 
-    They are of whole images: where images are mixed, so are they, as labels are. ValueError where the data
-    set is no folder, or the CSV does not fit it.
+    They describe whole images; when images are mixed, they are mixed like labels. ValueError if the data set
+    is not a folder, or the CSV does not fit it.
     """
     if not METHODS[config.method].distils or not _is_table(config):
         return None

@@ -5,6 +5,7 @@ latents, ``probe.`` (the linear classifier of the features), plus the module's o
 """
 
 import json
+import math
 from pathlib import Path
 
 import safetensors.torch
@@ -15,7 +16,7 @@ from torch import nn
 from genscl_lite._checks import require_positive, require_whole
 from genscl_lite.datasets import Dataset
 from genscl_lite.datasets.files import RunFolderError, written_whole
-from genscl_lite.train.config import TrainConfig
+from genscl_lite.train.config import RENAMED, TrainConfig
 from genscl_lite.train.state import is_classifier
 from genscl_lite.wrappers import unwrapped
 
@@ -66,7 +67,9 @@ def described(path: str | Path, about: dict) -> tuple[TrainConfig, Dataset | Non
             than are there (a header may say anything). No module that it names is imported.
     """
     try:
-        config = TrainConfig(**about["config"])
+        config = TrainConfig(
+            **{RENAMED.get(name, name): value for name, value in dict(about["config"]).items()}
+        )
         data = _without_images(**about["data"]) if "data" in about else None
     except (KeyError, TypeError, ValueError) as error:
         raise RunFolderError(
@@ -84,8 +87,14 @@ def described(path: str | Path, about: dict) -> tuple[TrainConfig, Dataset | Non
     return config, data
 
 
-def _without_images(name, class_names, mean, std, image_shape) -> Dataset:
-    """Make a ``Dataset`` without images of what a header says; TypeError or ValueError if it cannot be."""
+def _without_images(name, class_names, mean, std, image_shape, intensity=(0, 65535)) -> Dataset:
+    """Make a ``Dataset`` without images of what a header says; TypeError or ValueError if it cannot be.
+
+    Earlier versions wrote no intensity, and took 16 bits for full.
+    """
+    low, high = intensity or (0, 1)
+    if not -math.inf < low < high < math.inf:
+        raise ValueError(f"intensity {intensity}")
     channels, height, width = image_shape
     for size in image_shape:
         require_whole("image_shape", size)
@@ -100,9 +109,10 @@ def _without_images(name, class_names, mean, std, image_shape) -> Dataset:
         torch.empty(0, *image_shape, dtype=torch.uint8),
         torch.empty(0, dtype=torch.long),
     )
-    return Dataset(
-        name, images, labels, images, labels, tuple(class_names), tuple(mean), tuple(std)
-    )
+    split = (images, labels)
+    statistics = (tuple(mean), tuple(std))
+    known = {"intensity": intensity and (low, high)}
+    return Dataset(name, *split, *split, tuple(class_names), *statistics, **known)
 
 
 def load_weights(path: str | Path, model: nn.Module) -> None:

@@ -10,6 +10,7 @@ from pytorch_metric_learning.losses import SupConLoss
 from genscl_lite.losses import GenSupConLoss, gen_supcon_loss, gen_supcon_loss_parts, unit_rows
 from genscl_lite.similarity import SIMILARITIES, label_similarity
 from tests import oracle
+from tests.pairwise import pairwise
 
 
 def sample(rows=7, contrasts=5, dim=4, classes=3, seed=0, sharpness=2.0):
@@ -42,9 +43,9 @@ def test_the_loss_is_the_cross_entropy_of_the_paper():
         assert torch.isclose(gen_supcon_loss(z, y, **options), each.mean(), rtol=1e-12)
 
 
-@pytest.mark.parametrize("similarity", SIMILARITIES)
-@pytest.mark.parametrize("weighting", ["normalized", "eq2"])
-@pytest.mark.parametrize("queue", [False, True])
+@pytest.mark.parametrize(
+    "similarity, weighting, queue", pairwise(SIMILARITIES, ["normalized", "eq2"], [False, True])
+)
 def test_loss_equals_the_loops(similarity, weighting, queue):
     z, y, zc, yc = sample()
     contrast = {"contrast_latents": zc, "contrast_labels": yc} if queue else {}
@@ -286,10 +287,15 @@ def loss_by_matrices(z, labels, contrasts=None, contrast_labels=None):
     return -(alike / alike.sum(1, keepdim=True) * score.log_softmax(1)).sum(1).mean()
 
 
-@pytest.mark.parametrize("backend", ["dense", "streamed"])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("length", [0.0, 1e-30, 1e-20, 1e-13])
-@pytest.mark.parametrize("queue", [False, True])
+@pytest.mark.parametrize(
+    "backend, dtype, length, queue",
+    pairwise(
+        ["dense", "streamed"],
+        [torch.float64, torch.float32, torch.bfloat16, torch.float16],
+        [0.0, 1e-30, 1e-20, 1e-13],
+        [False, True],
+    ),
+)
 def test_a_row_without_direction_learns_nothing(backend, dtype, length, queue):
     """It stays what it was to the others; they learn as ever, and nobody's gradient is large."""
     g = torch.Generator().manual_seed(0)

@@ -20,6 +20,7 @@ from genscl_lite import (
 )
 from genscl_lite.similarity import feature_pair
 from tests import oracle
+from tests.pairwise import pairwise
 from tests.test_properties import FLOATS, SOME, finite_or_refused, floats, labels_of, quick
 
 CHAIN = torch.tensor(
@@ -78,11 +79,16 @@ def test_label_similarity_equals_the_loops(name, kind):
         assert torch.equal(label_similarity(y, others, ClassSimilarity(MATRICES[name])), ours)
 
 
-@pytest.mark.parametrize("name", MATRICES)
-@pytest.mark.parametrize("kind", ["distributions", "numbers"])
-@pytest.mark.parametrize("queue", [False, True])
-@pytest.mark.parametrize("backend", ["dense", "streamed"])
-@pytest.mark.parametrize("weighting", ["normalized", "eq2"])
+@pytest.mark.parametrize(
+    "name, kind, queue, backend, weighting",
+    pairwise(
+        MATRICES,
+        ["distributions", "numbers"],
+        [False, True],
+        ["dense", "streamed"],
+        ["normalized", "eq2"],
+    ),
+)
 def test_loss_equals_the_loops(name, kind, queue, backend, weighting):
     z, y, c, yc = sample()
     y, yc = (
@@ -107,9 +113,9 @@ def test_loss_equals_the_loops(name, kind, queue, backend, weighting):
     assert parts.skipped == skipped
 
 
-@pytest.mark.parametrize("name", MATRICES)
-@pytest.mark.parametrize("kind", ["distributions", "numbers"])
-@pytest.mark.parametrize("contrasts", [0, 19])
+@pytest.mark.parametrize(
+    "name, kind, contrasts", pairwise(MATRICES, ["distributions", "numbers"], [0, 19])
+)
 def test_streamed_is_the_explicit_matrix(name, kind, contrasts, monkeypatch):
     """In many blocks, against the (M, K) similarities given as ``weights``; the gradients too."""
     monkeypatch.setitem(log_partition.TILE, "cpu", 5)

@@ -12,6 +12,7 @@ from torch.nn.attention.flex_attention import AuxRequest, flex_attention
 from genscl_lite import label_sums, log_partition
 from genscl_lite.losses import GenSupConLoss, gen_supcon_loss, gen_supcon_loss_parts
 from genscl_lite.similarity import label_features
+from tests.pairwise import pairwise
 
 
 @pytest.fixture(autouse=True)
@@ -101,11 +102,17 @@ def test_streamed_is_dense(kind, rows, contrasts, dim, classes, seed, masked, **
     assert_same("streamed", 1e-10, **case(kind, rows, contrasts, dim, classes, seed, **options))
 
 
-@pytest.mark.parametrize("kind", ["distributions", "numbers", "weights", "function"])
-@pytest.mark.parametrize("contrasts", [0, 19])
-@pytest.mark.parametrize("temperature", [0.01, 0.1])
-@pytest.mark.parametrize("dtype, rtol", [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
-def test_streamed_in_low_precision(kind, contrasts, temperature, dtype, rtol):
+@pytest.mark.parametrize(
+    "kind, contrasts, temperature, dtype",
+    pairwise(
+        ["distributions", "numbers", "weights", "function"],
+        [0, 19],
+        [0.01, 0.1],
+        [torch.float32, torch.bfloat16],
+    ),
+)
+def test_streamed_in_low_precision(kind, contrasts, temperature, dtype):
+    rtol = {torch.float32: 1e-5, torch.bfloat16: 1e-2}[dtype]
     inputs = case(kind, contrasts=contrasts, dtype=dtype, temperature=temperature)
     exact = {name: v.double() if "latents" in name else v for name, v in inputs.items()}
     values, gradients = loss_and_gradients("dense", **exact)
@@ -114,11 +121,17 @@ def test_streamed_in_low_precision(kind, contrasts, temperature, dtype, rtol):
         assert torch.allclose(a.double(), b, rtol=rtol, atol=rtol * float(b.detach().abs().max()))
 
 
-@pytest.mark.parametrize("kind", ["distributions", "numbers", "weights", "function"])
-@pytest.mark.parametrize("contrasts", [0, 19])
-@pytest.mark.parametrize("dtype, rtol", [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
-def test_fused_is_dense(kind, contrasts, dtype, rtol, monkeypatch):
+@pytest.mark.parametrize(
+    "kind, contrasts, dtype",
+    pairwise(
+        ["distributions", "numbers", "weights", "function"],
+        [0, 19],
+        [torch.float32, torch.bfloat16],
+    ),
+)
+def test_fused_is_dense(kind, contrasts, dtype, monkeypatch):
     """By FlexAttention's own reference, which runs on a CPU; the benchmark checks the kernels on a GPU."""
+    rtol = {torch.float32: 1e-5, torch.bfloat16: 1e-2}[dtype]
     monkeypatch.setattr(
         "torch.nn.attention.flex_attention._validate_device", lambda *_: None, raising=False
     )
@@ -151,13 +164,19 @@ def test_a_temperature_may_learn(backend, contrasts, options):
     )
 
 
-@pytest.mark.parametrize("kind", ["distributions", "numbers", "weights", "function"])
-@pytest.mark.parametrize("contrasts", [0, 19])
-@pytest.mark.parametrize("dtype, rtol", [(torch.float32, 1e-4), (torch.bfloat16, 2e-2)])
-@pytest.mark.parametrize("backend", ["streamed", "fused"])
+@pytest.mark.parametrize(
+    "kind, contrasts, dtype, backend",
+    pairwise(
+        ["distributions", "numbers", "weights", "function"],
+        [0, 19],
+        [torch.float32, torch.bfloat16],
+        ["streamed", "fused"],
+    ),
+)
 def test_the_temperature_learns_alike_in_every_backend(
-    kind, contrasts, dtype, rtol, backend, monkeypatch
+    kind, contrasts, dtype, backend, monkeypatch
 ):
+    rtol = {torch.float32: 1e-4, torch.bfloat16: 2e-2}[dtype]
     monkeypatch.setattr(
         "torch.nn.attention.flex_attention._validate_device", lambda *_: None, raising=False
     )
@@ -237,9 +256,14 @@ def test_gradients_only_where_wanted():
         assert torch.isfinite(gen_supcon_loss(**inputs))
 
 
-@pytest.mark.parametrize("latents", ["equal", "opposite", "zero"])
-@pytest.mark.parametrize("labels", ["one class", "lonely", "distributions"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "latents, labels, dtype",
+    pairwise(
+        ["equal", "opposite", "zero"],
+        ["one class", "lonely", "distributions"],
+        [torch.float32, torch.bfloat16],
+    ),
+)
 def test_no_nan_at_the_edges(latents, labels, dtype):
     z = (
         {

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from genscl_lite.datasets import Dataset
-from genscl_lite.datasets.check import Seen, check_data, odd_pixels, odd_things
+from genscl_lite.datasets.check import check_data, odd_pixels, odd_things
+from genscl_lite.datasets.seen import Seen
 from genscl_lite.train.loop import pretrain
 
 
@@ -55,10 +56,6 @@ WRONG = [
     (dict(std=(0.3, 0.3)), "std: expected a number for each of 3 channels"),
     (dict(train_distributions=torch.full((60, 2), 0.5)), r"train_distributions: expected shape \(60, 3\), got \(60, 2\)"),
     (dict(train_distributions=torch.full((60, 3), 0.5)), "train_distributions: .* sums to 1.5"),
-    (dict(held_out_distributions=torch.eye(3)), "held_out_images and held_out_distributions: give both or neither"),
-    (dict(held_out_images=torch.zeros(3, 3, 9, 8), held_out_distributions=torch.eye(3)), "held_out_images: expected .* of the shape of train"),
-    (dict(held_out_images=torch.zeros(2, 3, 8, 8), held_out_distributions=torch.eye(3)), "held_out_distributions: expected 2 rows"),
-    (dict(held_out_images=torch.zeros(3, 3, 8, 8), held_out_distributions=2 * torch.eye(3)), "held_out_distributions: .* sums to 2"),
 ]  # fmt: skip
 
 
@@ -117,7 +114,8 @@ def test_what_is_odd_is_counted_and_named_in_one_line(own, quick):
         pretrain(quick("supcon", dataset="custom", labels_per_class=0), data)
     assert str(warned[0].message) == (
         "custom: no image to train with of 1 classes: c; 4 of 20 images to test with are among those to train with: "
-        "test 3 = train 7, test 5 = train 7, test 6 = train 8 and 1 more; 2 images are of a single colour: train 13, test 11; "
+        "test 3 = train 7, test 5 = train 7, test 6 = train 8 and 1 more; "
+        "3 images have copies of another class: test 3 = train 7, test 5 = train 7, test 7 = train 9; 2 images are of a single color: train 13, test 11; "
         "channel 1: the same value in all images to train with"
     )
 
@@ -126,12 +124,14 @@ def test_a_look_does_not_depend_on_how_images_come():
     images = torch.randint(
         2, (2500, 1, 2, 2), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
-    whole, parts = Seen.of(images), Seen()
-    for part in images.split(7):
-        parts.add(part)
-    assert vars(whole) == vars(parts) and len(whole.plain) > 200
-    names = [str(i) for i in range(2500)]
-    assert odd_pixels(whole, parts, names, names)[0].startswith("2500 of 2500 images to test with")
+    whole, parts = Seen.of(images), [Seen.of(part) for part in images.split(7)]
+    assert whole.hashes == [known for part in parts for known in part.hashes]
+    assert torch.equal(whole.constant, torch.cat([part.constant for part in parts]))
+    assert len(whole.plain) > 200 and whole.constant_channels == []
+    names, labels = [str(i) for i in range(2500)], [0] * 2500
+    odd = odd_pixels(whole, whole, names, names, labels, labels)
+    assert odd[0].startswith("2500 of 2500 images to test with")
+    assert odd[1].startswith("2484 images to train with are there twice: ")
 
 
 def test_sixty_thousand_images_are_looked_at_in_no_time(digits):

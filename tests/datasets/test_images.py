@@ -1,5 +1,7 @@
 import os
+import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms import v2
 
 from genscl_lite.datasets import images as image_files
-from genscl_lite.datasets.images import ImageFiles, centre_crop, decode_all, read_rgb
+from genscl_lite.datasets.first_look import first_look
+from genscl_lite.datasets.images import ImageFiles, centre_crop, read_rgb
 from tests.folders import add_corrupt, make_digit_folder
 from tests.processes import finish, start_python
 
@@ -27,7 +30,7 @@ def digits(tmp_path_factory):
 @pytest.fixture
 def images(digits):
     def make(workers=0):
-        return ImageFiles(*digits, 20, workers=workers)
+        return ImageFiles(*digits, 20, workers=workers, intensity=(0, 65535))
 
     return make
 
@@ -155,7 +158,7 @@ def test_a_crop_of_everything_is_the_resized_image(positions):
 
 def test_parts_and_devices(images, digits):
     some = images(2)
-    everything, *_ = decode_all(digits[0], digits[1], 20, workers=0, keep=True)
+    everything = first_look(*digits, 20, workers=0, keep=True, intensity=(0, 65535)).images
     assert [len(part) for part in some.split(10)] == [10, 10, 4] and torch.equal(
         torch.cat(list(some.split(10))), everything
     )
@@ -225,9 +228,9 @@ def test_an_image_of_very_many_pixels_is_named_with_what_allows_it(tmp_path, mon
 
 SCRIPT = """
 import multiprocessing, pathlib, sys
-from genscl_lite.datasets import images
+from genscl_lite.datasets.first_look import first_look
 multiprocessing.set_start_method("forkserver", force=True)
-print(len(images.decode_all(pathlib.Path(sys.argv[1]), [f"{k}.png" for k in range(200)], 16, workers=2, keep=True)[0]))
+print(len(first_look(pathlib.Path(sys.argv[1]), [f"{k}.png" for k in range(200)], 16, workers=2, keep=True).images))
 """
 
 
@@ -251,7 +254,7 @@ def test_a_script_needs_no_guard_where_processes_are_forked(tmp_path):
 )
 def test_a_process_that_ends_is_one_line(images, monkeypatch):
     """As where there is no fork and a script lacks its guard, or where memory is short."""
-    monkeypatch.setattr(image_files, "read_rgb", lambda path: os._exit(1))
+    monkeypatch.setattr(image_files, "read_rgb", lambda path, intensity: os._exit(1))
     for ask in (
         lambda some: next(some.split(5)),
         lambda some: next(some.random_crops(INDEX, **EPOCH)),
@@ -262,6 +265,40 @@ def test_a_process_that_ends_is_one_line(images, monkeypatch):
             r'short, or a script lacks `if __name__ == "__main__":`; workers=0 needs no processes$',
         ):
             ask(images(1))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands over tensors by /dev/shm")
+def test_small_shared_memory_is_done_without(images, digits, monkeypatch):
+    """As in a container that has 64 MB of it: pixels go through pipes, and are the same."""
+    whole = list(images(2).random_crops(INDEX, **EPOCH))
+    asked = []
+    usage = shutil.disk_usage("/dev/shm")
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: asked.append(path) or usage._replace(free=2**15)
+    )
+    by_pipe = image_files.ByPipe.__call__
+    monkeypatch.setattr(
+        image_files.ByPipe,
+        "__call__",
+        lambda *args: Path(digits[0] / "by_pipe.txt").touch() or by_pipe(*args),
+    )
+    some = images(2)
+    assert all(map(torch.equal, whole, some.random_crops(INDEX, **EPOCH)))
+    assert asked and (digits[0] / "by_pipe.txt").exists()
+    (digits[0] / "by_pipe.txt").unlink()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands over tensors by /dev/shm")
+def test_full_shared_memory_is_named(images, monkeypatch):
+    def fail(path, intensity):
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space")
+
+    monkeypatch.setattr(image_files, "read_rgb", fail)
+    with pytest.raises(
+        ValueError,
+        match=r"^workers: /dev/shm is full \(.*unable to allocate[^\n]*\); make it larger [^\n]*$",
+    ):
+        next(images(1).split(5))
 
 
 @pytest.mark.parametrize("arguments, message", [

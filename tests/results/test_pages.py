@@ -210,7 +210,8 @@ def test_other_commands_and_their_options_exist(line, capsys):
 
 
 def test_commands_in_sentences_exist():
-    named = {word for text in TEXTS.values() for word in re.findall(r"`genscl ([a-z]+)", text)}
+    texts = [text for name, text in TEXTS.items() if "changelog" not in name]  # it names old ones
+    named = {word for text in texts for word in re.findall(r"`genscl ([a-z]+)", text)}
     assert named <= cli.COMMANDS.keys() and len(named) > 3
 
 

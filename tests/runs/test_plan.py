@@ -146,7 +146,7 @@ def test_quick_is_the_same_recipe_in_fewer_epochs():
 @pytest.mark.parametrize("words, value", [
     ("data_root=2024", "2024"), ("data_root=010", "010"), ("data_root='2024'", "2024"), ("data_root=my photos #2", "my photos #2"),
     ("data_root=C: new", "C: new"), ("data_root=~", "~"), ("data_root=[a]", "[a]"), ("teacher=null", "null"), ("teacher=", ""),
-    ("teacher=1e-3", "1e-3"), ("distributions=a=b.csv", "a=b.csv"), ("dataset=on", "on"),
+    ("teacher=1e-3", "1e-3"), ("labels=a=b.csv", "a=b.csv"), ("dataset=on", "on"),
     ("seed=010", 10), ("seed=1_000", 1000), ("seed=1:30", "1:30"), ("seed=0x10", "0x10"), ("epochs=1e3", "1e3"),
     ("learning_rate=1e-3", 0.001), ("learning_rate=010", 10.0), ("min_accuracy=.5", 0.5), ("learning_rate=low", "low"),
     ("balanced=true", True), ("balanced=off", False), ("nonsense=3", 3),
@@ -177,7 +177,7 @@ def test_paths_begin_with_the_home_folder(tmp_path, monkeypatch):
     ]
     (tmp_path / "soft.csv").write_text("\n".join(["path,one,zero", *rows]))
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({
-        "dataset": "folder", "data_root": "~/photos", "image_size": 16, "labels_per_class": 0, "distributions": "~/soft.csv",
+        "dataset": "folder", "data_root": "~/photos", "image_size": 16, "labels_per_class": 0, "labels": "~/soft.csv",
         "epochs": 1, "warmup_epochs": 0, "probe_epochs": 1, "batch_size": 4, "seeds": 1}))  # fmt: skip
     assert train(["~/mine.yaml", "--only", "ce_mix", "--out=~/runs"]) == 0
     run = "~/runs/ce_mix/seed0"

@@ -1,14 +1,18 @@
 """``genscl check DATA``: what is in a data set, on a page."""
 
+import shlex
 import shutil
 import sys
 import types
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from genscl_lite.datasets import load_dataset
+from genscl_lite.runs.paths import NOTEBOOKS
 from genscl_lite.tools import look
 from genscl_lite.tools.cli import main
 from tests.folders import add_corrupt, make_digit_folder
@@ -39,7 +43,7 @@ def test_a_folder_on_a_page(photos, capsys):
             "train    18 images of 3 classes: one: 6, two: 6, zero: 6",
             "test     14 images of 3 classes: two: 4, zero: 4, one: 6",
         ]
-        passed_over, left_out, twins, last = lines[3:]
+        pixels, passed_over, left_out, *odd, last = lines[3:]
         assert (
             passed_over
             == f"note     root: passed over in {photos}, as no image that PIL reads or of no class: 1 .heic"
@@ -47,6 +51,9 @@ def test_a_folder_on_a_page(photos, capsys):
         assert left_out.startswith(
             f"note     left out: 3 of 35 images in {photos} cannot be read: Train/one/cut.jpg ("
         )
+        assert pixels.startswith("pixels   uint16 in 3 files, ")
+        assert pixels.split("; ")[1].startswith("uint8 in 29 files, 0 to 255")
+        [twins] = odd
         assert twins == (
             "note     2 of 14 images to test with are among those to train with: "
             "Valid/one/copy0.jpg = Train/one/000_rgb.jpg, Valid/one/copy1.png = Train/one/001_rgb.png"
@@ -69,7 +76,7 @@ def test_many_classes_and_files_stay_on_a_page(tmp_path, capsys):
     assert len(printed.splitlines()) < 12 and len(printed) < 3000
     assert (
         "300 of 300 images to test with are among" in printed
-        and "900 images are of a single colour" in printed
+        and "900 images are of a single color" in printed
     )
 
 
@@ -141,3 +148,63 @@ def test_the_picture_shows_training_images_of_each_class(
                 sheet[c * width + 1 : (c + 1) * width - 1, k * width + 1 : (k + 1) * width - 1]
                 == images[k]
             ).all()
+
+
+@pytest.fixture
+def guide(tmp_path, monkeypatch):
+    """What the guide to own data speaks of: photos with labels.csv, scans of 12 bits, pets with votes.csv."""
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    for k in range(20):
+        pixels = random.integers(0, 256, (16, 16, 3), dtype="uint8")
+        for place in (f"photos/{('cat', 'dog')[k % 2]}", f"pets/train/{('cat', 'dog')[k % 2]}"):
+            Path(place).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(f"{place}/{k}.png")
+        scan = random.integers(0, 4072 if k else 20_000, (16, 16), dtype="uint16")
+        Path(f"scans/{k % 2}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(scan).save(f"scans/{k % 2}/{k}.png")
+    for name in ("cat", "dog"):
+        Path(f"pets/val/{name}").mkdir(parents=True)
+        for k in range(2):
+            Image.fromarray(random.integers(0, 256, (16, 16, 3), dtype="uint8")).save(
+                f"pets/val/{name}/{k}.png"
+            )
+    labels = [f"{('cat', 'dog')[k % 2]}/{k}.png,{('a', 'b')[k % 2]},{k // 4}" for k in range(20)]
+    Path("labels.csv").write_text("\n".join(["path,label,group", *labels]))
+    votes = [f"train/{('cat', 'dog')[k % 2]}/{k}.png,{3 + k % 2},{1 + k}" for k in range(20)]
+    Path("votes.csv").write_text("\n".join(["path,cat,dog", *votes]))
+
+
+def test_the_guide_to_own_data_is_followed(guide, capsys):
+    """Each command that looks, and what it prints."""
+    text = (NOTEBOOKS / "guides" / "own_data.md").read_text("utf-8")
+    commands = [line for line in text.splitlines() if line.startswith("genscl check")]
+    printed = {}
+    for line in commands:
+        assert main(shlex.split(line)[1:] + ["--image-size", "16"]) == 0, line
+        printed[line.removeprefix("genscl check ")] = capsys.readouterr().out
+    assert len(printed) == 5 and Path("look.png").stat().st_size > 1000
+    plain, found, asked, csv, votes = printed.values()
+    assert "nothing odd" in plain and "pixels   uint8 in 20 files, 0 to 255" in plain
+    assert "pixels   uint16 in 20 files, 0 to " in found and "0 black, 32767 white" in found
+    assert "20 files have more than 8 bits" in found and "19 files use a small part" in found
+    assert "1 files have values outside intensity=0,4095, which are cut off" in asked
+    assert "0 black, 4095 white" in asked and "small part" not in asked
+    assert "groups   4 to train with, 1 to test with" in csv and "a: 8, b: 8" in csv
+    assert "labels   counts of votes of 20 images, sums 4 to 24" in votes
+    assert "test     4 images of 2 classes: cat: 2, dog: 2" in votes
+
+
+@pytest.mark.parametrize("words, message", [
+    (["-p", "labels=none.csv"], "labels: none.csv is no file"),
+    (["-p", "intensity=4095"], "intensity: expected the values of black and white"),
+    (["-p", "distributions=labels.csv"], "distributions: is called labels now"),
+    (["-p", "label=labels.csv"], "label: unknown parameter (did you mean 'labels'?)"),
+    (["-p", "labels"], "parameter: expected NAME=VALUE, got 'labels'"),
+    (["-p", "pages=all"], "pages: 'all' is unknown"),
+    (["-p", "on_small_class=skip"], "on_small_class: 'skip' is unknown"),
+])  # fmt: skip
+def test_wrong_parameters_are_one_line(guide, words, message, capsys):
+    assert main(["check", "photos", *words]) == 1
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"problem  {message}") and printed.count("\n") == 1

@@ -41,8 +41,8 @@ from genscl_lite.train.methods import METHODS
         (dict(ema=1.0), "ema: expected a number below 1"),
         (dict(compile="on"), "compile: 'on' is unknown"),
         (
-            dict(distributions="labels.csv"),
-            "distributions: a CSV names files of a folder, and digits has none",
+            dict(labels="labels.csv"),
+            "labels: is about the files of a folder, and digits has none; got 'labels.csv'",
         ),
         (dict(warmup_epochs=200), "warmup_epochs: expected fewer than the 200 epochs"),
         (
@@ -206,6 +206,7 @@ def test_rows_of_the_table():
         "supcon_mix",
         "genscl_kd",
         "genscl_mix",
+        "genscl_mix_queue",
         "genscl_mix_kd",
         "genscl_mix_kd_expert",
         "genscl_mix_kd_queue",

@@ -393,10 +393,10 @@ def test_the_log_says_what_the_loss_is_made_of(quick, digits, tmp_path):
     header, *rows = (tmp_path / "log.csv").read_text().splitlines()
     assert (
         header
-        == "epoch,loss,label_entropy,kl,learning_rate,images_per_second,seconds,knn_accuracy,accuracy"
+        == "epoch,loss,label_entropy,kl,chance,learning_rate,images_per_second,seconds,knn_accuracy,accuracy"
     )
     assert [row.split(",")[0] for row in rows] == ["1", "2", "3"]
-    assert [row.split(",")[7] != "" for row in rows] == [False, True, True]
+    assert [row.split(",")[8] != "" for row in rows] == [False, True, True]
 
 
 def test_learning_rate_follows_supcontrast(quick):
@@ -535,7 +535,7 @@ def test_an_average_over_weights_is_the_result(quick, digits, tmp_path):
     assert not torch.equal(averaged.result.head.weight, averaged.model.head.weight)
     summary = finish_run(averaged, digits, tmp_path)
     logits = extract(averaged.result, digits, digits.test_images)
-    assert summary["accuracy_last"] == (logits.argmax(dim=1) == digits.test_labels).double().mean()
+    assert summary["head_accuracy"] == (logits.argmax(dim=1) == digits.test_labels).double().mean()
     model = new_model(averaged.config, digits)
     load_weights(tmp_path / "model.safetensors", model)
     assert torch.equal(model.head.weight, averaged.result.head.weight)
@@ -691,3 +691,38 @@ def test_a_loss_of_ones_own_that_cannot_be_used_is_refused(quick, digits, tmp_pa
             teacher=Teacher(nn.Sequential(nn.Flatten(), nn.Linear(64, 10))),
             loss=own_loss,
         )
+
+
+def test_a_row_that_sits_at_chance_is_said_once(quick, digits):
+    config = quick("supcon", epochs=9, warmup_epochs=0, learning_rate=1e-30, weight_decay=0.0)
+    with pytest.warns(UserWarning, match="after 5 epochs, within 2 %") as seen:
+        log = pretrain(dataclasses.replace(config, temperature=100.0), digits).log
+    assert sum("knows nothing" in str(one.message) for one in seen) == 1
+    assert abs(log[-1]["loss"] / log[-1]["chance"] - 1) < 0.01
+
+
+def test_a_row_that_learns_is_not_warned_of(quick, digits, recwarn):
+    pretrain(quick("ce", epochs=12), digits)
+    assert not [one for one in recwarn if "knows nothing" in str(one.message)]
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+@pytest.mark.parametrize("name", ["augmentation", "probe_augmentation"])
+def test_color_changes_of_other_images_than_rgb_are_refused_before_the_first_step(
+    quick, digits, channels, name
+):
+    data = dataclasses.replace(
+        digits,
+        name="custom",
+        train_images=digits.train_images.expand(-1, channels, -1, -1),
+        test_images=digits.test_images.expand(-1, channels, -1, -1),
+        mean=digits.mean * channels,
+        std=digits.std * channels,
+    )
+    config = quick("supcon", dataset="custom", read_out="sgd", **{name: "crop_jitter"})
+    with pytest.raises(
+        ValueError,
+        match=f"^{name}: crop_jitter changes colors of 3 channels, the images have {channels}; "
+        "choose none, affine, crop or shift$",
+    ):
+        pretrain(config, data, on_start=lambda *started: pytest.fail("it was started"))

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torchvision.transforms import v2
 
 from genscl_lite.datasets import few_labels, load_data
-from genscl_lite.datasets.folder import paths, scan_folder
+from genscl_lite.datasets.splits import paths
 from genscl_lite.train import loop
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.loop import pretrain
@@ -16,7 +16,7 @@ from genscl_lite.train.methods import METHODS
 from genscl_lite.train.state import new_model
 from genscl_lite.train.teachers import Renormalize, load_teacher, read_teacher_table, teacher_path
 from genscl_lite.train.weights import save_weights
-from tests.folders import make_digit_folder
+from tests.folders import make_digit_folder, scan_folder
 
 
 @pytest.fixture

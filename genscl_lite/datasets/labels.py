@@ -1,0 +1,257 @@
+"""Labels from a CSV file, a row for each image: classes, or distributions of annotators or of a teacher."""
+
+import codecs
+import csv
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from genscl_lite.datasets.files import as_path
+
+OTHER_COLUMNS = ("path", "label", "split", "group")
+"""Columns that are no classes."""
+LEAST_TOLERANCE = 1e-3
+"""So far may the sum of a row always be from 1."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelTable:
+    """A CSV of labels that was read: its rows by line number, and which of its columns are classes."""
+
+    where: str  # "labels: soft.csv", how messages begin
+    rows: pd.DataFrame
+    classes: tuple[str, ...]
+    ignored: tuple[str, ...] = ()  # columns that are neither
+
+    def distributions(
+        self,
+        files: Sequence[str],
+        class_names: Sequence[str],
+        others: Sequence[str] | None = (),
+    ) -> Tensor:
+        """Return float32 (N, C) for N files and C classes; arguments and errors as ``read_distributions``."""
+        wrong = {
+            "missing": [name for name in class_names if name not in self.classes],
+            "not among the classes": [name for name in self.classes if name not in class_names],
+        }
+        if found := [f"{what}: {first_few(which)}" for what, which in wrong.items() if which]:
+            raise ValueError(f"{self.where}: expected a column for each class; {'; '.join(found)}")
+        paths = self.rows.path
+        unknown = paths[~paths.isin([*files, *others])] if others is not None else paths[:0]
+        for line, file in unknown.items():
+            hint = " (write / for \\)" if "\\" in file else ""
+            raise ValueError(
+                f"{self.where}, line {line}: {file!r} is none of the image files{hint}"
+            )
+        shares = self.shares(class_names).set_index(paths).reindex(files)
+        missing = shares.index[shares.isna().all(axis=1)].tolist()
+        if missing:
+            raise ValueError(
+                f"{self.where}: {len(missing)} of {len(files)} training files have no row: "
+                f"{first_few(missing)}"
+            )
+        self.warn_of_sums()
+        return torch.tensor(shares.to_numpy(), dtype=torch.float32)
+
+    def shares(self, class_names: Sequence[str]) -> pd.DataFrame:
+        """Return each row divided by its sum, after a look at whether it is a distribution, or counts of votes."""
+        numbers = self.rows[list(class_names)].apply(pd.to_numeric, errors="coerce").astype(float)
+        sums = numbers.sum(axis=1, skipna=False)
+        values = numbers.to_numpy()
+        half = half_unit(values)
+        if half == 0.5 and (sums != 1).any():  # whole numbers: votes
+            good = (values >= 0).all(axis=1) & np.isfinite(sums) & (sums > 0)
+            expected = "finite counts of at least 0, not all of them 0"
+        else:
+            below = np.maximum(LEAST_TOLERANCE, half * values.shape[1])
+            above = np.maximum(LEAST_TOLERANCE, half * (values != 0).sum(axis=1))
+            good = (
+                (values >= 0).all(axis=1) & (sums > 0) & (1 - sums <= below) & (sums - 1 <= above)
+            )
+            expected = "finite numbers of at least 0 with sum 1"
+        if not good.all():
+            line = good.idxmin()
+            row = numbers.loc[line]
+            no_number = self.rows.loc[line, row.index[row.isna()]]
+            got = (
+                f"{no_number.iloc[0]} for {no_number.index[0]}"
+                if len(no_number)
+                else f"sum {sums[line]:.6g}, smallest {row.min():g}"
+            )
+            percent = "; divide percent by 100" if np.allclose(sums, 100, atol=1) else ""
+            raise ValueError(
+                f"{self.where}, line {line}, {self.rows.path[line]}: expected {len(class_names)} "
+                f"{expected}, got {got}{percent}"
+            )
+        return numbers.div(sums, axis=0)
+
+    def found(self) -> tuple[str, ...]:
+        """Say what its rows are, if they are distributions."""
+        if not self.classes:
+            return ()
+        sums, counts = self._sums()
+        what = "counts of votes" if counts else "distributions"
+        return (
+            f"labels   {what} of {len(sums)} images, sums {sums.min():.6g} to {sums.max():.6g}",
+        )
+
+    def warn_of_sums(self) -> None:
+        """Warn of rows that have another sum than 1."""
+        sums, counts = self._sums()
+        if abs(sums - 1).max() > LEAST_TOLERANCE:
+            what = "counts of votes" if counts else "distributions rounded"
+            warnings.warn(
+                f"{self.where}: taken as {what}, sums {sums.min():.6g} to {sums.max():.6g}; each row "
+                "is divided by its sum",
+                stacklevel=3,
+            )
+
+    def _sums(self) -> tuple[np.ndarray, bool]:
+        values = self.rows[list(self.classes)].to_numpy(float)
+        sums = values.sum(axis=1)
+        return sums, half_unit(values) == 0.5 and bool((sums != 1).any())
+
+
+def half_unit(values: np.ndarray) -> float:
+    """Return half a unit of the last decimal that all values have, or 0 if there are more than six.
+
+    >>> half_unit(np.array([3.0, 0.0])), half_unit(np.array([0.25, 0.5])), half_unit(np.array([1 / 3]))
+    (0.5, 0.005, 0.0)
+    """
+    values = values[np.isfinite(values)]
+    for decimals in range(7):
+        scaled = values * 10**decimals
+        if np.allclose(scaled, np.rint(scaled), rtol=0, atol=1e-6):
+            return 0.5 / 10**decimals
+    return 0.0
+
+
+def read_table(path: str | Path, name: str = "labels") -> LabelTable:
+    """Read a CSV with a column ``path``, relative to the images' folder, with forward slashes.
+
+    Further columns: ``label``, the class; or one for each class, of distributions or votes; ``split``;
+    ``group``. A spreadsheet's file may be UTF-16, and ``;`` or tabs may part its columns: then 0,5 is 0.5.
+
+    Args:
+        path: the CSV file.
+        name: of the argument, for messages.
+
+    Raises:
+        ValueError: it cannot be read, has no column ``path``, a column twice, or two rows of one file. The
+            message gives file and line.
+    """
+    path, where = as_path(path), f"{name}: {path}"
+    if not path.is_file():
+        raise ValueError(f"{where} is no file")
+    with open(path, "rb") as start:
+        utf16 = start.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    encoding = "utf-16" if utf16 else "utf-8-sig"
+    try:
+        with open(path, encoding=encoding, newline="") as text:
+            first = text.readline()
+            separator = max(",;\t", key=first.count)
+            text.seek(0)
+            header = [
+                column.strip() for column in next(csv.reader(text, delimiter=separator), [""])
+            ]
+        if "path" not in header:
+            raise ValueError(f"{where}: expected a column path, got {first_few(header)}")
+        if twice := sorted({column for column in header if header.count(column) > 1}):
+            raise ValueError(f"{where}: columns that are there twice: {first_few(twice)}")
+        table = pd.read_csv(
+            path,
+            names=header,
+            skiprows=1,
+            dtype={column: str for column in OTHER_COLUMNS if column in header},
+            keep_default_na=False,
+            na_values={column: [""] for column in header},
+            skip_blank_lines=False,
+            skipinitialspace=True,
+            low_memory=False,
+            encoding=encoding,
+            sep=separator,
+            decimal="." if separator == "," else ",",
+        )
+    except UnicodeError:
+        raise ValueError(
+            f"{where} is neither UTF-8 nor marked as UTF-16; "
+            'save it from the spreadsheet as "CSV UTF-8"'
+        ) from None
+    except pd.errors.EmptyDataError:
+        table = pd.DataFrame(columns=header)
+    except pd.errors.ParserError as error:
+        raise ValueError(f"{where}: {str(error).strip()}") from None
+    if not isinstance(
+        table.index, pd.RangeIndex
+    ):  # pandas takes the first values for names of rows
+        raise ValueError(f"{where}, line 2: expected {len(header)} values, got more")
+    table.index += 2  # the number of its line
+    table = table.dropna(how="all")
+    for column in table.columns.intersection(OTHER_COLUMNS):
+        table[column] = table[column].fillna("").str.strip()
+    if not len(table):
+        raise ValueError(f"{where}: holds no rows")
+    for line, file in table.path[table.path.duplicated() | (table.path == "")].items():
+        if not file:
+            raise ValueError(f"{where}, line {line}: no path")
+        raise ValueError(
+            f"{where}, line {line}: {file} had a row already, line {(table.path == file).idxmax()}"
+        )
+    others = tuple(column for column in header if column not in OTHER_COLUMNS)
+    if "label" in table and {*others} != {*table.label}:
+        return LabelTable(where, table, (), others)
+    return LabelTable(where, table, others)
+
+
+def read_distributions(
+    path: str | Path,
+    files: Sequence[str],
+    class_names: Sequence[str],
+    *,
+    others: Sequence[str] | None = (),
+    name: str = "labels",
+) -> Tensor:
+    """Read a label distribution for each file from a CSV (``read_table``).
+
+    Rows and classes may come in any order. Each row is divided by its sum, which must be 1 as nearly as C
+    numbers of so many decimals can have it; rows of whole numbers are counts of votes.
+
+    Args:
+        path: the CSV file: a column ``path``, and one for each class.
+        files: N files, each of which needs a row.
+        class_names: C names.
+        others: files that may have a row as well, which is checked and passed over; None: any.
+        name: of the argument, for messages.
+
+    Returns:
+        float32 (N, C), rows in the order of ``files``, columns in that of ``class_names``.
+
+    Raises:
+        ValueError: columns differ from the classes; a row is no distribution, names an unknown file or one
+            that had a row; a file has none. The message gives file and line.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     csv = Path(folder) / "labels.csv"
+    ...     _ = csv.write_text("path,dog,cat\\ncat/1.png,0.2,0.8\\ndog/1.png,1,0\\n")
+    ...     read_distributions(csv, ["cat/1.png", "dog/1.png"], ["cat", "dog"])
+    tensor([[0.8000, 0.2000],
+            [0.0000, 1.0000]])
+    """
+    return read_table(path, name).distributions(files, class_names, others)
+
+
+def first_few(names: Sequence[str], most: int = 5) -> str:
+    """Return the first few names, and how many more there are.
+
+    >>> first_few("abcd", most=2)
+    'a, b and 2 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
