@@ -12,12 +12,13 @@ for threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 pytest_plugins = ["nbval.plugin"]  # after this, and not of its own accord
 
 SLOWEST = (
-    "09_see_the_space",
+    "10_see_the_space",
     "05_distillation",
     "test_launch",
     "test_own_images",
     "06_momentum_contrast",
-    "07_train",
+    "07_the_loop",
+    "08_train",
     "04_mixup_cutmix",
     "03_generalized_loss",
     "test_processes",

@@ -100,11 +100,10 @@ def check_rows(name: str, tensor, like=None, validate: bool = True) -> None:
         )
     if like is not None and tensor.shape[1] != like.shape[1]:
         raise ValueError(f"{name}: expected latent size {like.shape[1]}, got {tensor.shape[1]}")
-    if validate and (tensor.detach() * 0).sum() != 0:  # NaN, as are NaN and infinity times 0
-        raise ValueError(
-            f"{name}: holds NaN or infinity in "
-            f"{int((~tensor.isfinite()).any(dim=1).sum())} of {len(tensor)} rows"
-        )
+    if validate and not math.isfinite(tensor.detach().sum()):  # or the sum is too large
+        wrong = int((~tensor.isfinite()).any(dim=1).sum())
+        if wrong:
+            raise ValueError(f"{name}: holds NaN or infinity in {wrong} of {len(tensor)} rows")
 
 
 def check_anchor_weight(anchor_weight, rows: int, validate: bool) -> None:

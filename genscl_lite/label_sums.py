@@ -1,11 +1,11 @@
 """The labels' side of the loss: how much each anchor resembles its contrasts, without an (M, K) matrix.
 
-Symbols as in ``losses``. A kind of label has a class here, with two ways to the same numbers: ``weights`` makes
-the rows w_i. themselves, for few rows; ``attraction`` makes sum_j w_ij u_ij alone, from sums over contrasts.
+Symbols as in ``losses``. A kind of label has a class here, with two ways to the same numbers: ``similar`` makes
+rows of similarities themselves, for few rows; ``attraction`` makes sum_j w_ij u_ij alone, from sums over contrasts.
 ``Targets`` adds up several label distributions of a row.
 
 Contrast ``self_offset + i`` is anchor i itself and is left out; the offset is None where all contrasts are
-other rows. Scores are u_ij = anchors_i . contrasts_j, (M, E) and (K, E).
+other rows. Scores are u_ij = anchors_i . contrasts_j + offset_j, of (M, D), (K, D) and (K,).
 """
 
 import math
@@ -37,28 +37,43 @@ class Targets:
     def __init__(self, parts: list[tuple[float, "PairSums | ClassSums"]], others: int | None):
         self.parts, self.others = parts, others
 
+    def merged(self) -> "Targets":
+        """Return the same as one part, where all are products of features: so is v_ij, theirs side by side."""
+        kinds = [part for _, part in self.parts]
+        if len(kinds) == 1 or not all(isinstance(part, FeatureSums) for part in kinds):
+            return self
+        totals = [part.total() for part in kinds]
+        gains = [self._gain(a, total) for (a, _), total in zip(self.parts, totals, strict=True)]
+        scaled = [
+            part.phi * _ratio(gain, total)[:, None]
+            for part, gain, total in zip(kinds, gains, totals, strict=True)
+        ]
+        phi, psi = torch.cat(scaled, dim=1), torch.cat([part.psi for part in kinds], dim=1)
+        return Targets([(1.0, FeatureSums(phi, psi, kinds[0].self_offset))], others=1)
+
     def _gain(self, weight: float, total: Tensor) -> Tensor:
         """Return a_t sum_j w_t,ij, (M,), for W_i: 0 for an anchor that no contrast resembles."""
         if self.others:
             return total * (weight / self.others)
-        return (total > 0).to(total.dtype) * weight
+        return (total > 0) * total.new_full((), weight)
 
     def weights(self, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """Return A_i v_ij, (rows, K), and A_i, (rows,): the sum of each row."""
-        (weight, part), *more = self.parts
-        w, total = part.weights(rows)
-        gain = self._gain(weight, total)
-        if not more and weight == 1 and not self.others:
-            return w, gain
-        w = w * gain[:, None]
-        for weight, part in more:
-            other, total = part.weights(rows)
-            other_gain = self._gain(weight, total)
-            w, gain = torch.addcmul(w, other, other_gain[:, None]), gain + other_gain
+        w = gain = 0
+        for weight, part in self.parts:
+            s, total, largest = part.similar(rows)
+            part_gain = self._gain(weight, total * largest)
+            share = _ratio(part_gain, total)[:, None]
+            w = torch.addcmul(w, s, share) if isinstance(w, Tensor) else s * share
+            gain = gain + part_gain
         return w, gain
 
-    def attraction(self, anchors: Tensor, contrasts: Tensor) -> tuple[Tensor, Tensor]:
+    def attraction(
+        self, anchors: Tensor, contrasts: Tensor, offset: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return A_i sum_j v_ij u_ij and A_i, both (M,)."""
+        anchors = torch.cat([anchors, anchors.new_ones(len(anchors), 1)], dim=1)
+        contrasts = torch.cat([contrasts, offset[:, None]], dim=1)  # u_ij is their product
         attraction = gain = 0
         for weight, part in self.parts:
             mean, total = part.attraction(anchors, contrasts)
@@ -66,15 +81,21 @@ class Targets:
             attraction, gain = attraction + part_gain * mean, gain + part_gain
         return attraction, gain
 
-    def entropy(self, rows: int) -> Tensor:
-        """Return A_i H(v_i), (rows,), in nats: the least loss of each anchor."""
-        (weight, part), *more = self.parts
+    def entropy(self, gain: Tensor) -> Tensor:
+        """Return A_i H(v_i), (M,), in nats, for (M,) A_i: the least loss of each anchor."""
+        (_, part), *more = self.parts
         if not more and isinstance(part, ClassSums):
-            total = part.total(*part.places())
-            return self._gain(weight, total) * total.clamp(min=1).log()
-        block = max(1, BLOCK_ELEMENTS // part.contrasts)
-        blocks = [slice(i, min(i + block, rows)) for i in range(0, rows, block)]
-        return torch.cat([row_entropy(*self.weights(rows)) for rows in blocks])
+            return gain * part.total(*part.places()).clamp(min=1).log()
+        blocks = blocks_of(len(gain), part.contrasts)
+        if more:
+            return torch.cat([row_entropy(*self.weights(rows)) for rows in blocks])
+        entropies = []
+        for rows in blocks:  # H(w) = log W - 1/W sum_j s_j log s_j
+            s, total, _ = part.similar(rows)
+            entropies.append(
+                _ratio(torch.special.entr(s).sum(dim=1), total) + total.where(total > 0, 1).log()
+            )
+        return gain * torch.cat(entropies)
 
 
 def row_entropy(w: Tensor, gain: Tensor) -> Tensor:
@@ -133,18 +154,24 @@ class PairSums:
             return s
         return s.diagonal_scatter(s.new_zeros(len(s)), self.self_offset + (rows.start or 0))
 
-    def weights(self, rows: slice) -> tuple[Tensor, Tensor]:
-        """Return w_ij, (rows, K), and W_i, (rows,); however small or large they are, no sum is lost."""
+    def similar(self, rows: slice) -> tuple[Tensor, Tensor, Tensor | float]:
+        """Return similarities s_ij over their largest, (rows, K), their sum, and the largest, both (rows,).
+
+        However small or large they are, no sum is lost.
+        """
         s = self.similar_others(rows)
         largest = s.amax(dim=1)
         s = s / largest.where(largest > 0, 1)[:, None]
-        total = s.sum(dim=1)
+        return s, s.sum(dim=1), largest
+
+    def weights(self, rows: slice) -> tuple[Tensor, Tensor]:
+        """Return w_ij, (rows, K), and W_i, (rows,)."""
+        s, total, largest = self.similar(rows)
         return s / total.where(total > 0, 1)[:, None], total * largest
 
     def attraction(self, anchors: Tensor, contrasts: Tensor) -> tuple[Tensor, Tensor]:
         """Return sum_j w_ij u_ij and W_i, both (M,); where W_i is 0, so is the former."""
-        rows = max(1, BLOCK_ELEMENTS // self.contrasts)
-        blocks = [slice(i, min(i + rows, self.anchors)) for i in range(0, self.anchors, rows)]
+        blocks = blocks_of(self.anchors, self.contrasts)
         w, total = self.weights(blocks[0])
         if len(blocks) == 1:
             return ((w @ contrasts) * anchors).sum(dim=1), total
@@ -161,12 +188,18 @@ class PairSums:
         return tuple(torch.cat(part) for part in zip(*parts, strict=True))
 
 
+def blocks_of(anchors: int, contrasts: int) -> list[slice]:
+    """Return slices of anchors, whose similarities are held at once."""
+    rows = max(1, BLOCK_ELEMENTS // contrasts)
+    return [slice(i, min(i + rows, anchors)) for i in range(0, anchors, rows)]
+
+
 class _SumsOfBlocks(torch.autograd.Function):
     """sum_j w_ij c_j, (M, E), and W_i, of weights that are made anew for the gradient, block by block."""
 
     @staticmethod
-    def forward(contrasts: Tensor, weights: Callable, blocks: list[slice]):
-        parts = ((w @ contrasts, total) for w, total in map(weights, blocks))
+    def forward(values: Tensor, weights: Callable, blocks: list[slice]):
+        parts = ((w @ values, total) for w, total in map(weights, blocks))
         return tuple(torch.cat(part) for part in zip(*parts, strict=True))
 
     @staticmethod
@@ -182,7 +215,7 @@ class _SumsOfBlocks(torch.autograd.Function):
 class FeatureSums(PairSums):
     """Distributions, whose similarity is a product of features, s_ij = phi_i . psi_j.
 
-    So sum_j s_ij c_j = phi_i^T (sum_j psi_j c_j^T), and the sum in brackets, (C, E), is the same for all
+    So sum_j s_ij c_j = phi_i^T (sum_j psi_j c_j^T), and the sum in brackets, (C, D), is the same for all
     anchors. Taking an anchor's own term out of it afterwards can cancel every digit. So that term is never
     put in: an anchor meets the rows of its own block one by one, and all other blocks as sums.
     """
@@ -191,24 +224,40 @@ class FeatureSums(PairSums):
         super().__init__(lambda rows: phi[rows] @ psi.T, (len(phi), len(psi)), self_offset)
         self.phi, self.psi = phi, psi
 
-    def weights(self, rows: slice) -> tuple[Tensor, Tensor]:
+    def similar_others(self, rows: slice) -> Tensor:
+        s = self.phi[rows] @ self.psi.T
+        if self.self_offset is None:
+            return s
+        if s.requires_grad:
+            return s.diagonal_scatter(s.new_zeros(len(s)), self.self_offset + (rows.start or 0))
+        s.diagonal(self.self_offset + (rows.start or 0)).fill_(0)
+        return s
+
+    def similar(self, rows: slice) -> tuple[Tensor, Tensor, float]:
         s = self.similar_others(rows)
-        total = _not_tiny(s.sum(dim=1))
-        return s / total.where(total > 0, math.inf)[:, None], total
+        return s, _not_tiny(s.sum(dim=1)), 1.0
+
+    def sums(self, values: Tensor) -> Tensor:
+        """Return sum_j s_ij v_j, (M, E), for (K, E) values."""
+        if self.self_offset is None:
+            return self.phi @ (self.psi.T @ values)
+        batch = slice(self.self_offset, self.self_offset + self.anchors)
+        sums = _sums_over_others(self.phi, self.psi[batch], values[batch])
+        if self.anchors < self.contrasts:  # rows of other processes
+            for rest in (slice(0, batch.start), slice(batch.stop, None)):
+                sums = sums + self.phi @ (self.psi[rest].T @ values[rest])
+        return sums
+
+    def total(self) -> Tensor:
+        """Return W_i, (M,)."""
+        return _not_tiny(self.sums(self.psi.new_ones(self.contrasts, 1))[:, 0])
 
     def attraction(self, anchors: Tensor, contrasts: Tensor) -> tuple[Tensor, Tensor]:
         # beside each contrast a 1: the last column of a sum over contrasts is that of the similarities alone
-        values = torch.cat([contrasts, contrasts.new_ones(len(contrasts), 1)], dim=1)  # (K, E + 1)
-        if self.self_offset is None:
-            sums = self.phi @ (self.psi.T @ values)  # (M, E + 1)
-        else:
-            batch = slice(self.self_offset, self.self_offset + len(anchors))
-            sums = _sums_over_others(self.phi, self.psi[batch], values[batch])
-            if len(anchors) < len(contrasts):  # rows of other processes
-                for rest in (slice(0, batch.start), slice(batch.stop, None)):
-                    sums = sums + self.phi @ (self.psi[rest].T @ values[rest])
-        total = _not_tiny(sums[:, -1])
-        return _ratio((sums[:, :-1] * anchors).sum(dim=1), total), total
+        values = torch.cat([contrasts, contrasts.new_ones(len(contrasts), 1)], dim=1)
+        sums, total = self.sums(values).split([contrasts.shape[1], 1], dim=1)
+        total = _not_tiny(total[:, 0])
+        return _ratio((sums * anchors).sum(dim=1), total), total
 
 
 def _not_tiny(total: Tensor) -> Tensor:
@@ -217,8 +266,8 @@ def _not_tiny(total: Tensor) -> Tensor:
 
 
 def _ratio(value: Tensor, total: Tensor) -> Tensor:
-    """Return value / total, and 0 where the total is 0."""
-    return value.where(total > 0, 0) / total.where(total > 0, 1)
+    """Return value / total, and something finite, to be multiplied by 0, where the total is 0."""
+    return value / total.clamp(min=torch.finfo(total.dtype).tiny)
 
 
 def _sums_over_others(phi: Tensor, psi: Tensor, values: Tensor) -> Tensor:
@@ -250,12 +299,12 @@ class ClassSums:
         self.labels, self.contrast_labels = labels, contrast_labels
         self.self_offset, self.dtype, self.contrasts = self_offset, dtype, len(contrast_labels)
 
-    def weights(self, rows: slice) -> tuple[Tensor, Tensor]:
-        same = (self.labels[rows, None] == self.contrast_labels).to(self.dtype)  # (rows, K)
+    def similar(self, rows: slice) -> tuple[Tensor, Tensor, float]:
+        """Return similarities, (rows, K), 0 to the anchor itself, their sum, (rows,), and 1."""
+        same = (self.labels[rows, None] == self.contrast_labels).to(self.dtype)
         if self.self_offset is not None:
             same.diagonal(self.self_offset + (rows.start or 0)).fill_(0)
-        total = same.sum(dim=1)
-        return same / total.clamp(min=1)[:, None], total
+        return same, same.sum(dim=1), 1.0
 
     def places(self) -> tuple[Tensor, Tensor]:
         """Return classes renumbered 0, 1, ... in order: of the anchors, (M,), and the contrasts, (K,)."""
@@ -273,9 +322,9 @@ class ClassSums:
 
     def attraction(self, anchors: Tensor, contrasts: Tensor) -> tuple[Tensor, Tensor]:
         own, others = self.places()
-        total = self.total(own, others)
         classes = contrasts.new_zeros(len(own) + len(others), contrasts.shape[1])
-        sums = classes.index_add(0, others, contrasts)[own]  # (M, E) sum_j s_ij c_j
+        sums = classes.index_add(0, others, contrasts)[own]  # (M, D + 1) sum_j s_ij c_j
         if self.self_offset is not None:
-            sums = sums - contrasts[self.self_offset : self.self_offset + len(anchors)]
+            sums = sums - contrasts[self.self_offset : self.self_offset + len(own)]
+        total = self.total(own, others)
         return (sums * anchors).sum(dim=1) / total.clamp(min=1), total

@@ -1,6 +1,6 @@
 """The latents' side of the loss: log Z_i = log sum_j exp(u_ij), all of it that needs every pair of rows.
 
-Symbols as in ``losses``; u_ij = anchors_i . contrasts_j are scores. A backend gives sum_i a_i log Z_i, for weights
+Symbols as in ``losses``; u_ij = anchors_i . contrasts_j + offset_j are scores. A backend gives sum_i a_i log Z_i, for weights
 a_i known before (1/M, say), or each a_i log Z_i, in its own way:
 
 dense     all scores at once
@@ -55,23 +55,21 @@ class Centered(NamedTuple):
     sum_j p_ij c_j and sum_j w_ij c_j. Both sums are small themselves once m is taken out.
     """
 
-    anchors: Tensor  # (M, D + 1): z_i - m and a 1
-    contrasts: Tensor  # (K, D + 1): c_j - m and m . (c_j - m)
+    anchors: Tensor  # (M, D): z_i - m
+    contrasts: Tensor  # (K, D): c_j - m
+    offset: Tensor  # (K,): o_j = m . (c_j - m)
     mean: Tensor  # (D,): m, without gradient; the loss is the same for any
 
 
 def centered(z: Tensor, c: Tensor, dtype: torch.dtype) -> Centered:
     """Center (M, D) anchors and (K, D) contrasts by the latter's mean, of a length that ``dtype`` holds exactly."""
     mean = c.detach().mean(dim=0)
-    length = torch.linalg.vector_norm(mean).clamp(min=1e-12)
-    mean = mean * (length.to(dtype).to(mean) / length)
+    if dtype != z.dtype:
+        length = torch.linalg.vector_norm(mean).clamp(min=1e-12)
+        mean = mean * (length.to(dtype).to(mean) / length)
     anchors = z - mean
     contrasts = anchors if c is z else c - mean
-    return Centered(
-        torch.cat([anchors, anchors.new_ones(len(z), 1)], dim=1),
-        torch.cat([contrasts, (contrasts @ mean)[:, None]], dim=1),
-        mean,
-    )
+    return Centered(anchors, contrasts, contrasts @ mean, mean)
 
 
 def weighted_log_partition(
@@ -89,16 +87,21 @@ def weighted_log_partition(
     if fused_dtype is not None:
         weighted = anchor_weight * _fused(latents, self_offset, fused_dtype)
         return weighted if each else weighted.sum()
-    anchors, contrasts, mean = latents
+    anchors, contrasts, offset, mean = latents
+    shift = None
     if largest is not None and 2 * largest < LARGEST_EXPONENT[anchors.dtype]:
-        rows, shift = (contrasts,), largest - mean.square().sum()
-    else:
-        rows, shift = (anchors, contrasts), None
-    offset = -1 if self_offset is None else self_offset
-    gradient = torch.is_grad_enabled() and any(t.requires_grad for t in rows)
+        anchors, shift = None, largest - mean.square().sum()
+    elif anchors is contrasts:
+        anchors = anchors.view_as(anchors)  # another role, another argument
+    itself = -1 if self_offset is None else self_offset
     if each:
-        return anchor_weight * _LogPartition.apply(shift, offset, *rows)
-    return _WeightedLogPartition.apply(anchor_weight, shift, offset, gradient, *rows)[0]
+        return anchor_weight * _LogPartition.apply(contrasts, offset, anchors, shift, itself)
+    gradient = torch.is_grad_enabled() and any(
+        t is not None and t.requires_grad for t in (contrasts, offset, anchors)
+    )
+    return _WeightedLogPartition.apply(
+        contrasts, offset, anchors, anchor_weight, shift, itself, gradient
+    )[0]
 
 
 def _fused(latents: Centered, self_offset: int | None, dtype: torch.dtype) -> Tensor:
@@ -108,7 +111,7 @@ def _fused(latents: Centered, self_offset: int | None, dtype: torch.dtype) -> Te
     to where m has one coordinate other than 0. Keys have none of m; queries have it in one exact number.
     """
     flex_attention, logarithms = _flex_attention()
-    anchors, contrasts, mean = latents
+    anchors, contrasts, _, mean = latents
     length = torch.linalg.vector_norm(mean)
     sign = torch.where(mean[0] < 0, -1, 1)
     axis = mean / length.clamp(min=1e-12)
@@ -120,7 +123,7 @@ def _fused(latents: Centered, self_offset: int | None, dtype: torch.dtype) -> Te
 
     reflected_mean = torch.zeros_like(mean)
     reflected_mean[0] = -sign * length
-    queries, keys = reflected(anchors[:, :-1]) + reflected_mean, reflected(contrasts[:, :-1])
+    queries, keys = reflected(anchors) + reflected_mean, reflected(contrasts)
     queries, keys = (t.to(dtype)[None, None] for t in (queries, keys))  # (1, 1, M, D), (1, 1, K, D)
     values = keys.new_zeros(1, 1, keys.shape[2], 16)
 
@@ -141,30 +144,40 @@ def _flex_attention():
 
 
 def _streamed(
-    anchor_weight: Tensor, shift: Tensor | None, self_offset: int, gradient: bool, rows: tuple
-) -> tuple[Tensor, list[Tensor]]:
-    """Return (M,) log Z_i and the gradients of sum_i a_i log Z_i by ``rows``, where they are wanted."""
-    if shift is None:
-        log_partition, *gradients = _blocks(*rows, anchor_weight, self_offset, gradient)
-    else:
-        log_partition, *gradients = _symmetric_blocks(*rows, anchor_weight, shift, gradient)
-    return log_partition, gradients
+    contrasts: Tensor,
+    offset: Tensor,
+    anchors: Tensor | None,
+    anchor_weight: Tensor,
+    shift: Tensor | None,
+    self_offset: int,
+    gradient: bool,
+) -> tuple[Tensor, ...]:
+    """Return (M,) log Z_i and the gradients of sum_i a_i log Z_i by the first three, where they are wanted."""
+    if anchors is None:
+        return _symmetric_blocks(contrasts, offset, anchor_weight, shift, gradient)
+    return _blocks(contrasts, offset, anchors, anchor_weight, self_offset, gradient)
 
 
 @torch.library.custom_op("genscl_lite::log_partition", mutates_args=())
 def _blocks(
-    anchors: Tensor, contrasts: Tensor, anchor_weight: Tensor, self_offset: int, gradient: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (M,) log Z_i and, where wanted, the gradients of sum_i a_i log Z_i. An offset of -1 is none."""
+    contrasts: Tensor,
+    offset: Tensor,
+    anchors: Tensor,
+    anchor_weight: Tensor,
+    self_offset: int,
+    gradient: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return (M,) log Z_i and, where wanted, the gradients of sum_i a_i log Z_i. A self_offset of -1 is none."""
     size = TILE.get(anchors.device.type, max(1, 2**26 // len(contrasts)))
     log_partition = anchors.new_empty(len(anchors))
-    to_anchors, to_contrasts = (
-        torch.zeros_like(t) if gradient else t.new_empty(0) for t in (anchors, contrasts)
+    to_contrasts, to_offset, to_anchors = (
+        torch.zeros_like(t) if gradient else t.new_empty(0) for t in (contrasts, offset, anchors)
     )
     memory = anchors.new_empty(min(size, len(anchors)), len(contrasts))
     for start in range(0, len(anchors), size):
         block = slice(start, start + size)
-        p = torch.mm(anchors[block], contrasts.T, out=memory[: len(anchors[block])])  # scores
+        z = anchors[block]
+        p = torch.addmm(offset, z, contrasts.T, out=memory[: len(z)])  # (block, K) scores
         if self_offset >= 0:
             p.diagonal(self_offset + start).fill_(float("-inf"))
         largest = p.amax(dim=1, keepdim=True)
@@ -174,31 +187,30 @@ def _blocks(
         if gradient:
             p.mul_(anchor_weight[block, None] / sums)  # a_i p_ij
             torch.mm(p, contrasts, out=to_anchors[block])
-            to_contrasts.addmm_(p.T, anchors[block])
-    return log_partition, to_anchors, to_contrasts
+            to_contrasts.addmm_(p.T, z)
+            to_offset += p.sum(dim=0)
+    return log_partition, to_contrasts, to_offset, to_anchors
 
 
 @torch.library.custom_op("genscl_lite::log_partition_symmetric", mutates_args=())
 def _symmetric_blocks(
-    contrasts: Tensor, anchor_weight: Tensor, shift: Tensor, gradient: bool
-) -> tuple[Tensor, Tensor]:
+    contrasts: Tensor, offset: Tensor, anchor_weight: Tensor, shift: Tensor, gradient: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     """Do the same for a batch that is its own contrast, from one triangle of the symmetric scores.
 
-    With o_j = m . (c_j - m), the last column, E_ij = exp((c_i - m) . (c_j - m) + o_i + o_j - shift) is
-    exp((z_i . z_j - 1) / tau) and needs no row's maximum. A first pass sums its rows; then the gradient is
-    sum_j E_ij (b_i + b_j) c_j with b_i = a_i / sum_j E_ij, another symmetric matrix times c.
+    E_ij = exp((c_i - m) . (c_j - m) + o_i + o_j - shift), which is exp((z_i . z_j - 1) / tau), needs no row's
+    maximum. A first pass sums its rows; then the gradient is sum_j E_ij (b_i + b_j) (c_j - m) with b_i = a_i /
+    sum_j E_ij, another symmetric matrix times the contrasts.
     """
     side = TILE.get(contrasts.device.type, 8192)
     starts = range(0, len(contrasts), side)
-    o, one = contrasts[:, -1:], contrasts.new_ones(len(contrasts), 1)
-    right = torch.cat([contrasts[:, :-1], one, o], dim=1)  # (M, D + 2)
-    left = torch.cat([contrasts, one], dim=1)
-    minus_shift, memory = -shift.reshape(1, 1), contrasts.new_empty(min(side, len(contrasts)) ** 2)
+    below, memory = offset - shift, contrasts.new_empty(min(side, len(contrasts)) ** 2)
 
     def tile(i: int, j: int) -> Tensor:
-        a, b = left[i : i + side], right[j : j + side]
-        out = memory[: len(a) * len(b)].view(len(a), len(b))
-        e = torch.addmm(minus_shift, a, b.T, out=out).exp_()
+        left, right = contrasts[i : i + side], contrasts[j : j + side]
+        e = memory[: len(left) * len(right)].view(len(left), len(right))
+        torch.add(offset[i : i + side, None], below[j : j + side], out=e)
+        e.addmm_(left, right.T).exp_()
         return e.fill_diagonal_(0) if i == j else e
 
     sums = contrasts.new_zeros(len(contrasts))
@@ -208,71 +220,85 @@ def _symmetric_blocks(
             sums[i : i + side] += e.sum(dim=1)
             if i != j:
                 sums[j : j + side] += e.sum(dim=0)
-    log_partition = sums.log() + shift - o[:, 0]
-    to_contrasts = torch.zeros_like(contrasts) if gradient else contrasts.new_empty(0)
+    log_partition = sums.log() - below
+    to_contrasts, to_offset = (
+        torch.zeros_like(t) if gradient else t.new_empty(0) for t in (contrasts, offset)
+    )
     if gradient:
-        b, values = anchor_weight / sums, right[:, :-1]  # c_j - m and a 1
+        b = anchor_weight / sums
+        to_offset -= (
+            anchor_weight  # of both roles of a row, its offset has that of a contrast alone
+        )
         for i in starts:
             for j in starts[i // side :]:
                 e = tile(i, j).mul_(b[i : i + side, None] + b[j : j + side])
-                to_contrasts[i : i + side].addmm_(e, values[j : j + side])
+                to_contrasts[i : i + side].addmm_(e, contrasts[j : j + side])
+                to_offset[i : i + side] += e.sum(dim=1)
                 if i != j:
-                    to_contrasts[j : j + side].addmm_(e.T, values[i : i + side])
-        to_contrasts[:, -1] -= anchor_weight  # of both roles, o_j has that of a contrast alone
-    return log_partition, to_contrasts
+                    to_contrasts[j : j + side].addmm_(e.T, contrasts[i : i + side])
+                    to_offset[j : j + side] += e.sum(dim=0)
+    return log_partition, to_contrasts, to_offset
 
 
 @_blocks.register_fake
-def _(anchors, contrasts, anchor_weight, self_offset, gradient):
-    gradients = (torch.empty_like(t) if gradient else t.new_empty(0) for t in (anchors, contrasts))
-    return anchors.new_empty(len(anchors)), *gradients
+def _(contrasts, offset, anchors, anchor_weight, self_offset, gradient):
+    return anchors.new_empty(len(anchors)), *_like((contrasts, offset, anchors), gradient)
 
 
 @_symmetric_blocks.register_fake
-def _(contrasts, anchor_weight, shift, gradient):
-    to_contrasts = torch.empty_like(contrasts) if gradient else contrasts.new_empty(0)
-    return contrasts.new_empty(len(contrasts)), to_contrasts
+def _(contrasts, offset, anchor_weight, shift, gradient):
+    return contrasts.new_empty(len(contrasts)), *_like((contrasts, offset), gradient)
+
+
+def _like(rows: tuple[Tensor, ...], gradient: bool) -> list[Tensor]:
+    return [torch.empty_like(t) if gradient else t.new_empty(0) for t in rows]
 
 
 class _WeightedLogPartition(torch.autograd.Function):
     """sum_i a_i log Z_i, whose gradient is ready before it is asked for."""
 
     @staticmethod
-    def forward(anchor_weight, shift, self_offset: int, gradient: bool, *rows):
-        log_partition, gradients = _streamed(anchor_weight, shift, self_offset, gradient, rows)
+    def forward(contrasts, offset, anchors, anchor_weight, shift, self_offset, gradient):
+        log_partition, *gradients = _streamed(
+            contrasts, offset, anchors, anchor_weight, shift, self_offset, gradient
+        )
         return (anchor_weight * log_partition).sum(), log_partition, *gradients
 
     @staticmethod
     def setup_context(ctx, inputs, output):
+        rows = [t for t in inputs[:3] if t is not None]
         ctx.mark_non_differentiable(*output[1:])
-        ctx.save_for_backward(*output[1:], *inputs[4:])
+        ctx.save_for_backward(*output[1:], *rows)
 
     @staticmethod
     def backward(ctx, upstream, *_):
         log_partition, *saved = ctx.saved_tensors
         ready, rows = saved[: len(saved) // 2], saved[len(saved) // 2 :]
         by_weight, *gradients = (_only_once(upstream * g, rows) for g in (log_partition, *ready))
-        return by_weight, None, None, None, *gradients
+        gradients += [None] * (3 - len(gradients))
+        return *gradients, by_weight, None, None, None
 
 
 class _LogPartition(torch.autograd.Function):
     """All log Z_i; weights of their gradient are known when it is asked for, so scores are made twice."""
 
     @staticmethod
-    def forward(shift, self_offset: int, *rows):
-        return _streamed(rows[0].new_zeros(len(rows[0])), shift, self_offset, False, rows)[0]
+    def forward(contrasts, offset, anchors, shift, self_offset):
+        weight = contrasts.new_zeros(len(contrasts if anchors is None else anchors))
+        return _streamed(contrasts, offset, anchors, weight, shift, self_offset, False)[0]
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.shift, ctx.self_offset = inputs[:2]
-        ctx.save_for_backward(*inputs[2:])
+        ctx.shift, ctx.self_offset = inputs[3:]
+        ctx.save_for_backward(*[t for t in inputs[:3] if t is not None])
 
     @staticmethod
     def backward(ctx, upstream):
         rows = ctx.saved_tensors
-        plain = [t.detach() for t in rows]
-        gradients = _streamed(upstream.detach(), ctx.shift, ctx.self_offset, True, plain)[1]
-        return None, None, *(_only_once(g, (upstream, *rows)) for g in gradients)
+        plain = [t.detach() for t in rows] + [None] * (3 - len(rows))
+        _, *gradients = _streamed(*plain, upstream.detach(), ctx.shift, ctx.self_offset, True)
+        gradients = [_only_once(g, (upstream, *rows)) for g in gradients]
+        return *gradients, *[None] * (5 - len(gradients))
 
 
 def _only_once(gradient: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:

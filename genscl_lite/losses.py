@@ -244,10 +244,8 @@ def _cross_entropy(
         group,
         validate,
     )
-    alone, each = (
-        contrast_latents is None,
-        reduction == "none",
-    )  # alone: the batch is its own contrast
+    alone = contrast_latents is None  # the batch is its own contrast
+    each = reduction == "none"
 
     with torch.autocast(latents.device.type, enabled=False):
         dtype = torch.float64 if latents.dtype == torch.float64 else torch.float32
@@ -272,12 +270,12 @@ def _cross_entropy(
             weights, gain = targets.weights()
         else:
             rows = centered(z, c, latents.dtype if backend == "fused" else dtype)
-            attraction, gain = targets.attraction(rows.anchors, rows.contrasts)
+            targets = targets.merged()
+            attraction, gain = targets.attraction(*rows[:3])
 
         # gain, sum_j w_ij, is 1, or 0 where nothing resembles the anchor: a_i = share_i gain_i
-        share = torch.ones_like(gain) if anchor_weight is None else anchor_weight.to(dtype)
-        skipped = (gain == 0) & (share > 0)
-        share = share if weighting == "eq2" else share * (gain > 0)
+        share = gain.new_ones(()) if anchor_weight is None else anchor_weight.to(dtype)
+        share = share.expand(len(gain)) if weighting == "eq2" else share * (gain > 0)
         if reduction == "mean":
             share = share / group.sum(share.sum()).clamp(min=torch.finfo(dtype).tiny)
         if base_temperature is not None:
@@ -297,10 +295,11 @@ def _cross_entropy(
         loss = loss if each else group.loss(loss)
 
     def floor() -> tuple[Tensor, Tensor, Tensor]:
-        entropy = row_entropy(weights, gain) if backend == "dense" else targets.entropy(len(z))
+        entropy = row_entropy(weights, gain) if backend == "dense" else targets.entropy(gain)
         entropy, chance = share * entropy, share * gain * math.log(others)
         if not each:
             entropy, chance = group.sum(entropy.sum()), group.sum(chance.sum())
+        skipped = (gain == 0) & (True if anchor_weight is None else anchor_weight > 0)
         return entropy.detach(), group.sum(skipped.sum()), chance.detach()
 
     return loss, floor

@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("runs", help="folder of METHOD/seedN runs, for instance runs/digits")
     parser.add_argument("kept", help="folder to copy to, for instance data/results/digits")
     parser.add_argument(
-        "--no-embeddings", action="store_true", help="leave out what notebook 09 draws"
+        "--no-embeddings", action="store_true", help="leave out what notebook 10 draws"
     )
     options = parser.parse_args(arguments)
     try:

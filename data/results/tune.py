@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 
 from genscl_lite.datasets import Dataset, files, load_dataset
-from genscl_lite.runs.plan import preset_files, read_presets
-from genscl_lite.train.config import PARAMETERS, TrainConfig
+from genscl_lite.runs.plan import plan
+from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.evaluate import classifier_accuracy, extract, knn_accuracy
 from genscl_lite.train.loop import pretrain
 from genscl_lite.train.read_out import fit_read_out
@@ -77,10 +77,8 @@ def validation_split(labels_per_class: int, seed: int, root: str | None) -> Data
 
 def settings(method: str, changes: dict, epochs: int, seed: int) -> TrainConfig:
     """Return the preset's configuration of a method, changed."""
-    preset = read_presets(preset_files("cifar10_small"))
-    values = {name: value for name, value in preset.items() if name in PARAMETERS}
-    values |= {k: v for k, v in preset["by_method"].get(method, {}).items() if k in PARAMETERS}
-    return TrainConfig(**values | {"method": method, "epochs": epochs, "seed": seed} | changes)
+    changed = changes | {"epochs": epochs, "seed": seed}
+    return plan("cifar10_small", changed, methods=[method], seeds=1)[-1].configs[0]
 
 
 def try_out(config: TrainConfig, dataset: Dataset) -> dict:

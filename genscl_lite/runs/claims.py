@@ -133,6 +133,33 @@ def verdict(row, margin: float = 0.0) -> str:
     return "as good" if row.equivalent else "undecided"
 
 
+def points(low: float, high: float) -> str:
+    """Write an interval of fractions in percentage points."""
+    return f"{low / POINT:+.1f} to {high / POINT:+.1f}"
+
+
+def claim_line(row) -> str:
+    """Say in one line, as an item of a list, what the ledger's row says."""
+    if row.verdict == "untested":
+        return f"- **{row.claim}**: untested, there are no runs."
+    if pd.isna(row.low):
+        return (
+            f"- **{row.claim}**: undecided. One seed says {row.difference / POINT:+.1f} points, "
+            "and a single seed has no interval."
+        )
+    as_good = "not shown, but both rows are as good as each other, within half a point"
+    return (
+        f"- **{row.claim}**: {as_good if row.verdict == 'as good' else row.verdict}. "
+        f"{row.difference / POINT:+.1f} points ({points(row.low, row.high)}, {row.seeds} seeds)."
+    )
+
+
+def verdict_lines(runs: pd.DataFrame) -> list[str]:
+    """Say of each claim that runs test what they say of it; [] if they test none."""
+    ledger = make_ledger(runs)
+    return [claim_line(row) for row in ledger[ledger.verdict != "untested"].itertuples()]
+
+
 def render_ledger(ledger: pd.DataFrame) -> str:
     """Render the ledger as Markdown, differences in percentage points."""
     images = "image_low" in ledger
@@ -144,7 +171,7 @@ def render_ledger(ledger: pd.DataFrame) -> str:
     lines = [header, "|---" * (5 + images) + "|"]
 
     def bounds(low: float, high: float) -> str:
-        return "" if pd.isna(low) else f"{low / POINT:+.1f} to {high / POINT:+.1f}"
+        return "" if pd.isna(low) else points(low, high)
 
     for row in ledger.itertuples():
         paper = "" if pd.isna(row.published) else f"{row.published / POINT:+.1f}"

@@ -1,231 +1,163 @@
-"""What to run: a preset and what the command line changes of it, as jobs, one for each row of the table."""
+"""From a preset to jobs, one for each row of the table. All that a run is asked to do is checked here, once."""
 
-import argparse
-import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
-from genscl_lite._checks import require_choice
+from genscl_lite._checks import nearest, require_choice
 from genscl_lite.datasets.files import as_path
-from genscl_lite.runs.paths import LENGTHS, PRESETS
-from genscl_lite.train.config import KINDS, PARAMETERS, TrainConfig, check_parameters, make_configs
+from genscl_lite.runs.job import Job
+from genscl_lite.runs.paths import PRESETS
+from genscl_lite.train.config import PARAMETERS, RENAMED, TrainConfig, check_type
 from genscl_lite.train.methods import METHODS, TEACHERS, teacher_of
-from genscl_lite.train.run_folder import is_finished
+from genscl_lite.train.networks import source_of
 
-CHOSEN_ELSEWHERE = {
-    "method": "chosen by --only",
-    "out": "chosen by --out",
-    "seeds": "chosen by --seeds",
-    "max_seconds": "chosen by --max-seconds",
-    "by_method": "for a preset file",
+FIELDS = {name: field.type for name, field in PARAMETERS.items() if name != "method"}
+OVERRIDES = FIELDS | {
+    "data_root": str,  # folder of images, or of CIFAR's files; empty: $GENSCL_DATA, or data
+    "min_accuracy": float,  # what the mean accuracy of a row must reach
 }
-
-
-@dataclass(frozen=True)
-class Job:
-    """One row of the table: all seeds of a method, in ``folder``."""
-
-    method: str
-    folder: Path
-    parameters: dict
-
-    @property
-    def data_root(self) -> str | None:
-        return self.parameters.get("data_root") or None
-
-    def unfinished(self) -> list[TrainConfig]:
-        """Return the seeds still to do; RunFolderError where a folder holds another configuration."""
-        configs = make_configs(self.parameters)
-        return [c for c in configs if not is_finished(self.folder / f"seed{c.seed}", asdict(c))]
-
-    def learns_from(self, other: "Job") -> bool:
-        return self.parameters.get("teacher") == str(other.folder)
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a command line asks for; ``files`` are its preset and, for a shorter length, what shortens it."""
-
-    files: list[Path]
-    out: Path
-    jobs: list[Job]
-
-
-def make_parser(program: str, description: str) -> argparse.ArgumentParser:
-    """Make the parser of all that ``read_requests`` reads."""
-    parser = argparse.ArgumentParser(prog=program, description=description)
-    parser.add_argument("preset", help=f"a name ({', '.join(presets())}) or a YAML file")
-    parser.add_argument(
-        "--length", default="paper", help="paper: the preset's own (default); quick: a tenth"
-    )
-    parser.add_argument(
-        "--vary",
-        metavar="NAME=V,V,...",
-        help="train with each of these values of a parameter, in folders OUT_NAMEV",
-    )
-    parser.add_argument(
-        "--out", help="folder of the runs; default: runs/PRESET, or runs/PRESET_quick"
-    )
-    parser.add_argument("--seeds", type=int, help="runs of each method; default: the preset's")
-    parser.add_argument(
-        "--only",
-        metavar="METHOD",
-        action="append",
-        default=[],
-        help="this row alone; may be repeated",
-    )
-    parser.add_argument(
-        "-p",
-        "--parameter",
-        metavar="NAME=VALUE",
-        action="append",
-        default=[],
-        help="change a parameter",
-    )
-    parser.add_argument(
-        "--max-seconds",
-        metavar="S",
-        type=float,
-        default=math.inf,
-        help="save and stop after so long; the same command continues",
-    )
-    return parser
-
-
-def read_requests(options: argparse.Namespace) -> list[Request]:
-    """Read presets, check all parameters, plan the jobs of each variation; ValueError names what is wrong."""
-    files = preset_files(options.preset, options.length)
-    parameters = read_presets(files) | dict(map(parse_parameter, options.parameter))
-    if options.seeds is not None:
-        parameters["seeds"] = options.seeds
-    check_parameters(parameters)
-    if not options.max_seconds > 0:
-        raise ValueError(f"max-seconds: expected a number above 0, got {options.max_seconds}")
-    out = relative(as_path(options.out or Path("runs") / "_".join(path.stem for path in files)))
-    rows = parameters.pop("vary_methods", [])
-    if options.vary is None:
-        return [Request(files, out, plan(parameters, out, options.only))]
-    requests = []
-    for folder, changed in variations(parameters, out, options.vary):
-        check_parameters(changed)
-        requests.append(Request(files, folder, plan(changed, folder, options.only or rows)))
-    return requests
-
-
-def variations(parameters: dict, out: Path, text: str) -> Iterator[tuple[Path, dict]]:
-    """Give the folder and the parameters of each value in NAME=V,V,...; or ValueError.
-
-    The preset's own value has the preset's own folder. No floor of accuracy holds for the others.
-
-    >>> [folder.name for folder, _ in variations({"epochs": 80}, Path("runs/small"), "epochs=20,80")]
-    ['small_epochs20', 'small']
-    """
-    name, _, values = text.partition("=")
-    if name in ("method", "seed") or name not in PARAMETERS or not values:
-        raise ValueError(
-            f"vary: expected a parameter and its values, as in epochs=20,40,80; got {text!r}"
-        )
-    for word in values.split(","):
-        _, value = parse_parameter(f"{name}={word}")
-        if value == parameters.get(name, PARAMETERS[name].default):
-            yield out, parameters
-        else:
-            floors = {
-                method: {key: own[key] for key in own if key != "min_accuracy"}
-                for method, own in parameters.get("by_method", {}).items()
-            }
-            changed = {name: value, "min_accuracy": 0.0, "by_method": floors}
-            yield out.with_name(f"{out.name}_{name}{value}"), parameters | changed
+"""What a preset says and a command or a notebook may override."""
+PRESET = OVERRIDES | {
+    "seeds": int,  # runs of each row: seed, seed + 1, ...
+    "by_method": dict,  # method -> parameters that differ for it
+    "methods": list,  # the rows; default: all but those that learn from an expert
+    "vary_methods": list,  # the rows of --vary; default: ``methods``
+}
+"""What a preset may say."""
+BY_METHOD = FIELDS.keys() - {"seed", "teacher"} | {"min_accuracy"}
 
 
 def presets() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
-def preset_files(preset: str, length: str = "paper") -> list[Path]:
-    """Return the file of a preset, a name or a path, and the one that shortens it; or ValueError."""
+def preset_path(preset: str) -> Path:
+    """Return the file of a preset, given by name or as a path to a YAML file; or ValueError."""
     path = as_path(preset) if preset.endswith(".yaml") else PRESETS / f"{preset}.yaml"
     if not path.is_file():
         require_choice("preset", preset, presets())  # which it is not
-    lengths = {"paper": []} | {path.stem: [path] for path in LENGTHS.glob("*.yaml")}
-    require_choice("length", length, lengths)
-    return [path, *lengths[length]]
+    return path
 
 
-def read_presets(files: list[Path]) -> dict:
-    """Read YAML files of parameters, later values over earlier ones, as papermill does; or ValueError."""
-    parameters = {}
-    for path in files:
-        try:
-            content = yaml.safe_load(path.read_bytes())
-        except (yaml.YAMLError, RecursionError) as error:
-            raise ValueError(
-                f"preset: {path} is not YAML: {' '.join(str(error).split())}"
-            ) from None
-        if not isinstance(content, dict):
-            raise ValueError(f"preset: {path} is not a mapping of parameters")
-        parameters |= content
-    return parameters
-
-
-def parse_parameter(text: str) -> tuple[str, object]:
-    """Read NAME=VALUE as people mean it: text as it stands, numbers as decimal ones, anything else as YAML.
-
-    >>> parse_parameter("data_root=2024"), parse_parameter("seed=010"), parse_parameter("balanced=true")
-    (('data_root', '2024'), ('seed', 10), ('balanced', True))
-    """
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ValueError(f"parameter: expected NAME=VALUE, got {text!r}")
-    if name in CHOSEN_ELSEWHERE:
-        raise ValueError(f"parameter: {name} is {CHOSEN_ELSEWHERE[name]}")
-    kind = KINDS.get(name)
-    if kind is str:
-        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-        return name, value[1:-1] if quoted else value.strip()
+def read_yaml(path: Path) -> dict:
+    """Read a YAML file of parameters and check their names; or ValueError."""
     try:
-        return name, kind(value) if kind in (int, float) else yaml.safe_load(value)
-    except (yaml.YAMLError, RecursionError):
-        raise ValueError(f"parameter: {text!r} is not YAML") from None
-    except ValueError:  # checks of types and ranges say what is expected
-        return name, value
+        content = yaml.safe_load(path.read_bytes())
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"preset: {path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"preset: {path} is not a mapping of parameters")
+    check_names("preset", content, PRESET)
+    return content
 
 
-def plan(parameters: dict, out: Path, only: list[str]) -> list[Job]:
-    """List the jobs of the rows in ``only``, or of the preset's ``methods``; teachers they need stand first.
+def read_preset(preset: str) -> dict:
+    """Read the parameters of a preset and check their names, also those in ``by_method``.
 
-    One teacher that knows all labels serves all seeds, so it has one. A preset that names another ``teacher``
-    needs no row for it, except for rows that learn from the expert. ValueError: a method is unknown.
+    >>> read_preset("digits")["labels_per_class"]
+    10
     """
-    for method in only:
-        require_choice("only", method, METHODS)
-    parameters, by_method = dict(parameters), parameters.get("by_method", {})
-    default = [
-        name for name, method in METHODS.items() if name not in TEACHERS and not method.expert
-    ]
-    rows = only or parameters.pop("methods", default)
-    parameters.pop("methods", None)
+    values = read_yaml(preset_path(preset))
+    for name in values.keys() - FIELDS.keys():
+        check_type(name, values[name], PRESET[name])
+    for method, own in values.get("by_method", {}).items():
+        require_choice("by_method", method, METHODS)
+        check_type(f"by_method, {method}", own, dict)
+        check_names(f"by_method, {method}", own, BY_METHOD)
+    return values
+
+
+def check_names(where: str, names: Iterable[str], known: Collection[str]) -> None:
+    for name in names:
+        if name in RENAMED:
+            raise ValueError(f"{where}: {name} is called {RENAMED[name]} now")
+        if name not in known:
+            raise ValueError(f"{where}: {name!r} is no parameter{nearest(str(name), known)}")
+
+
+def plan(
+    preset: str,
+    overrides: dict | None = None,
+    *,
+    methods: Collection[str] = (),
+    seeds: int = 0,
+    out: str | Path = "",
+    data_root: str = "",
+) -> list[Job]:
+    """Return the jobs of some rows, each after the one it learns from.
+
+    A teacher that knows all labels serves all seeds, so it has one. A preset or override that names a
+    ``teacher`` needs no row for it, except for rows that learn from the expert.
+
+    Args:
+        preset: a name in ``presets()``, or a YAML file.
+        overrides: parameters that count instead of the preset's, also of those in its ``by_method``.
+        methods: the rows; default: the preset's ``methods``.
+        seeds: runs of each row; 0: as the preset says, or 1.
+        out: each row has a folder of its own in this one; default: runs/PRESET.
+        data_root: folder of images, or of CIFAR's files; default: the preset's.
+
+    Raises:
+        ValueError: a name or value is wrong; the message names it.
+
+    >>> teacher, job = plan("digits", {"epochs": 100}, methods=["genscl_kd"], seeds=2)
+    >>> job.method, job.teacher is teacher, [(c.seed, c.epochs) for c in job.configs]
+    ('genscl_kd', True, [(0, 100), (1, 100)])
+    """
+    overrides = overrides or {}
+    check_names("overrides", overrides, OVERRIDES)
+    values = read_preset(preset)
+    values, by_method = values | overrides, values.get("by_method", {})
+    for name in ("methods", "vary_methods"):
+        for method in values.get(name, ()):
+            require_choice(name, method, METHODS)
+    for method in methods:
+        require_choice("method", method, METHODS)
+    seeds = seeds or values.get("seeds", 1)
+    if type(seeds) is not int or seeds < 1:
+        raise ValueError(f"seeds: expected at least 1, got {seeds!r}")
+    root = data_root or check_type("data_root", values.get("data_root", ""), str)
+    if root and not as_path(root).is_dir():
+        raise ValueError(f"data_root: there is no folder {root!r}")
+    out = relative(as_path(out or Path("runs") / preset_path(preset).stem))
+
+    rows = methods or values.get("methods") or default_rows()
+    given = values.get("teacher", "")
     teachers = {row: teacher_of(row, by_method) for row in rows}
-    given = parameters.get("teacher")
     if given:
-        teachers = {row: teacher for row, teacher in teachers.items() if teacher in ("", "expert")}
+        check_teacher(given)
+        teachers = {row: name if name == "expert" else "" for row, name in teachers.items()}
     first = [method for method in METHODS if method in teachers.values()]
-    jobs = []
+    jobs: dict[str, Job] = {}
     for method in first + [method for method in METHODS if method in rows and method not in first]:
-        row = parameters | {"method": method, "out": str(out / method)}
+        teacher = jobs.get(teachers.get(method), given if METHODS[method].distils else None)
+        own = values | by_method.get(method, {}) | overrides
+        own["teacher"] = str(teacher.folder) if isinstance(teacher, Job) else teacher or ""
         if method == "expert":
-            row["by_method"] = by_method | {
-                "expert": by_method.get("expert", {}) | {"labels_per_class": 0}
-            }
-        if METHODS[method].distils:
-            row["teacher"] = str(out / teachers[method]) if method in teachers else given
-        if method in TEACHERS and make_configs(row)[0].labels_per_class == 0:
-            row["seeds"] = 1
-        jobs.append(Job(method, out / method, row))
-    return jobs
+            own["labels_per_class"] = 0
+        config = TrainConfig(method, **{k: v for k, v in own.items() if k in FIELDS})
+        count = 1 if method in TEACHERS and not config.labels_per_class else seeds
+        configs = tuple(replace(config, seed=config.seed + k) for k in range(count))
+        least = check_type("min_accuracy", own.get("min_accuracy", 0.0), float)
+        if not 0 <= least <= 1:
+            raise ValueError(f"min_accuracy: expected a fraction from 0 to 1, got {least}")
+        jobs[method] = Job(method, configs, out / method, teacher, root or None, least)
+    return list(jobs.values())
+
+
+def default_rows() -> list[str]:
+    """Return all rows but teachers and those that learn from an expert."""
+    return [name for name, method in METHODS.items() if name not in TEACHERS and not method.expert]
+
+
+def check_teacher(name: str) -> None:
+    """Raise ValueError unless a teacher from elsewhere is a network by name, or is there."""
+    check_type("teacher", name, str)
+    if not source_of(name)[0] and not as_path(name).exists():
+        raise ValueError(f"teacher: there is no file or folder {name!r}")
 
 
 def relative(path: Path) -> Path:

@@ -116,11 +116,17 @@ def cell(text: object) -> str:
 
 
 def render_table(table: pd.DataFrame) -> str:
-    """Render a table as Markdown, accuracies in percent."""
-    lines = [
-        "| method | epochs | seeds | accuracy, % | published, % | seconds a run |",
-        "|---" * 6 + "|",
+    """Render a table as Markdown, accuracies in percent; without a column if nothing is published."""
+    known = bool(table.published.notna().any())
+    header = [
+        "method",
+        "epochs",
+        "seeds",
+        "accuracy, %",
+        *["published, %"] * known,
+        "seconds a run",
     ]
+    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     for row in table.itertuples():
         spread = "" if pd.isna(row.accuracy_sd) else f" ± {100 * row.accuracy_sd:.1f}"
         published = (
@@ -128,7 +134,7 @@ def render_table(table: pd.DataFrame) -> str:
         )
         lines.append(
             f"| {METHODS[row.method].title} | {row.epochs} | {row.seeds} "
-            f"| {100 * row.accuracy_mean:.1f}{spread} | {published} | {row.seconds:.0f} |"
+            f"| {100 * row.accuracy_mean:.1f}{spread} |{f' {published} |' * known} {row.seconds:.0f} |"
         )
     return "\n".join(lines)
 

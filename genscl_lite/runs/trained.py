@@ -45,12 +45,11 @@ class Encoder:
 
     >>> from tempfile import TemporaryDirectory
     >>> from genscl_lite.datasets import load_dataset
-    >>> from genscl_lite.runs.seeds import run_seeds
+    >>> from genscl_lite.runs.job import Job, train_job
     >>> config = TrainConfig("supcon", epochs=1, warmup_epochs=0, probe_epochs=1)
     >>> with TemporaryDirectory() as folder:
-    ...     [(run, summary)] = run_seeds([config], folder)
+    ...     [(run, summary)] = train_job(Job("supcon", (config,), Path(folder)))
     ...     encoder = Encoder.load(folder)
-    seed 0: 1 epochs in float32, about ... s
     >>> images = load_dataset("digits").test_images
     >>> encoder.features(images).shape, encoder.latents(images).shape
     (torch.Size([797, 64]), torch.Size([797, 64]))

@@ -14,7 +14,7 @@ COMMANDS = {
         "rebuild a table: train all rows of a preset through the notebooks",
         "runs.launch:command",
     ),
-    "train": ("train rows of a preset without notebooks; what torchrun starts", "runs.seeds:main"),
+    "train": ("train rows of a preset without notebooks; what torchrun starts", "runs.train:main"),
     "data": ("download a data set", "datasets.builtin:main"),
     "check": ("say whether this machine is ready, or what is in a data set", "tools.doctor:main"),
     "predict": ("name the classes of images by a finished run", "runs.trained:predict"),

@@ -11,7 +11,7 @@ from genscl_lite.datasets.check import odd_things
 from genscl_lite.datasets.files import as_path, written_whole
 from genscl_lite.datasets.labels import first_few
 from genscl_lite.datasets.registry import LOADERS
-from genscl_lite.runs.plan import parse_parameter
+from genscl_lite.runs.request import parse_parameter
 from genscl_lite.train.config import check_parameters, make_configs
 
 EACH, MOST = 10, 100

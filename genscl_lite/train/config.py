@@ -5,7 +5,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from genscl_lite._checks import WEIGHTINGS, nearest, require_choice
+from genscl_lite._checks import WEIGHTINGS, require_choice
 from genscl_lite.datasets import check_dataset
 from genscl_lite.datasets.depth import parse_intensity
 from genscl_lite.mixing import MIXINGS
@@ -183,21 +183,6 @@ class TrainConfig:
 RENAMED = {"distributions": "labels"}
 """Old names of parameters."""
 PARAMETERS = {field.name: field for field in dataclasses.fields(TrainConfig)}
-RUN_PARAMETERS = {
-    "out": str,  # folder of the runs; empty: a temporary one
-    "seeds": int,  # so many runs, with seed, seed + 1, ...
-    "by_method": dict,  # method -> parameters that differ for it
-    "data_root": str,  # folder of CIFAR's files; empty: $GENSCL_DATA, or data
-    "min_accuracy": float,  # the mean must reach it
-    "max_seconds": float,  # save and stop after so long; 0: never
-}
-"""What the training notebook takes beside the configuration of a single run."""
-TABLE_PARAMETERS = {
-    "methods": list,  # the rows of the table; default: all but those that learn from an expert
-    "vary_methods": list,  # the rows of --vary; default: ``methods``
-}
-"""What a preset may say beside."""
-KINDS = {name: field.type for name, field in PARAMETERS.items()} | RUN_PARAMETERS | TABLE_PARAMETERS
 
 
 def check_type(name: str, value: object, kind: type) -> object:
@@ -224,67 +209,3 @@ def _check_range(name: str, value: float, metadata: Mapping[str, float]) -> None
         raise ValueError(
             f"{name}: expected a number from 0 to {metadata['at_most']}, got {value!r}"
         )
-
-
-def make_configs(parameters: dict) -> list[TrainConfig]:
-    """Make the configuration of each seed from the values of a parameters cell or a preset.
-
-    ``by_method`` overrides single values for its methods. Missing ones have their default; names that are no
-    parameters are passed over (``check_parameters`` finds them). ValueError where a value is wrong.
-
-    >>> ce = {"method": "ce", "seeds": 2, "by_method": {"ce": {"learning_rate": 0.8}}}
-    >>> [config.learning_rate for config in make_configs(ce)]
-    [0.8, 0.8]
-    """
-    method = parameters.get("method", TrainConfig.method)
-    values = {name: parameters[name] for name in PARAMETERS if name in parameters}
-    values |= parameters.get("by_method", {}).get(method, {})
-    values.pop("min_accuracy", None)
-    first = values.pop("seed", TrainConfig.seed)
-    return [TrainConfig(**values, seed=first + k) for k in range(parameters.get("seeds", 1))]
-
-
-def min_accuracy(parameters: dict, method: str) -> float:
-    """Return what a method's mean accuracy must reach: its own value in ``by_method``, or the one for all.
-
-    >>> min_accuracy({"min_accuracy": 0.9, "by_method": {"simclr": {"min_accuracy": 0.8}}}, "simclr")
-    0.8
-    """
-    own = parameters.get("by_method", {}).get(method, {})
-    return own.get("min_accuracy", parameters.get("min_accuracy", 0.0))
-
-
-def check_parameters(parameters: dict) -> None:
-    """Check names and values of all parameters, those inside ``by_method`` too.
-
-    >>> check_parameters({"learning_rat": 0.1})
-    Traceback (most recent call last):
-    ValueError: learning_rat: unknown parameter (did you mean 'learning_rate'?)
-    """
-    _check_names(parameters, KINDS)
-    for name in parameters.keys() - PARAMETERS.keys():
-        check_type(name, parameters[name], KINDS[name])
-    if parameters.get("seeds", 1) < 1:
-        raise ValueError(f"seeds: expected at least 1, got {parameters['seeds']}")
-    for name in TABLE_PARAMETERS:
-        for method in parameters.get(name, []):
-            require_choice(name, method, METHODS)
-    if not 0 <= parameters.get("max_seconds", 0) < math.inf:
-        raise ValueError(
-            f"max_seconds: expected a number of at least 0, got {parameters['max_seconds']}"
-        )
-    by_method = {*PARAMETERS, "min_accuracy"} - {"method", "seed", "teacher"}
-    for method, values in parameters.get("by_method", {}).items():
-        require_choice("by_method", method, METHODS)
-        check_type(f"by_method, {method}", values, dict)
-        _check_names(values, by_method)
-    for method in METHODS:
-        make_configs({**parameters, "method": method, "seeds": 1})
-
-
-def _check_names(names: Collection[str], known: Collection[str]) -> None:
-    for name in names:
-        if name in RENAMED:
-            raise ValueError(f"{name}: is called {RENAMED[name]} now")
-        if name not in known:
-            raise ValueError(f"{name}: unknown parameter{nearest(name, known)}")

@@ -226,7 +226,7 @@ def train_step(run: Run, images: Tensor, pieces: Pieces, draws: Draws, rate: flo
         run.average.update(run.model)
 
     logged = (parts.loss.detach(), parts.entropy, parts.kl, parts.chance)
-    run.totals += torch.stack(logged)
+    run.totals += torch.stack([torch.as_tensor(part, device=run.device) for part in logged])
     finite = torch.isfinite(torch.stack([parts.loss.detach(), targets.sum()]))
     run.first_bad = torch.minimum(run.first_bad, torch.where(finite, math.inf, float(run.step)))
     run.step += 1

@@ -1,6 +1,6 @@
 """A report on finished runs: what their files hold, and sentences that take their words from the numbers.
 
-No sentence of notebooks 08 and 09 says by itself which row is better. It is written here, from a verdict of
+No sentence of notebooks 09 and 10 says by itself which row is better. It is written here, from a verdict of
 the ledger or from an interval, so it changes when the runs do.
 """
 
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from genscl_lessons.plots import small_png
 from genscl_lite.datasets import files
-from genscl_lite.runs.claims import CONFIGURATION, POINT
+from genscl_lite.runs.claims import CONFIGURATION, POINT, claim_line, points
 from genscl_lite.runs.floor import FLOOR_CLAIM, FLOOR_ROW, floor_verdict
 from genscl_lite.runs.statistics import Interval, bootstrap_interval, is_equivalent, t_interval
 from genscl_lite.runs.tables import read_varied
@@ -180,31 +180,6 @@ def describe(runs: pd.DataFrame, wanted: tuple[str, ...] = ()) -> list[str]:
 
 def between(counts: pd.Series) -> str:
     return f"{counts.min()}" if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}"
-
-
-def points(low: float, high: float) -> str:
-    return f"{low / POINT:+.1f} to {high / POINT:+.1f}"
-
-
-def claim_line(row) -> str:
-    """Say in one line, as an item of a list, what the ledger's row says."""
-    if row.verdict == "untested":
-        return f"- **{row.claim}**: untested, there are no runs."
-    if pd.isna(row.low):
-        return (
-            f"- **{row.claim}**: undecided. One seed says {row.difference / POINT:+.1f} points, "
-            "and a single seed has no interval."
-        )
-    reading = {
-        "supported": "supported",
-        "contradicted": "contradicted",
-        "as good": "not shown, but both rows are as good as each other, within half a point",
-        "undecided": "undecided",
-    }[row.verdict]
-    return (
-        f"- **{row.claim}**: {reading}. {row.difference / POINT:+.1f} points "
-        f"({points(row.low, row.high)}, {row.seeds} seeds)."
-    )
 
 
 def claim_lines(ledger: pd.DataFrame) -> list[str]:

@@ -1,4 +1,4 @@
-"""Numbers and sentences of lesson 09: what becomes of blends, over all seeds that say it."""
+"""Numbers and sentences of lesson 10: what becomes of blends, over all seeds that say it."""
 
 from pathlib import Path
 

@@ -230,7 +230,7 @@ def check_step(arch: str, batch: int, dataset: Dataset, device: torch.device) ->
             config_of("genscl_mix", arch, batch, **changes), dataset, None, device
         )
         step()
-        losses.append(float(run.sums[0]))
+        losses.append(float(run.totals[0]))
         if device.type == "cuda":
             step()
             torch.cuda.set_sync_debug_mode("error")

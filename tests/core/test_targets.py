@@ -81,7 +81,7 @@ def test_the_floor_can_be_reached_where_the_sum_of_entropies_cannot():
     floor = 2 * torch.special.entr(v).sum(dim=1)
     entropies = torch.special.entr(w).sum(dim=(0, 2))
     sums = [(1.0, label_sums.PairSums.of(each, self_offset=0, dtype=torch.float64)) for each in s]
-    assert torch.allclose(label_sums.Targets(sums, None).entropy(6), floor)
+    assert torch.allclose(label_sums.Targets(sums, None).entropy(torch.full((6,), 2.0)), floor)
     assert (floor > entropies + 1e-3).all()
 
 

@@ -221,12 +221,12 @@ def test_the_range_is_held_by_as_few_bits_as_can():
 
 
 def test_a_run_remembers_the_range_for_new_images(tmp_path):
-    from genscl_lite.runs.seeds import run_seeds
+    from genscl_lite.runs.job import Job, train_job
     from genscl_lite.runs.trained import Encoder
 
     root = fill(tmp_path / "photos", lambda k: noise(0, 4096, "uint16"))
     config = of_folder(method="ce", epochs=1, warmup_epochs=0, batch_size=8, precision="float32")
-    list(run_seeds([config], tmp_path / "run", data_root=str(root)))
+    list(train_job(Job(config.method, (config,), tmp_path / "run", data_root=str(root))))
     encoder = Encoder.load(tmp_path / "run")
     assert encoder.dataset.intensity == (0, 4095)
     files = sorted(root.rglob("*.tif"))[:3]

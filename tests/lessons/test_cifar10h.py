@@ -11,7 +11,7 @@ from torch.nn.functional import one_hot
 from genscl_lessons import cifar10h
 from genscl_lessons.cifar10h import compare_all, main, read_counts, similarity_correlations
 from genscl_lite.datasets import builtin, files, load_dataset
-from genscl_lite.runs.seeds import run_seeds
+from genscl_lite.runs.job import Job, train_job
 from genscl_lite.train.config import TrainConfig
 from tests.conftest import QUICK
 from tests.datasets.test_builtin import Server, tiny_cifar  # noqa: F401, a fixture
@@ -74,7 +74,7 @@ def test_the_download_is_checked(root, monkeypatch, capsys):
 def test_a_finished_run_says_how_it_compares(method, root, tmp_path):
     dataset = {"dataset": "genscl_lessons.cifar10h:people", "labels_per_class": 0}
     config = TrainConfig(**QUICK | dataset | {"method": method, "arch": "convnet_small"})
-    list(run_seeds([config], tmp_path / "runs" / method, data_root=root))
+    list(train_job(Job(method, (config,), tmp_path / "runs" / method, data_root=root)))
     assert compare_all(tmp_path / "runs", root) == 1
     found = files.read_json(tmp_path / "runs" / method / "seed0" / "summary.json")["people"]
     assert found["images"] == 2 and found["entropy"] == pytest.approx(0.5004, abs=1e-3)

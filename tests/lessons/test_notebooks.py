@@ -100,8 +100,8 @@ def test_only_needed_cells_are_chosen():
     assert needed_cells(cells, last=[5]) == [cells[k] for k in (0, 1, 3, 5)]
 
 
-def test_there_are_nine_in_order():
-    assert [name[:2] for name in NAMES] == [f"{k:02d}" for k in range(1, 10)]
+def test_there_are_ten_in_order():
+    assert [name[:2] for name in NAMES] == [f"{k:02d}" for k in range(1, 11)]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,4 +1,4 @@
-"""Notebooks 08 and 09 say what the runs say: other runs, other words; and what is uneven is told."""
+"""Notebooks 09 and 10 say what the runs say: other runs, other words; and what is uneven is told."""
 
 import json
 import re
@@ -57,9 +57,9 @@ def change(folder, method, new):
 
 
 def cells_of_08(*wanted, results):
-    """Return the cells of notebook 08 that hold one of the wanted texts, with the ones they need."""
-    texts = [source(cell) for cell in code_of("08_reproduce_table")]
-    [at] = [k for k, cell in enumerate(code_of("08_reproduce_table")) if "parameters" in tags(cell)]
+    """Return the cells of notebook 09 that hold one of the wanted texts, with the ones they need."""
+    texts = [source(cell) for cell in code_of("09_reproduce_table")]
+    [at] = [k for k, cell in enumerate(code_of("09_reproduce_table")) if "parameters" in tags(cell)]
     texts[at] += f"\nresults = {str(results)!r}"
     return needed_cells(
         texts, [k for k, text in enumerate(texts) if any(words in text for words in wanted)]
@@ -67,7 +67,7 @@ def cells_of_08(*wanted, results):
 
 
 def test_other_accuracies_other_words(digits_copy, shown, monkeypatch, tmp_path):
-    """SupCon is put three points above CE, then three below: notebook 08 says first the one, then the other."""
+    """SupCon is put three points above CE, then three below: notebook 09 says first the one, then the other."""
     folder = tmp_path / "digits"
     shutil.copytree(digits_copy, folder)
     ce = read_summaries(folder).query("method == 'ce'").set_index("seed").accuracy_last
@@ -101,16 +101,16 @@ def test_an_accuracy_that_is_not_that_of_its_predictions_stops_the_notebook(
 
 def test_the_committed_notebook_says_what_the_committed_runs_say():
     outputs = json.dumps(
-        [cell.get("outputs") for cell in read("08_reproduce_table")], ensure_ascii=False
+        [cell.get("outputs") for cell in read("09_reproduce_table")], ensure_ascii=False
     )
     for name in ("digits", "cifar10_small"):
         for line in report.claim_lines(make_ledger(read_summaries(RESULTS / name))):
             assert json.dumps(line, ensure_ascii=False)[1:-1] in outputs, (
-                f"execute notebook 08 again: {line}"
+                f"execute notebook 09 again: {line}"
             )
 
 
-@pytest.mark.parametrize("name", ["08_reproduce_table", "09_see_the_space"])
+@pytest.mark.parametrize("name", ["09_reproduce_table", "10_see_the_space"])
 def test_no_written_sentence_ranks_rows(name):
     """Which row is ahead is said by code; text may ask, explain and quote the paper."""
     prose = "\n".join(source(cell) for cell in read(name) if cell["cell_type"] == "markdown")

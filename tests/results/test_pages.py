@@ -9,12 +9,14 @@ import pytest
 import yaml
 from PIL import Image
 
+from genscl_lite.datasets.files import as_path
 from genscl_lite.datasets.registry import LOADERS
 from genscl_lite.runs import launch
 from genscl_lite.runs.floor import floor_gaps, read_logs
+from genscl_lite.runs.job import Job, train_job
 from genscl_lite.runs.paths import NOTEBOOKS, PROJECT, RESULTS
-from genscl_lite.runs.plan import make_parser, presets, read_requests
-from genscl_lite.runs.seeds import run_seeds
+from genscl_lite.runs.plan import presets
+from genscl_lite.runs.request import make_parser, read_requests
 from genscl_lite.runs.statistics import t_interval
 from genscl_lite.runs.tables import make_cost_table, make_table, read_summaries
 from genscl_lite.tools import cli
@@ -134,7 +136,8 @@ def test_python_runs(page, tmp_path, monkeypatch):
 
 
 def train_a_little(folder):
-    list(run_seeds([TrainConfig("supcon", epochs=1, warmup_epochs=0, probe_epochs=1)], folder))
+    config = TrainConfig("supcon", epochs=1, warmup_epochs=0, probe_epochs=1)
+    list(train_job(Job("supcon", (config,), as_path(folder))))
 
 
 def test_a_trained_model_is_used_as_its_guide_says(tmp_path, monkeypatch, capsys):

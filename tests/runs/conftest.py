@@ -9,16 +9,16 @@ import threading
 import time
 from pathlib import Path
 
+import nbformat
 import papermill
 import pytest
 import yaml
 from papermill.exceptions import PapermillExecutionError
 
 from genscl_lite.datasets import builtin, files
+from genscl_lite.runs.job import train_job
 from genscl_lite.runs.paths import PROJECT
-from genscl_lite.runs.seeds import run_seeds
-from genscl_lite.runs.tables import make_table, read_summaries, write_table
-from genscl_lite.train.config import make_configs
+from genscl_lite.runs.plan import plan
 from genscl_lite.train.loop import OutOfTime
 from tests.conftest import QUICK
 
@@ -41,17 +41,17 @@ ONE_AT_A_TIME = threading.Lock()
 
 
 def without_kernel(notebook, output, parameters, **options):
-    """Train as notebook 07 does, or make the table as 08 does, in this process; called as papermill's own."""
-    Path(output).write_text("stand-in")
-    if Path(notebook).name == "08_reproduce_table.ipynb":
-        write_table(parameters["table"], make_table(read_summaries(parameters["results"])))
+    """Train as notebook 08 does, in this process, or leave an empty notebook; called as papermill's own."""
+    nbformat.write(nbformat.v4.new_notebook(), output)
+    if Path(notebook).name != "08_train.ipynb":
         return
-    assert Path(notebook).name == "07_train.ipynb"
-    root, seconds = parameters.get("data_root"), parameters.get("max_seconds") or math.inf
+    given, seconds = dict(parameters), parameters.get("max_seconds") or math.inf
+    given = {name: value for name, value in given.items() if name != "max_seconds"}
+    jobs = plan(given.pop("preset"), given.pop("overrides"), methods=[given.pop("method")], **given)
     with ONE_AT_A_TIME:
         try:
-            configs, deadline = make_configs(parameters), time.monotonic() + seconds
-            list(run_seeds(configs, parameters["out"], data_root=root, deadline=deadline))
+            for job in jobs:
+                list(train_job(job, time.monotonic() + seconds))
         except OutOfTime as stop:
             raise PapermillExecutionError(0, 0, "", type(stop).__name__, str(stop), []) from None
 

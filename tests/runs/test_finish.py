@@ -12,8 +12,9 @@ from genscl_lite.runs import finish
 from genscl_lite.runs.finish import finish_run, probe_run, summarize
 from genscl_lite.train.blends import blend_measures
 from genscl_lite.train.corruptions import add_noise, blur
-from genscl_lite.train.evaluate import Probe, extract
+from genscl_lite.train.evaluate import Probe, classifier_accuracy, extract
 from genscl_lite.train.loop import pretrain
+from genscl_lite.train.read_out import fit_read_out
 
 
 def test_the_result_is_the_last_epoch_and_not_the_best(quick, digits):
@@ -36,15 +37,28 @@ def test_the_result_is_the_last_epoch_and_not_the_best(quick, digits):
     )
 
 
-def test_the_probe_is_of_the_features(quick, digits, monkeypatch):
-    run, probed = pretrain(quick(), digits), []
+def test_supcontrasts_probe_is_trained_as_published(quick, digits, monkeypatch):
+    run, probed = pretrain(quick(read_out="sgd"), digits), []
     monkeypatch.setattr(
         finish, "linear_probe", lambda encoder, *a, **o: probed.append((encoder, o))
     )
     probe_run(run, digits)
     assert probed[0][0] is run.model.encoder
     assert probed[0][1].items() >= {"epochs": 2, "batch_size": 100, "learning_rate": 1.0}.items()
-    assert probe_run(pretrain(quick("ce"), digits), digits) is None
+    assert probe_run(pretrain(quick("ce", read_out="sgd"), digits), digits) is None
+
+
+@pytest.mark.parametrize("method", ["ce", "supcon"])
+def test_all_rows_are_read_out_alike(method, quick, digits):
+    run = pretrain(quick(method), digits)
+    probe = probe_run(run, digits)
+    train, test = (
+        extract(run.model.encoder, digits, images)
+        for images in (digits.train_images, digits.test_images)
+    )
+    logits = fit_read_out(train, digits.train_labels, 10)(test)
+    assert torch.allclose(probe.probabilities, logits.softmax(dim=1), atol=1e-5)
+    assert probe.accuracy_last == classifier_accuracy(logits, digits.test_labels)
 
 
 def test_embeddings_are_of_the_same_images_and_mixtures_for_all_methods(quick, digits, tmp_path):

@@ -6,6 +6,7 @@ import types
 from pathlib import Path
 
 import matplotlib
+import nbformat
 import numpy as np
 import pandas as pd
 import papermill
@@ -15,8 +16,8 @@ from matplotlib import pyplot as plt
 
 from genscl_lite.runs import launch
 from genscl_lite.runs.paths import NOTEBOOKS
-from genscl_lite.runs.plan import preset_files, read_presets
-from genscl_lite.runs.seeds import main as train
+from genscl_lite.runs.plan import read_preset
+from genscl_lite.runs.train import main as train
 from tests.conftest import QUICK
 from tests.folders import CORRUPT, make_digit_folder
 from tests.processes import finish, start_two
@@ -75,8 +76,7 @@ def test_a_folder_in_every_stage(preset, photos, tmp_path, monkeypatch):
     assert (
         list(table.method) == ["supcon", "genscl_mix"] and (table.accuracy_mean > 2 / CLASSES).all()
     )
-    space = execute("09_see_the_space.ipynb", {"results": str(out), "data_root": str(photos)})
-    assert space["UMAP"] is FirstTwo and space["results"] == str(out)
+    assert (out / "report.html").exists() and (out / "10_see_the_space.ipynb").exists()
 
 
 class FirstTwo:
@@ -103,7 +103,7 @@ def execute(notebook, parameters):
 
 
 def without_kernel(notebook, output, parameters, **options):
-    Path(output).write_text("stand-in")
+    nbformat.write(nbformat.v4.new_notebook(), output)
     execute(Path(notebook).name, parameters)
 
 
@@ -147,7 +147,7 @@ def test_the_way_to_imagenet(photos, tmp_path, monkeypatch, capsys):
     Images are not kept in memory; a teacher, and a student with momentum and queue.
     """
     monkeypatch.chdir(tmp_path)
-    recipe = read_presets(preset_files("imagenet_resnet50"))
+    recipe = read_preset("imagenet_resnet50")
     sizes = {"batch_size": 1024, "queue_size": 8192, "temperature": 0.07, "image_size": 224}
     assert sizes.items() <= recipe.items() and recipe["resident"] == "never"
     small = {

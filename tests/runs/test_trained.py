@@ -109,7 +109,7 @@ def test_all_is_as_it_was_in_memory(contrastive, loaded, digits):
 
 def test_a_classifier_has_its_head_and_no_latents(classifier, folder, digits):
     loaded = Encoder.load(folder / "ce" / "seed0")
-    assert accuracy(loaded.predict(digits.test_images), digits) == loaded.summary["accuracy_last"]
+    assert accuracy(loaded.predict(digits.test_images), digits) == loaded.summary["head_accuracy"]
     logits = extract(classifier.result, digits, digits.test_images)
     assert torch.equal(loaded.probabilities(digits.test_images), logits.softmax(dim=1))
     assert not any(

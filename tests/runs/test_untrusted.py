@@ -7,8 +7,9 @@ import sys
 import pytest
 from PIL import Image
 
-from genscl_lite.runs.plan import parse_parameter, read_presets
-from genscl_lite.runs.seeds import run_seeds
+from genscl_lite.runs.job import Job, train_job
+from genscl_lite.runs.plan import read_preset
+from genscl_lite.runs.request import parse_parameter
 from genscl_lite.runs.trained import main
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.teachers import load_teacher
@@ -19,11 +20,8 @@ from tests.conftest import QUICK
 def model(tmp_path_factory):
     """The bytes of a good model.safetensors: header, as a dictionary, and weights."""
     folder = tmp_path_factory.mktemp("run")
-    list(
-        run_seeds(
-            [TrainConfig(**QUICK | {"method": "supcon", "epochs": 1, "warmup_epochs": 0})], folder
-        )
-    )
+    config = TrainConfig(**QUICK | {"method": "supcon", "epochs": 1, "warmup_epochs": 0})
+    list(train_job(Job("supcon", (config,), folder)))
     content = (folder / "seed0" / "model.safetensors").read_bytes()
     length = struct.unpack("<Q", content[:8])[0]
     return json.loads(content[8 : 8 + length]), content[8 + length :]
@@ -109,7 +107,7 @@ def test_a_preset_is_parameters_and_nothing_else(text, tmp_path, monkeypatch):
     path = tmp_path / "evil.yaml"
     path.write_text(text)
     with pytest.raises(ValueError, match=r"^preset: [^\n]*evil.yaml is not [^\n]*$"):
-        read_presets([path])
+        read_preset(str(path))
     assert not (tmp_path / "executed").exists()
 
 

@@ -20,7 +20,7 @@ from genscl_lite.momentum import LabelledQueue, MomentumEncoder
 from genscl_lite.runs.finish import finish_run
 from genscl_lite.train import batches, loop, methods, run_folder
 from genscl_lite.train.batches import draw_epoch
-from genscl_lite.train.config import make_configs
+from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.evaluate import extract
 from genscl_lite.train.loop import OutOfTime, batch_loss, learning_rate, pretrain
 from genscl_lite.train.methods import METHODS
@@ -36,7 +36,7 @@ def teacher(tmp_path_factory):
     from tests.conftest import QUICK
 
     folder = tmp_path_factory.mktemp("teacher")
-    [config] = make_configs(QUICK | {"method": "ce_mix"})
+    config = TrainConfig(**QUICK | {"method": "ce_mix"})
     images = load_dataset("digits", labels_per_class=3)
     finish_run(pretrain(config, images, folder / "seed0"), images, folder / "seed0")
     return str(folder)

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from genscl_lite.losses import LossParts, gen_supcon_loss
-from genscl_lite.train.config import TrainConfig, check_parameters
+from genscl_lite.runs.plan import plan
+from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.loop import batch_loss, pretrain
 from genscl_lite.train.methods import METHODS, Method, cross_entropy, label_similarity, teacher_of
 
@@ -29,7 +30,8 @@ def test_a_row_with_an_objective_of_its_own_is_one_entry(own_row, quick, digits,
     run = pretrain(quick("align", epochs=8, learning_rate=0.05), digits, tmp_path)
     assert run.log[-1]["loss"] < 0.5 * run.log[0]["loss"]
     assert run.model.head[-1].out_features == 16 and run.model.joint is None
-    check_parameters({"method": "align", "by_method": {"align": {"temperature": 0.2}}})
+    [job] = plan("digits", {"temperature": 0.2}, methods=["align"])
+    assert job.configs[0].method == "align"
 
 
 def test_a_projection_head_brings_the_check_of_views_and_the_joint_classifier(

@@ -1,4 +1,4 @@
-"""Pictures of lesson 08 with a line a row: on the way, with more labels or wrong ones, longer; and trust.
+"""Pictures of lesson 09 with a line a row: on the way, with more labels or wrong ones, longer; and trust.
 
 All bars and bands are 95 % intervals of the mean over seeds, by Student's t.
 """

@@ -1,4 +1,4 @@
-"""Pictures of lesson 08: claims as intervals, rows and their costs, differences seed by seed.
+"""Pictures of lesson 09: claims as intervals, rows and their costs, differences seed by seed.
 
 All intervals are 95 % intervals of the mean over seeds, by Student's t; no picture shows another spread.
 """

@@ -1,4 +1,4 @@
-"""Pictures of lesson 09: where blends go between two classes, and who is whose neighbour."""
+"""Pictures of lesson 10: where blends go between two classes, and who is whose neighbour."""
 
 import matplotlib.pyplot as plt
 import numpy as np

@@ -1,4 +1,4 @@
-"""Pictures of notebook 07: a run from images to a number, two loss curves on one line, calibration."""
+"""Pictures of notebook 08: a run from images to a number, two loss curves on one line, calibration."""
 
 import matplotlib.pyplot as plt
 import numpy as np

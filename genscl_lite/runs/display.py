@@ -1,0 +1,174 @@
+"""What a person sees while rows are trained: a bar for each; without a terminal, a line for each finished seed.
+
+It reads what runs write into their folders, so it does not matter which process trains them.
+"""
+
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from genscl_lite.datasets import files
+from genscl_lite.runs.claims import verdict_lines
+from genscl_lite.runs.job import PROGRESS, Job
+from genscl_lite.runs.tables import make_table, read_summaries, render_table, write_table
+from genscl_lite.train.methods import METHODS
+
+REFRESH = 0.5  # seconds between two looks at the folders
+SILENCE = 60.0  # seconds after which a line is printed though no seed has finished
+
+
+def display(jobs: Iterable[Job]) -> "Lines":
+    """Return a context in which the progress of jobs is shown."""
+    console = Console(file=sys.stdout)
+    return Bars(jobs, console) if console.is_terminal else Lines(jobs)
+
+
+def show_results(out: Path) -> Path:
+    """Write and print the table of a folder and what it says of the paper's claims; return the CSV file."""
+    runs = read_summaries(out)
+    table = make_table(runs)
+    write_table(out / "table.csv", table)
+    text = "\n\n".join([render_table(table), "\n".join(verdict_lines(runs))])
+    console = Console(file=sys.stdout)
+    if console.is_terminal:
+        console.print(Markdown(text))
+    else:
+        print(f"\n{text}", flush=True)
+    return out / "table.csv"
+
+
+class Row:
+    """How far the seeds of a job are."""
+
+    def __init__(self, job: Job):
+        self.job, self.finished, self.running = job, {}, {}
+        self.total = sum(config.epochs for config in job.configs)
+        self.look()
+
+    def look(self) -> list[dict]:
+        """Read what is in the folders; return the summaries that are new."""
+        new = []
+        for config in self.job.configs:
+            if config.seed in self.finished:
+                continue
+            folder = self.job.seed_folder(config)
+            with suppress(OSError, ValueError):  # not there yet
+                self.running[config.seed] = files.read_json(folder / PROGRESS)
+            with suppress(OSError, ValueError):
+                new.append(files.read_json(folder / "summary.json"))
+                self.finished[config.seed] = new[-1]
+                self.running.pop(config.seed, None)
+        return new
+
+    @property
+    def epochs(self) -> int:
+        epochs = {config.seed: config.epochs for config in self.job.configs}
+        done = sum(epochs[seed] for seed in self.finished)
+        return done + sum(progress["epoch"] for progress in self.running.values())
+
+    def __str__(self) -> str:
+        seeds = f"{len(self.finished)} of {len(self.job.configs)} seeds"
+        accuracies = [summary["accuracy_last"] for summary in self.finished.values()]
+        return seeds + f", {100 * sum(accuracies) / len(accuracies):.1f} %" * bool(accuracies)
+
+
+class Lines:
+    """Prints a line for each seed that finishes, and one a minute while none does."""
+
+    def __init__(self, jobs: Iterable[Job]):
+        self.rows = {job.method: Row(job) for job in jobs}
+        self.began = self.printed = time.monotonic()
+        self.before, self.total = self.epochs, sum(row.total for row in self.rows.values())
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "Lines":
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.ended.set()
+        self.thread.join()
+        self.look()
+
+    def _watch(self) -> None:
+        while not self.ended.wait(REFRESH):
+            self.look()
+
+    @property
+    def epochs(self) -> int:
+        return sum(row.epochs for row in self.rows.values())
+
+    @property
+    def state(self) -> str:
+        """How many runs are finished, and about how many seconds the others will take."""
+        seeds = sum(len(row.job.configs) for row in self.rows.values())
+        finished = sum(len(row.finished) for row in self.rows.values())
+        done, spent, left = self.epochs, time.monotonic() - self.began, ""
+        if self.before < done < self.total:
+            left = f", about {spent * (self.total - done) / (done - self.before):.0f} s left"
+        return f"{finished} of {seeds} runs{left}"
+
+    def look(self) -> None:
+        """Show what is new in the folders."""
+        lines = [
+            f"{method}, seed {summary['seed']}: accuracy {100 * summary['accuracy_last']:.1f} %, "
+            f"{summary['seconds']:.0f} s"
+            for method, row in self.rows.items()
+            for summary in row.look()
+        ]
+        if not lines and time.monotonic() - self.printed > SILENCE:
+            lines = [
+                f"{method}, seed {seed}: epoch {progress['epoch']} of {row.job.configs[0].epochs}"
+                for method, row in self.rows.items()
+                for seed, progress in row.running.items()
+            ]
+        for line in lines:
+            print(f"{line} ({self.state})", flush=True)
+            self.printed = time.monotonic()
+
+    def note(self, method: str, text: str) -> None:
+        """Tell how a row ended that has not finished."""
+        print(f"{method} {text}", flush=True)
+
+
+class Bars(Lines):
+    """Shows a bar for each row, and one for all of them."""
+
+    def __init__(self, jobs: Iterable[Job], console: Console):
+        super().__init__(jobs)
+        columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}")
+        self.progress = Progress(*columns, TimeRemainingColumn(compact=True), console=console)
+        self.bars = {
+            method: self.progress.add_task(
+                METHODS[method].title, total=row.total, completed=row.epochs, note=str(row)
+            )
+            for method, row in self.rows.items()
+        }
+        self.whole = self.progress.add_task("all rows", total=self.total, note="")
+        self.notes: dict[str, str] = {}
+
+    def __enter__(self) -> "Bars":
+        self.progress.start()
+        return super().__enter__()
+
+    def __exit__(self, *words) -> None:
+        super().__exit__(*words)
+        self.progress.stop()
+
+    def look(self) -> None:
+        for method, row in self.rows.items():
+            row.look()
+            note = self.notes.get(method, str(row))
+            self.progress.update(self.bars[method], completed=row.epochs, note=note)
+        self.progress.update(self.whole, completed=self.epochs)
+
+    def note(self, method: str, text: str) -> None:
+        self.notes[method] = text

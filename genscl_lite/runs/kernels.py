@@ -1,0 +1,129 @@
+"""Executing the project's notebooks, each in a kernel of this Python."""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+from genscl_lite.datasets import files
+from genscl_lite.runs.paths import NOTEBOOKS
+from genscl_lite.train.loop import OutOfTime
+
+PATIENCE = 600  # seconds in which a kernel must start
+SLOW = (
+    f"its kernel did not start within {PATIENCE} s; look at the startup files of IPython "
+    "(ipython locate profile) and at what else this machine is doing"
+)
+KILLED = (
+    "its kernel was killed, as systems do when memory is short; the same command goes on, "
+    "with a smaller --jobs in less memory"
+)
+NOT_IN_REPORT = {"install", "parameters", "exercise", "lesson"}
+"""Tags of cells that are there to learn from, not to report."""
+
+
+def check_notebooks(executes: bool = True) -> None:
+    """Raise ValueError unless the notebooks are there, and papermill, if they are to be executed."""
+    if not NOTEBOOKS.is_dir():
+        raise ValueError(
+            f"notebooks: {NOTEBOOKS} is not there; `genscl reproduce` executes the notebooks "
+            "of a clone (git clone the project, pip install -e .); "
+            "`genscl train PRESET` needs none"
+        )
+    if executes and not find_spec("papermill"):
+        raise ValueError(
+            "notebooks: papermill is not installed; pip install 'genscl-lite[notebooks]'"
+        )
+
+
+def execute(notebook: str, output: Path, parameters: dict) -> None:
+    """Execute a notebook; the result is in ``output``, or, if it fails, in failed.ipynb beside it.
+
+    Raises:
+        OutOfTime: the notebook raised it.
+        ValueError: the notebook failed, or its kernel.
+    """
+    import papermill  # here, because nothing else needs it
+    from nbclient.exceptions import DeadKernelError
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary, failed = (output.with_name(name) for name in (".new.tmp.ipynb", "failed.ipynb"))
+    try:
+        papermill.execute_notebook(
+            str(NOTEBOOKS / notebook),
+            str(temporary),
+            parameters,
+            kernel_name="python3",
+            kernel_manager_class=own_kernel(),
+            start_timeout=PATIENCE,
+            progress_bar=False,
+            extra_arguments=["--log-level=ERROR"],
+            coalesce_streams=True,
+        )
+    except papermill.PapermillExecutionError as error:
+        if error.ename == OutOfTime.__name__:
+            temporary.unlink()
+            raise OutOfTime(error.evalue) from None
+        temporary.replace(failed)
+        raise ValueError(f"{error.ename}: {error.evalue} (see {failed})") from None
+    except DeadKernelError:
+        raise ValueError(KILLED) from None
+    except RuntimeError as error:  # of jupyter_client, without a type of its own
+        if "respond" not in str(error):
+            raise
+        raise ValueError(SLOW) from None
+    temporary.replace(output)
+    failed.unlink(missing_ok=True)
+
+
+def own_kernel() -> type:
+    """Return a manager of kernels that starts this Python, whatever is registered as python3."""
+    from ipykernel.kernelspec import get_kernel_dict
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+    class OwnKernel(AsyncKernelManager):
+        kernel_spec = KernelSpec(**get_kernel_dict(), resource_dir="")
+
+    return OwnKernel
+
+
+@contextmanager
+def writable_home() -> Iterator[None]:
+    """Give kernels a temporary home for caches and connection files if the user has none to write to."""
+    home = os.path.expanduser("~")
+    if os.path.isdir(home) and os.access(home, os.W_OK):
+        yield
+        return
+    before = os.environ.get("HOME")
+    with tempfile.TemporaryDirectory(prefix="genscl-home-", ignore_cleanup_errors=True) as folder:
+        os.environ["HOME"] = folder
+        try:
+            yield
+        finally:
+            os.environ.pop("HOME")
+            if before is not None:
+                os.environ["HOME"] = before
+
+
+def write_report(notebook: Path, report: Path) -> None:
+    """Write what an executed notebook shows as one HTML file, without code and lessons; nothing is loaded."""
+    import nbformat
+    from nbconvert import HTMLExporter
+    from traitlets.config import Config
+
+    config = Config()
+    config.TagRemovePreprocessor.enabled = True
+    config.TagRemovePreprocessor.remove_cell_tags = NOT_IN_REPORT
+    exporter = HTMLExporter(config=config, exclude_input=True, exclude_anchor_links=True)
+    exporter.embed_images = True
+    content = nbformat.read(notebook, as_version=4)
+    content.cells.insert(0, nbformat.v4.new_markdown_cell(f"# The runs in {notebook.parent}"))
+    about = {"metadata": {"name": notebook.parent.name, "path": str(NOTEBOOKS)}}
+    html, _ = exporter.from_notebook_node(content, resources=about)
+    html = re.sub(r'<script[^>]*src="https?:[^>]*></script>', "", html)  # nothing needs them
+    with files.written_whole(report) as temporary:
+        temporary.write_text(html.replace("<details>", "<details open>"), encoding="utf-8")
