@@ -19,6 +19,8 @@ def difference(values: Sequence[float], unit: str = " points", digits: int = 1) 
     '+2.0 points (95 % interval −0.5 to +4.5, 3 seeds), not told apart from 0'
     >>> difference([-0.31, -0.33], unit="", digits=2)
     '−0.32 (95 % interval −0.45 to −0.19, 2 seeds), below 0'
+    >>> difference([-0.04, -0.05, -0.03])
+    '+0.0 points (95 % interval −0.1 to +0.0, 3 seeds), below 0'
     """
     interval = t_interval(values)
     if interval.low > 0:
@@ -41,7 +43,8 @@ def of_ledger(ledger: pd.DataFrame, better: str, worse: str) -> str:
 
 
 def _with_interval(interval: Interval, unit: str = " points", digits: int = 1) -> str:
-    mean, low, high = (f"{x:+.{digits}f}".replace("-", MINUS) for x in interval[:3])
+    rounded = (round(x, digits) + 0.0 for x in interval[:3])  # + 0.0: no "-0.0"
+    mean, low, high = (f"{x:+.{digits}f}".replace("-", MINUS) for x in rounded)
     if interval.count < 2:
         return f"{mean}{unit} (one seed, no interval)"
     return f"{mean}{unit} (95 % interval {low} to {high}, {interval.count} seeds)"
