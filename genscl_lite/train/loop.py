@@ -26,7 +26,7 @@ from genscl_lite.train.evaluate import classifier_accuracy, extract, knn_accurac
 from genscl_lite.train.memory import keep_freed_memory
 from genscl_lite.train.methods import METHODS, LossInputs, loss_of_labels, weighted
 from genscl_lite.train.precision import autocast
-from genscl_lite.train.schedule import learning_rate
+from genscl_lite.train.schedule import learning_rate, warmup
 from genscl_lite.train.state import Run, compiled, is_classifier, new_run
 from genscl_lite.train.teachers import load_teacher, read_teacher_table
 
@@ -348,7 +348,7 @@ def finish_epoch(run: Run, dataset: Dataset) -> None:
             "accuracy": accuracy,
         }
     )
-    if _sits_at_chance(run.log):
+    if _sits_at_chance(run.log[math.ceil(warmup(config)) :]):
         warnings.warn(
             f"loss: {loss:.3f} after {run.epoch} epochs, within {100 * NEAR_CHANCE:.0f} % of the "
             f"{chance:.3f} of a network that knows nothing; look at learning_rate, at warm-up, at "
@@ -359,7 +359,10 @@ def finish_epoch(run: Run, dataset: Dataset) -> None:
 
 
 def _sits_at_chance(log: list[dict]) -> bool:
-    """Tell whether the fifth epoch in a row has just ended at chance; so it is said once a stay."""
+    """Tell whether the fifth epoch in a row has just ended at chance; so it is said once a stay.
+
+    ``log`` begins behind the warm-up, in which little is learned anyway.
+    """
     near = [row["loss"] > (1 - NEAR_CHANCE) * row["chance"] for row in log[-EPOCHS_AT_CHANCE - 1 :]]
     return near[-EPOCHS_AT_CHANCE:] == [True] * EPOCHS_AT_CHANCE and near[:-EPOCHS_AT_CHANCE] != [
         True

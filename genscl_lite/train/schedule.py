@@ -20,5 +20,10 @@ def learning_rate(config: TrainConfig, epoch: float) -> float:
         left = (1 + math.cos(math.pi * done)) / 2 if config.schedule == "cosine" else 1 - done
         return last + (config.learning_rate - last) * left
 
-    first, warmup = config.warmup_from, config.warmup_share * config.epochs or config.warmup_epochs
-    return falling(epoch) if epoch >= warmup else first + (falling(warmup) - first) * epoch / warmup
+    first, end = config.warmup_from, warmup(config)
+    return falling(epoch) if epoch >= end else first + (falling(end) - first) * epoch / end
+
+
+def warmup(config: TrainConfig) -> float:
+    """Return how many epochs the warm-up takes."""
+    return config.warmup_share * config.epochs or config.warmup_epochs
