@@ -103,7 +103,7 @@ def test_the_committed_notebook_says_what_the_committed_runs_say():
     outputs = json.dumps(
         [cell.get("outputs") for cell in read("09_reproduce_table")], ensure_ascii=False
     )
-    for name in ("digits", "cifar10_small"):
+    for name in ("digits", "cifar10_small_sgd"):
         said = read_predictions(RESULTS / name)
         for line in report.claim_lines(
             make_ledger(read_summaries(RESULTS / name), predictions=said)
