@@ -26,31 +26,52 @@ MARKED = re.compile(r"(<!-- table: (.+?) -->).*?(<!-- end -->)", re.DOTALL)
 def verdicts(*folders: str) -> str:
     """Render ledgers side by side: verdict and difference in percentage points, a column a folder.
 
-    The last line is the claim about the loss.
+    Primary claims are in bold and come first; the last line is the claim about the loss.
     """
     columns = {}
     for folder, runs in zip(folders, map(read, folders), strict=True):
-        ledger, run = claims.make_ledger(runs), runs[runs.method != "expert"].iloc[0]
+        ledger, run = ledger_of(folder), runs[runs.method != "expert"].iloc[0]
         labels = f"{run.labels_per_class} labels a class" if run.labels_per_class else "all labels"
         seeds = " to ".join(
             map(str, sorted({ledger.seeds[ledger.seeds > 0].min(), ledger.seeds.max()}))
         )
-        title = f"{run.dataset}, {labels}, seeds: {seeds}"
+        title = f"{run.dataset}, {labels}, {run.epochs} epochs, read-out {ledger.read_out[0]}, seeds: {seeds}"
         gaps = floor.floor_gaps(floor.read_logs(RESULTS / folder))
         found = ": ".join(filter(None, floor.floor_verdict(gaps)))
         columns |= {
-            "claim": [*ledger.claim, floor.FLOOR_CLAIM],
+            "claim": [
+                *(
+                    f"**{row.claim}**" if row.kind == "primary" else row.claim
+                    for row in ledger.itertuples()
+                ),
+                floor.FLOOR_CLAIM,
+            ],
             title: [*map(_verdict, ledger.itertuples()), found],
         }
     return markdown(columns, zip(*columns.values(), strict=True))
 
 
 def _verdict(row) -> str:
-    low, difference, high = (
-        f"{value / claims.POINT:+.1f}" for value in (row.low, row.difference, row.high)
-    )
-    interval = f" ({low} to {high})" if row.seeds > 1 else ""
-    return f"{row.verdict}: {difference}{interval}" if row.seeds else row.verdict
+    difference, low, high, seeds = claims.deciding_interval(row)
+    interval = f" ({claims.points(low, high)})" if seeds > 1 else ""
+    return f"{row.verdict}: {difference / claims.POINT:+.1f}{interval}" if seeds else row.verdict
+
+
+def verdicts_changed(old: str, new: str) -> str:
+    """Render what two folders of runs say of each claim, side by side."""
+    before, after = map(ledger_of, (old, new))
+    rows = [
+        [
+            one.claim,
+            one.kind,
+            _verdict(one),
+            _verdict(other),
+            "" if one.verdict == other.verdict else "changed",
+        ]
+        for one, other in zip(before.itertuples(), after.itertuples(), strict=True)
+    ]
+    heads = [claims.conditions(book[book.seeds > 0].iloc[0]) for book in (before, after)]
+    return markdown(["claim", "kind", *heads, ""], rows)
 
 
 def varied(folder: str, name: str) -> str:
@@ -138,14 +159,19 @@ def benchmark(name: str, folder: str = "") -> str:
     return "\n".join([kind.render(records, *options), "", *lines, "", f"On {written['device']}."])
 
 
+def ledger_of(folder: str) -> pd.DataFrame:
+    return claims.make_ledger(read(folder), predictions=claims.read_predictions(RESULTS / folder))
+
+
 def read(folder: str) -> pd.DataFrame:
     return tables.read_summaries(RESULTS / folder)
 
 
 TABLES = {
     "verdicts": verdicts,
+    "verdicts_changed": verdicts_changed,
     "results": lambda folder: tables.render_table(tables.make_table(read(folder))),
-    "ledger": lambda folder: claims.render_ledger(claims.make_ledger(read(folder))),
+    "ledger": lambda folder: claims.render_ledger(ledger_of(folder)),
     "costs": lambda folder: tables.render_cost_table(tables.make_cost_table(read(folder))),
     "varied": varied,
     "people": people,

@@ -1,33 +1,68 @@
-"""The ledger: what the paper claims, what it measured, and what runs of this kit say of it."""
+"""The ledger: what the paper claims, what it measured, and what runs of this kit say of it.
+
+Three claims are primary: named before the runs, and corrected among themselves alone. The others are
+exploratory, which is said beside them, and corrected among themselves.
+"""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from genscl_lite.datasets import files
 from genscl_lite.runs.paths import PUBLISHED
-from genscl_lite.runs.statistics import decided, holm, is_equivalent, p_value, t_interval
+from genscl_lite.runs.statistics import (
+    Interval,
+    PooledError,
+    bootstrap_interval,
+    decided,
+    holm,
+    is_equivalent,
+    p_value,
+    pooled_error,
+    pooled_interval,
+    pooled_p_value,
+    t_interval,
+)
+from genscl_lite.train.methods import METHODS
 
 LEDGER_COLUMNS = (
     "claim",
+    "kind",
     "better",
     "worse",
     "dataset",
     "arch",
     "epochs",
+    "read_out",
     "published",
     "seeds",
     "difference",
     "low",
     "high",
+    "pooled_low",
+    "pooled_high",
+    "image_low",
+    "image_high",
     "p",
     "equivalent",
     "verdict",
 )
 VERDICTS = ("supported", "contradicted", "as good", "undecided", "untested")
-CONFIGURATION = ("dataset", "arch", "epochs", "labels_per_class", "label_noise", "precision")
+CONFIGURATION = (
+    "dataset",
+    "arch",
+    "epochs",
+    "labels_per_class",
+    "label_noise",
+    "precision",
+    "read_out",
+)
 POINT = 0.01
 """A percentage point of accuracy, which is a fraction."""
+AS_GOOD = 0.5 * POINT
+"""Rows that are nearer to each other are as good."""
 
 
 @dataclass(frozen=True)
@@ -38,32 +73,76 @@ class Claim:
     better: str
     worse: str
     margin: float = 0.0
+    primary: bool = False
+
+    @property
+    def kind(self) -> str:
+        return "primary" if self.primary else "exploratory"
 
 
 CLAIMS = (
+    Claim("Mixing helps GenSCL", "genscl_mix", "supcon", primary=True),
+    Claim(
+        "Soft labels beat hard ones on the same blends", "genscl_mix", "supcon_mix", primary=True
+    ),
+    Claim(
+        "GenSCL is as good as cross-entropy with the same mixing, or beats it",
+        "genscl_mix",
+        "ce_mix",
+        margin=AS_GOOD,
+        primary=True,
+    ),
     Claim("SupCon beats cross-entropy", "supcon", "ce"),
-    Claim("Mixing helps GenSCL", "genscl_mix", "supcon"),
     Claim("A teacher helps GenSCL", "genscl_kd", "supcon"),
     Claim("Both help more than mixing alone", "genscl_mix_kd", "genscl_mix"),
     Claim("Both help more than a teacher alone", "genscl_mix_kd", "genscl_kd"),
-    Claim("GenSCL beats cross-entropy with the same mixing", "genscl_mix", "ce_mix"),
     Claim(
         "GenSCL beats cross-entropy with the same mixing and teacher", "genscl_mix_kd", "ce_mix_kd"
     ),
-    Claim("Soft labels beat hard ones on the same blends", "genscl_mix", "supcon_mix"),
     Claim("An expert teacher helps GenSCL with mixing", "genscl_mix_kd_expert", "genscl_mix"),
     Claim(
         "Momentum and queue lose at most half a point",
         "genscl_mix_kd_queue",
         "genscl_mix_kd",
-        margin=0.5 * POINT,
+        margin=AS_GOOD,
     ),
     Claim("Momentum helps the queue", "genscl_mix_kd_queue", "genscl_mix_kd_queue_m0"),
 )
+POOLED_ROWS = list(
+    dict.fromkeys(row for claim in CLAIMS if claim.primary for row in (claim.better, claim.worse))
+)
+"""Rows over which the error of the primary claims is pooled: those that they name."""
+
+
+def read_predictions(folder: str | Path) -> pd.DataFrame:
+    """Read all predictions.npz below a folder: a row a run, with arrays ``right`` and ``confidence``."""
+    rows = []
+    for path in sorted(files.as_path(folder).glob("*/seed*/predictions.npz")):
+        with np.load(path) as said:
+            rows.append(
+                {
+                    "method": path.parts[-3],
+                    "seed": int(path.parts[-2].removeprefix("seed")),
+                    "right": said["predicted"] == said["labels"],
+                    "confidence": said["confidence_percent"] / 100,
+                }
+            )
+    order = {method: place for place, method in enumerate(METHODS)}
+    rows.sort(key=lambda row: order.get(row["method"], -1))
+    return pd.DataFrame(rows, columns=["method", "seed", "right", "confidence"])
+
+
+def with_read_out(runs: pd.DataFrame) -> pd.DataFrame:
+    """Say of each run how its features were read: "converged" or, also where it does not say so, "sgd".
+
+    Runs of the first recipe do not say it. Their classifiers were read by their own head, latents by SGD.
+    """
+    known = runs.read_out if "read_out" in runs else pd.Series(None, runs.index, dtype=object)
+    return runs.assign(read_out=known.fillna("sgd"))
 
 
 def check_configurations(runs: pd.DataFrame) -> None:
-    """Raise ValueError if seeds of one row, or the rows' data sets, differ: a mean of both says nothing."""
+    """Raise ValueError if seeds of a row differ in ``CONFIGURATION``, or rows in data set or read-out."""
     for name in (name for name in CONFIGURATION if name in runs):
         for method, values in runs.groupby("method")[name].unique().items():
             if len(values) > 1:
@@ -75,62 +154,117 @@ def check_configurations(runs: pd.DataFrame) -> None:
         raise ValueError(
             f"runs of several data sets in one folder: {', '.join(runs.dataset.unique())}"
         )
+    if "read_out" in runs and runs.read_out.nunique() > 1:
+        rows = runs.groupby("read_out").method.unique()
+        found = "; ".join(f"{name}: {', '.join(methods)}" for name, methods in rows.items())
+        raise ValueError(f"rows that were read in two ways cannot be compared ({found})")
 
 
-def make_ledger(runs: pd.DataFrame, published: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Hold each claim against the runs of one table (of ``read_summaries``): a row a claim.
+def make_ledger(
+    runs: pd.DataFrame,
+    published: pd.DataFrame | None = None,
+    predictions: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Hold each claim against the runs of one table: a row a claim, with ``LEDGER_COLUMNS``.
 
-    Differences are accuracies of the same seed, fractions; ``published`` is the paper's with ResNet-50, where
-    it gives both rows. The interval is that of t at 95 %; ``p`` is corrected by Holm for all claims tested.
-    ``equivalent``: both rows are as good within half a point, by a test of its own that is not corrected.
-    ``verdict``: supported or contradicted if interval and p agree, else as good if equivalent,
-    else undecided; untested if no seed has both rows.
+    Differences are accuracies of the same seed, as fractions. ``low`` and ``high`` are the 95 % interval of t;
+    ``pooled_low`` and ``pooled_high``, of primary claims, that by the error of all rows that they name, where
+    ``pooled_error`` allows it; ``image_low`` and ``image_high`` a bootstrap over seeds and test images.
+    ``p`` is corrected by Holm within each kind of claim.
+
+    A claim is supported or contradicted if its interval (the pooled one, where there is one) and p agree. It
+    is "as good" if it is neither, has no margin, and both rows are as good within half a point. Wherever that
+    or a margin is at stake, the test images must agree too. Else it is undecided; untested without a seed.
+
+    Args:
+        runs: of ``read_summaries``.
+        published: the paper's accuracies, of which those of ResNet-50 are quoted; default: ``PUBLISHED``.
+        predictions: of ``read_predictions``; without them no test images are drawn anew.
 
     Raises:
-        ValueError: the runs are of two configurations.
+        ValueError: the runs are of two configurations, or were read in two ways.
     """
+    runs = with_read_out(runs)
     check_configurations(runs)
     published = pd.read_csv(PUBLISHED) if published is None else published
-    about = {name: ", ".join(map(str, runs[name].unique())) for name in ("dataset", "arch")}
+    described = ("dataset", "arch", "read_out")
+    about = {name: ", ".join(map(str, runs[name].unique())) for name in described}
     accuracy = runs.pivot_table(index="seed", columns="method", values="accuracy_last")
     theirs = published[(published.dataset == about["dataset"]) & (published.arch == "resnet50")]
     theirs = theirs.set_index("method").published
-    rows, tested = [], []
+    error = pooled_error(accuracy.reindex(columns=POOLED_ROWS).dropna().to_numpy())
+    rows = []
     for claim in CLAIMS:
         pair = accuracy.reindex(columns=[claim.better, claim.worse]).dropna()
-        differences = pair[claim.better] - pair[claim.worse]
-        interval = t_interval(differences)
-        tested.append(p_value(differences + claim.margin))
+        differences = (pair[claim.better] - pair[claim.worse]).to_numpy()
         rows.append(
             {
                 "claim": claim.text,
+                "kind": claim.kind,
                 "better": claim.better,
                 "worse": claim.worse,
                 **about,
                 "epochs": runs[runs.method.isin([claim.better, claim.worse])].epochs.max(),
                 "published": theirs.get(claim.better, np.nan) - theirs.get(claim.worse, np.nan),
-                "seeds": interval.count,
-                "difference": interval.mean,
-                "low": interval.low,
-                "high": interval.high,
-                "equivalent": is_equivalent(differences, 0.5 * POINT),
+                **_measured(claim, differences, error if claim.primary else None),
+                **_of_images(claim, predictions),
             }
         )
-    ledger = pd.DataFrame(rows).assign(p=holm(tested))
+    ledger = pd.DataFrame(rows)
+    ledger["p"] = ledger.groupby("kind").p.transform(holm)
+    ledger["equivalent"] &= ledger.pop("images_agree")
     ledger["verdict"] = [
         verdict(row, claim.margin) for row, claim in zip(ledger.itertuples(), CLAIMS, strict=True)
     ]
     return ledger[list(LEDGER_COLUMNS)]
 
 
+def _measured(claim: Claim, differences: np.ndarray, error: PooledError | None) -> dict:
+    """Return what seeds say: intervals, p before its correction, and whether both rows are as good."""
+    own = t_interval(differences)
+    found = {"seeds": own.count, "difference": own.mean, "low": own.low, "high": own.high}
+    if error and own.count:
+        pooled = pooled_interval(differences, error)
+        p = pooled_p_value(differences + claim.margin, error)
+        narrow = pooled_interval(differences, error, 0.9)
+    else:
+        pooled, p = Interval(np.nan, np.nan, np.nan, 0), p_value(differences + claim.margin)
+        narrow = t_interval(differences, 0.9)
+    bounds = {"pooled_low": pooled.low, "pooled_high": pooled.high}
+    return found | bounds | {"p": p, "equivalent": is_equivalent(narrow, AS_GOOD)}
+
+
+def _of_images(claim: Claim, predictions: pd.DataFrame | None) -> dict:
+    """Return the interval over seeds and test images, and whether it, too, calls both rows as good."""
+    none = {"image_low": np.nan, "image_high": np.nan, "images_agree": True}
+    if predictions is None:
+        return none
+    right = {(row.method, row.seed): row.right for row in predictions.itertuples()}
+    seeds = [seed for row, seed in right if row == claim.better and (claim.worse, seed) in right]
+    if not seeds:
+        return none
+    pair = [np.array([right[row, seed] for seed in seeds]) for row in (claim.better, claim.worse)]
+    _, low, high, _ = bootstrap_interval(*pair)
+    agree = is_equivalent(bootstrap_interval(*pair, level=0.9), AS_GOOD)
+    return {"image_low": low, "image_high": high, "images_agree": agree}
+
+
 def verdict(row, margin: float = 0.0) -> str:
-    """Return the word that a row's interval and corrected p allow."""
+    """Return the word that a row's intervals and corrected p allow."""
     if not row.seeds:
         return "untested"
-    side = decided(row, row.p, margin)
+    side = decided(deciding_interval(row), row.p, margin)
+    if side > 0 and margin and row.image_low <= -margin:  # other images might say otherwise
+        return "undecided"
     if side:
         return "supported" if side > 0 else "contradicted"
-    return "as good" if row.equivalent else "undecided"
+    return "as good" if row.equivalent and not margin else "undecided"
+
+
+def deciding_interval(row) -> Interval:
+    """Return the interval that the verdict goes by: the pooled one where there is one."""
+    bounds = (row.low, row.high) if pd.isna(row.pooled_low) else (row.pooled_low, row.pooled_high)
+    return Interval(row.difference, *bounds, row.seeds)
 
 
 def points(low: float, high: float) -> str:
@@ -138,47 +272,65 @@ def points(low: float, high: float) -> str:
     return f"{low / POINT:+.1f} to {high / POINT:+.1f}"
 
 
+def conditions(row) -> str:
+    """Say of what runs a verdict is."""
+    return f"{row.dataset}, {row.epochs:.0f} epochs, read-out {row.read_out}"
+
+
 def claim_line(row) -> str:
     """Say in one line, as an item of a list, what the ledger's row says."""
+    claim = f"- **{row.claim}** ({row.kind})"
     if row.verdict == "untested":
-        return f"- **{row.claim}**: untested, there are no runs."
+        return f"{claim}: untested, there are no runs."
     if pd.isna(row.low):
         return (
-            f"- **{row.claim}**: undecided. One seed says {row.difference / POINT:+.1f} points, "
-            "and a single seed has no interval."
+            f"{claim}: undecided. One seed says {row.difference / POINT:+.1f} points, "
+            f"and a single seed has no interval ({conditions(row)})."
         )
     as_good = "not shown, but both rows are as good as each other, within half a point"
+    pooled = (
+        "" if pd.isna(row.pooled_low) else f", pooled {points(row.pooled_low, row.pooled_high)}"
+    )
     return (
-        f"- **{row.claim}**: {as_good if row.verdict == 'as good' else row.verdict}. "
-        f"{row.difference / POINT:+.1f} points ({points(row.low, row.high)}, {row.seeds} seeds)."
+        f"{claim}: {as_good if row.verdict == 'as good' else row.verdict}. "
+        f"{row.difference / POINT:+.1f} points ({points(row.low, row.high)}{pooled}; {row.seeds} seeds, "
+        f"{conditions(row)})."
     )
 
 
-def verdict_lines(runs: pd.DataFrame) -> list[str]:
+def verdict_lines(runs: pd.DataFrame, predictions: pd.DataFrame | None = None) -> list[str]:
     """Say of each claim that runs test what they say of it; [] if they test none."""
-    ledger = make_ledger(runs)
+    ledger = make_ledger(runs, predictions=predictions)
     return [claim_line(row) for row in ledger[ledger.verdict != "untested"].itertuples()]
 
 
 def render_ledger(ledger: pd.DataFrame) -> str:
-    """Render the ledger as Markdown, differences in percentage points."""
-    images = "image_low" in ledger
-    header = (
-        "| claim | paper | here, 95 % interval |"
-        + " with test images |" * images
-        + " seeds | verdict |"
-    )
-    lines = [header, "|---" * (5 + images) + "|"]
+    """Render the ledger as Markdown, differences in percentage points; columns that nothing is in are left out."""
+    optional = {"pooled_low": "pooled error", "image_low": "with test images"}
+    shown = {name: title for name, title in optional.items() if ledger[name].notna().any()}
+    header = ["claim", "kind", "paper", "here, 95 % interval", *shown.values(), "seeds", "verdict"]
+    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
 
     def bounds(low: float, high: float) -> str:
         return "" if pd.isna(low) else points(low, high)
 
     for row in ledger.itertuples():
-        paper = "" if pd.isna(row.published) else f"{row.published / POINT:+.1f}"
         here = "" if pd.isna(row.difference) else f"{row.difference / POINT:+.1f}"
-        here += f" ({bounds(row.low, row.high)})" * (not pd.isna(row.low))
-        drawn = f" {bounds(row.image_low, row.image_high)} |" if images else ""
-        lines.append(
-            f"| {row.claim} | {paper} | {here} |{drawn} {row.seeds or ''} | {row.verdict} |"
-        )
-    return "\n".join(lines)
+        here += "" if pd.isna(row.low) else f" ({bounds(row.low, row.high)})"
+        others = {
+            "pooled_low": bounds(row.pooled_low, row.pooled_high),
+            "image_low": bounds(row.image_low, row.image_high),
+        }
+        cells = [
+            row.claim,
+            row.kind,
+            "" if pd.isna(row.published) else f"{row.published / POINT:+.1f}",
+            here,
+            *(others[name] for name in shown),
+            str(row.seeds or ""),
+            row.verdict,
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    tested = ledger[ledger.seeds > 0]
+    of = " and ".join(dict.fromkeys(map(conditions, tested.itertuples())))
+    return "\n".join([*lines, *(["", f"Of {of}."] if of else [])])

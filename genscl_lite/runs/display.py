@@ -16,7 +16,7 @@ from rich.markdown import Markdown
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from genscl_lite.datasets import files
-from genscl_lite.runs.claims import verdict_lines
+from genscl_lite.runs.claims import read_predictions, verdict_lines
 from genscl_lite.runs.job import PROGRESS, Job
 from genscl_lite.runs.tables import make_table, read_summaries, render_table, write_table
 from genscl_lite.train.methods import METHODS
@@ -36,7 +36,7 @@ def show_results(out: Path) -> Path:
     runs = read_summaries(out)
     table = make_table(runs)
     write_table(out / "table.csv", table)
-    text = "\n\n".join([render_table(table), "\n".join(verdict_lines(runs))])
+    text = "\n\n".join([render_table(table), "\n".join(verdict_lines(runs, read_predictions(out)))])
     console = Console(file=sys.stdout)
     if console.is_terminal:
         console.print(Markdown(text))

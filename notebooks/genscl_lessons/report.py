@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 
 from genscl_lessons.plots import small_png
 from genscl_lite.datasets import files
-from genscl_lite.runs.claims import CONFIGURATION, POINT, claim_line, points
-from genscl_lite.runs.floor import FLOOR_CLAIM, FLOOR_ROW, floor_verdict
-from genscl_lite.runs.statistics import Interval, bootstrap_interval, is_equivalent, t_interval
+from genscl_lite.runs.claims import AS_GOOD, CONFIGURATION, POINT, claim_line, points, with_read_out
+from genscl_lite.runs.floor import FLOOR_CLAIM, FLOOR_ROW, floor_verdict, share_of_the_way
+from genscl_lite.runs.statistics import Interval, is_equivalent, t_interval
 from genscl_lite.runs.tables import read_varied
 from genscl_lite.train.methods import METHODS, TEACHERS, teacher_of
 
@@ -56,25 +56,6 @@ def listed(names: list[str], last: str = "and") -> str:
 
 
 # What the files hold
-
-
-def read_predictions(folder: str | Path) -> pd.DataFrame:
-    """Read all predictions.npz below a folder: a row a run, with arrays ``right`` and ``confidence``."""
-    rows = []
-    for path in sorted(files.as_path(folder).glob("*/seed*/predictions.npz")):
-        with np.load(path) as said:
-            rows.append(
-                {
-                    "method": path.parts[-3],
-                    "seed": int(path.parts[-2].removeprefix("seed")),
-                    "right": said["predicted"] == said["labels"],
-                    "confidence": said["confidence_percent"] / 100,
-                }
-            )
-    rows.sort(
-        key=lambda row: list(METHODS).index(row["method"]) if row["method"] in METHODS else -1
-    )
-    return pd.DataFrame(rows, columns=["method", "seed", "right", "confidence"])
 
 
 def varied(folder: str | Path, name: str) -> pd.DataFrame:
@@ -116,29 +97,6 @@ def by_method(runs: pd.DataFrame, value: str) -> pd.DataFrame:
     return pd.DataFrame(found.values(), columns=Interval._fields, index=list(found))
 
 
-def add_bootstrap(
-    ledger: pd.DataFrame, predictions: pd.DataFrame, resamples: int = 1000
-) -> pd.DataFrame:
-    """Add ``image_low`` and ``image_high``: each difference's interval over seeds and test images alike.
-
-    It is NaN where no seed of both rows has predictions.
-    """
-    right = {(row.method, row.seed): row.right for row in predictions.itertuples()}
-    bounds = []
-    for row in ledger.itertuples():
-        seeds = [
-            seed for method, seed in right if method == row.better and (row.worse, seed) in right
-        ]
-        pair = [
-            np.array([right[method, seed] for seed in seeds]) for method in (row.better, row.worse)
-        ]
-        bounds.append(
-            bootstrap_interval(*pair, resamples=resamples)[1:3] if seeds else (np.nan, np.nan)
-        )
-    lows, highs = zip(*bounds, strict=True)
-    return ledger.assign(image_low=lows, image_high=highs)
-
-
 # Sentences
 
 
@@ -158,8 +116,13 @@ def describe(runs: pd.DataFrame, wanted: tuple[str, ...] = ()) -> list[str]:
             else listed([title(m) for m in seeds.index[seeds == 1]])
         )
         lines.append(f"One seed for {rows}: no interval can be given, so nothing is decided.")
-    rows = runs[~runs.method.isin(TEACHERS)]
-    for name in (name for name in CONFIGURATION if name in runs and rows[name].nunique() > 1):
+    rows = with_read_out(runs[~runs.method.isin(TEACHERS)])
+    if (rows.read_out == "sgd").any():
+        lines.append(
+            "Classifiers are read by their own head, latents by a probe that SGD trains and that may not have "
+            "converged: part of a difference between the two kinds is the read-out's."
+        )
+    for name in (name for name in CONFIGURATION if name in rows and rows[name].nunique() > 1):
         values = rows.groupby(name).method.unique()
         lines.append(
             f"Rows differ in {name}: "
@@ -187,10 +150,16 @@ def claim_lines(ledger: pd.DataFrame) -> list[str]:
 
 
 def tally(ledger: pd.DataFrame) -> str:
-    """Say how many claims have which verdict."""
-    counts = ledger.verdict.value_counts(sort=False)
-    words = [f"{count} {verdict}" for verdict, count in counts.items()]
-    return f"Of {len(ledger)} claims about accuracy, on {ledger.dataset.iloc[0]}: {listed(words)}."
+    """Say how many claims of each kind have which verdict."""
+
+    def counted(own: pd.DataFrame) -> str:
+        return listed([f"{n} {word}" for word, n in own.verdict.value_counts(sort=False).items()])
+
+    parts = [
+        f"of {len(own)} {kind} claims {counted(own)}"
+        for kind, own in ledger.groupby("kind", sort=False)
+    ]
+    return f"On {ledger.dataset.iloc[0]}, {', '.join(parts)}."
 
 
 def difference_of(
@@ -204,7 +173,8 @@ def difference_of(
         second, pd.Series(dtype=float)
     )
     interval = t_interval(difference.dropna())
-    return (interval, is_equivalent(difference.dropna(), 0.5 * POINT)) if interval.count else None
+    narrow = t_interval(difference.dropna(), 0.9)
+    return (interval, is_equivalent(narrow, AS_GOOD)) if interval.count else None
 
 
 def where_it_lies(interval: Interval, as_good: bool = False) -> str:
@@ -335,11 +305,19 @@ def confidence_lines(predictions: pd.DataFrame) -> list[str]:
     return lines
 
 
+OLD_FLOOR = (
+    "The logs of these runs name the sum of two entropies, the labels' and the teacher's, as the floor, and no "
+    "latents reach that: label and teacher together are one target, with a floor of its own."
+)
+
+
 def floor_line(gaps: pd.DataFrame) -> str:
     """Say as an item what the runs say of ``FLOOR_CLAIM``."""
     verdict, gap = floor_verdict(gaps)
+    if verdict == "untested":
+        return f"- **{FLOOR_CLAIM}**: untested, there are no runs."
     if not gap:
-        return f"- **{FLOOR_CLAIM}**: {verdict}, there are no runs."
+        return f"- **{FLOOR_CLAIM}**: {verdict}. {OLD_FLOOR}"
     seeds = gaps.set_index("method").seeds[FLOOR_ROW]
     return f"- **{FLOOR_CLAIM}**: {verdict}. It ends {gap}, {'one seed' if seeds == 1 else f'{seeds} seeds'}."
 
@@ -352,13 +330,15 @@ def floor_lines(gaps: pd.DataFrame) -> list[str]:
         "undecided": "may or may not come down to its floor",
     }
     lines = []
-    for row in gaps.itertuples():
+    for row in gaps[gaps.gap.notna()].itertuples():
         seeds = (
             "one seed" if row.seeds == 1 else f"{row.low:.2f} to {row.high:.2f}, {row.seeds} seeds"
         )
         word = words[row.verdict] if row.seeds > 1 else "has one seed, which decides nothing"
-        lines.append(f"- {title(row.method)} {word}: the gap is {row.gap:.2f} nats ({seeds}).")
-    return lines
+        way = "" if pd.isna(row.share) else f", {share_of_the_way(row)}"
+        lines.append(f"- {title(row.method)} {word}: the gap is {row.gap:.2f} nats ({seeds}){way}.")
+    old = [title(row.method) for row in gaps[gaps.gap.isna()].itertuples()]
+    return lines + ([f"- {listed(old)}: not comparable. {OLD_FLOOR}"] if old else [])
 
 
 def teacher_lines(runs: pd.DataFrame, ledger: pd.DataFrame, gaps: pd.DataFrame) -> list[str]:
@@ -377,13 +357,11 @@ def teacher_lines(runs: pd.DataFrame, ledger: pd.DataFrame, gaps: pd.DataFrame) 
         }[row.verdict]
     ]
     floors = gaps.set_index("method").floor
-    if {"genscl_kd", "supcon"} <= set(floors.index):
-        hard, soft = floors.supcon, floors.genscl_kd - floors.supcon
-        softness = "softer than one-hot labels" if soft > hard else "no softer than one-hot labels"
+    if {"genscl_kd", "supcon"} <= set(floors.dropna().index):
         lines.append(
             f"What does its teacher say? The floor of SupCon's loss, the entropy of one-hot label "
-            f"similarities, is {hard:.2f} nats. The teacher's labels add a term whose floor is "
-            f"{soft:.2f} nats, so they are {softness}."
+            f"similarities, is {floors.supcon:.2f} nats. Label and teacher together are one target; with both "
+            f"weights added, its floor is {floors.genscl_kd:.2f} nats."
         )
     pairs = ("ce_mix", "supcon"), ("expert", "ce_mix"), ("genscl_mix_kd_expert", "genscl_mix_kd")
     return [*lines, *filter(None, (compare(runs, *pair) for pair in pairs))]

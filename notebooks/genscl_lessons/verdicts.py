@@ -38,7 +38,7 @@ def of_ledger(ledger: pd.DataFrame, better: str, worse: str) -> str:
     if not row.seeds:
         return f'"{row.claim}": no seed has both rows, **{row.verdict}**'
     points = Interval(row.difference / POINT, row.low / POINT, row.high / POINT, row.seeds)
-    corrected = ", corrected for all claims that were tested" * (row.seeds > 1)
+    corrected = f", corrected for all {row.kind} claims that were tested" * (row.seeds > 1)
     return f'"{row.claim}": {_with_interval(points)}; the verdict{corrected}: **{row.verdict}**'
 
 

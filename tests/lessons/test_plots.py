@@ -62,7 +62,8 @@ def test_a_class_has_its_colour_whatever_their_number():
 
 
 def test_the_ledger_shows_each_claim_in_the_colour_of_its_verdict():
-    row = {"published": 0.02, "difference": 0.01, "low": 0.005, "high": 0.015}
+    row = {"published": 0.02, "difference": 0.01, "low": 0.005, "high": 0.015,
+           "pooled_low": 0.007, "pooled_high": 0.013, "image_low": 0.0, "image_high": 0.02}  # fmt: skip
     nothing = dict.fromkeys(row)
     ledger = pd.DataFrame(
         [
@@ -71,6 +72,7 @@ def test_the_ledger_shows_each_claim_in_the_colour_of_its_verdict():
             {"claim": "no run", "verdict": "untested"} | nothing,
         ]
     ).astype({name: float for name in row})
+    ledger["kind"] = ["primary", "exploratory", "exploratory"]
     _, axis = plt.subplots()
     plot_ledger(ledger, axis)
     assert [label.get_text() for label in axis.get_yticklabels()] == ["up", "one seed", "no run"]
@@ -241,7 +243,7 @@ def test_reliability_is_confidence_against_accuracy_bin_by_bin():
 
 def test_floors_and_ledgers_are_drawn_where_parts_are_missing():
     gaps = pd.DataFrame({"method": ["supcon", "genscl_mix"], "floor": 2.2, "gap": [0.01, 0.8], "low": [0.0, np.nan],
-                         "high": [0.02, np.nan], "seeds": [3, 1], "verdict": "undecided"})  # fmt: skip
+                         "high": [0.02, np.nan], "share": [0.9, np.nan], "seeds": [3, 1], "verdict": "undecided"})  # fmt: skip
     axis = plot_floors(gaps, plt.subplots()[1])
     assert len(axis.texts) == 2
     runs = made_up()

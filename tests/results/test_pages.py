@@ -74,12 +74,26 @@ def test_tables_are_written_between_their_marks_alone(tmp_path, monkeypatch):
 def test_a_column_of_verdicts_says_what_the_ledger_says():
     lines = [line.split(" | ") for line in pages.verdicts("digits", "digits").splitlines()]
     assert all(len(line) == len(lines[0]) for line in lines)
-    ledger = pages.claims.make_ledger(read_summaries(RESULTS / "digits"))
+    ledger = pages.ledger_of("digits")
     assert [line[1].partition(":")[0].strip(" |") for line in lines[2:-1]] == list(ledger.verdict)
     [gap] = (
         floor_gaps(read_logs(RESULTS / "digits")).query("method == 'genscl_mix_kd'").itertuples()
     )
-    assert lines[-1][1].startswith(f"{gap.verdict}: {gap.gap:.2f} nats above it ({gap.low:.2f} to")
+    assert lines[-1][1].strip(" |").startswith(gap.verdict)
+
+
+def test_verdicts_of_two_folders_stand_side_by_side(monkeypatch):
+    books = {"old": pages.ledger_of("digits")}
+    books["new"] = books["old"].assign(
+        verdict=["supported", *books["old"].verdict[1:]], dataset="cifar10"
+    )
+    monkeypatch.setattr(pages, "ledger_of", books.get)
+    head, _, *lines = pages.verdicts_changed("old", "new").splitlines()
+    assert "digits, 200 epochs" in head and "cifar10, 200 epochs" in head
+    changed = books["old"].verdict[0] != "supported"
+    assert [line.endswith("| changed |") for line in lines] == [changed] + [False] * (
+        len(lines) - 1
+    )
 
 
 def test_what_peoples_labels_change_has_an_interval_and_a_verdict(monkeypatch):

@@ -220,7 +220,12 @@ def _mark_lengths(axis: Axes, runs: pd.DataFrame) -> None:
 
 
 def plot_floors(gaps: pd.DataFrame, axis: Axes) -> Axes:
-    """Draw how far each row's loss ends above its floor, with its interval; dashed is "at the floor"."""
+    """Draw how far each row's loss ends above its floor, with its interval; dashed is "at the floor".
+
+    Rows whose floor is not known, of older logs, are left out. Beside a bar stands the floor and, where chance
+    is known, how much of the way from there to the floor was gone.
+    """
+    gaps = gaps.dropna(subset="gap")
     for y, row in enumerate(gaps.itertuples()):
         half = 0 if np.isnan(row.low) else row.high - row.gap
         axis.barh(
@@ -234,7 +239,8 @@ def plot_floors(gaps: pd.DataFrame, axis: Axes) -> Axes:
         axis.text(
             max(row.gap + half, NATS_AT_FLOOR),
             y,
-            f"  floor {row.floor:.2f}",
+            f"  floor {row.floor:.2f}"
+            + ("" if np.isnan(row.share) else f", {100 * row.share:.0f} % of the way"),
             va="center",
             fontsize=10,
             color="0.35",

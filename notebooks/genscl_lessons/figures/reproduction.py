@@ -23,6 +23,7 @@ VERDICT_COLOURS = {
     "undecided": "0.45",
     "untested": "0.7",
 }
+POOLED = {"linewidth": 6, "alpha": 0.35, "solid_capstyle": "butt"}
 HOLLOW = {"color": "black", "fillstyle": "none"}
 
 
@@ -33,9 +34,9 @@ def colour_of(method: str):
 def plot_ledger(ledger: pd.DataFrame, axis: Axes) -> Axes:
     """Draw each claim's difference with its 95 % interval, coloured by verdict; the paper's as a diamond.
 
-    Where the ledger has ``image_low`` and ``image_high``, that interval is a thin black line below the other.
+    The interval by the pooled error is a broad, pale band; that over test images a thin black line below.
+    Above the line are the primary claims.
     """
-    drawn = "image_low" in ledger
     for y, row in enumerate(ledger.itertuples()):
         colour = VERDICT_COLOURS[row.verdict]
         if pd.isna(row.difference):
@@ -63,7 +64,11 @@ def plot_ledger(ledger: pd.DataFrame, axis: Axes) -> Axes:
                 capsize=4,
                 linewidth=2,
             )
-        if drawn and not pd.isna(row.image_low):
+        if not pd.isna(row.pooled_low):
+            axis.plot(
+                [100 * row.pooled_low, 100 * row.pooled_high], [y] * 2, color=colour, **POOLED
+            )
+        if not pd.isna(row.image_low):
             axis.plot(
                 [100 * row.image_low, 100 * row.image_high],
                 [y + 0.27] * 2,
@@ -72,6 +77,8 @@ def plot_ledger(ledger: pd.DataFrame, axis: Axes) -> Axes:
             )
         if not pd.isna(row.published):
             axis.plot(100 * row.published, y - 0.22, "D", markersize=6, **HOLLOW)
+    primary = (ledger.kind == "primary").sum()
+    axis.axhline(primary - 0.5, color="0.6", linewidth=1, linestyle=":")
     axis.axvline(0, color="black", linewidth=1)
     axis.axvspan(-0.5, 0.5, color="0.93", zorder=0)
     axis.set_yticks(range(len(ledger)), ledger.claim)
@@ -97,7 +104,9 @@ def plot_ledger(ledger: pd.DataFrame, axis: Axes) -> Axes:
             )
     if ledger.published.notna().any():
         axis.plot([], [], "D", markersize=6, label="paper, ResNet-50", **HOLLOW)
-    if drawn and ledger.image_low.notna().any():
+    if ledger.pooled_low.notna().any():
+        axis.plot([], [], color="black", label="pooled error", **POOLED)
+    if ledger.image_low.notna().any():
         axis.plot([], [], color="black", linewidth=1, label="over seeds and test images")
     return axis
 
