@@ -11,13 +11,13 @@ import argparse
 import csv
 import dataclasses
 import json
-import platform
 import time
 from pathlib import Path
 
 import torch
 
 from genscl_lite.datasets import Dataset, files, load_dataset
+from genscl_lite.runs.machine import cpu_name
 from genscl_lite.runs.plan import plan
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.evaluate import classifier_accuracy, extract, knn_accuracy
@@ -29,21 +29,16 @@ COLUMNS = ("family", "changes", "epochs", "seed", "accuracy", "knn_accuracy", "h
            "cpu_seconds", "machine")  # fmt: skip
 VALIDATION_IMAGES = 5000
 
+AUGMENTATIONS = ("shift", "crop_jitter_light")
 WHOLE = [
-    {"augmentation": "shift"},
-    {"augmentation": "crop_jitter_light"},
-    {"augmentation": "shift", "learning_rate": 0.05},
-    {"augmentation": "crop_jitter_light", "learning_rate": 0.05},
-    {"augmentation": "shift", "learning_rate": 0.2},
-    {"augmentation": "crop_jitter_light", "learning_rate": 0.2},
+    {"augmentation": augmentation, "learning_rate": rate}
+    for rate in (0.1, 0.05, 0.2)
+    for augmentation in AUGMENTATIONS
 ]
 BLENDS = [
-    {"augmentation": augmentation, "mix_probability": probability}
-    for probability in (0.5, 1.0)
-    for augmentation in ("shift", "crop_jitter_light")
-] + [
-    {"augmentation": augmentation, "mix_probability": 0.5, "learning_rate": 0.05}
-    for augmentation in ("shift", "crop_jitter_light")
+    {"augmentation": augmentation, "learning_rate": rate, "mix_probability": probability}
+    for rate, probability in ((0.1, 0.5), (0.1, 1.0), (0.05, 0.5))
+    for augmentation in AUGMENTATIONS
 ]
 QUEUE = [
     {"momentum": 0.99},
@@ -98,7 +93,7 @@ def try_out(config: TrainConfig, dataset: Dataset) -> dict:
         "head_accuracy": run.log[-1]["accuracy"],
         "loss": round(run.log[-1]["loss"], 4),
         "cpu_seconds": round(seconds),
-        "machine": platform.processor() or platform.machine(),
+        "machine": cpu_name(),
     }
 
 
