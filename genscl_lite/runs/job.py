@@ -15,6 +15,7 @@ from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.loop import OutOfTime, pretrain
 from genscl_lite.train.processes import any_process, rank, wait_for_all
 from genscl_lite.train.run_folder import is_finished
+from genscl_lite.train.start import normalized_as_started
 from genscl_lite.train.state import Run
 
 PROGRESS = "progress.json"
@@ -94,6 +95,7 @@ def _load_one_after_the_other(config: TrainConfig, job: Job) -> Dataset:
     if rank() > 0:
         wait_for_all()
     dataset = load_data(config, job.data_root, job.folder / "folder_check.json")
+    dataset = normalized_as_started(config, dataset)
     if rank() == 0:
         wait_for_all()
     return dataset

@@ -13,6 +13,7 @@ from genscl_lite.runs.paths import PRESETS
 from genscl_lite.train.config import PARAMETERS, RENAMED, TrainConfig, check_type
 from genscl_lite.train.methods import METHODS, TEACHERS, teacher_of
 from genscl_lite.train.networks import source_of
+from genscl_lite.train.start import start_path
 
 FIELDS = {name: field.type for name, field in PARAMETERS.items() if name != "method"}
 OVERRIDES = FIELDS | {
@@ -139,6 +140,8 @@ def plan(
         if method == "expert":
             own["labels_per_class"] = 0
         config = TrainConfig(method, **{k: v for k, v in own.items() if k in FIELDS})
+        if config.weights:
+            start_path(config)
         count = 1 if method in TEACHERS and not config.labels_per_class else seeds
         configs = tuple(replace(config, seed=config.seed + k) for k in range(count))
         least = check_type("min_accuracy", own.get("min_accuracy", 0.0), float)

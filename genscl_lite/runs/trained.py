@@ -30,7 +30,13 @@ from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.evaluate import extract
 from genscl_lite.train.networks import Model
 from genscl_lite.train.state import is_classifier, kept_parts, new_model
-from genscl_lite.train.weights import described, load_weights, read_about, save_state
+from genscl_lite.train.weights import (
+    described,
+    load_weights,
+    read_about,
+    save_state,
+    weights_path,
+)
 
 Images = Tensor | ImageFiles | Sequence[str | Path | Image.Image]
 
@@ -190,34 +196,6 @@ class Encoder:
         }
         save_state(path, self.model.encoder, **about)
         files.write_json(beside, about)
-
-
-def weights_path(path: str | Path) -> Path:
-    """Return the file of weights that ``path`` means: a file, a run's folder, or METHOD with one seed.
-
-    >>> weights_path("no/such/run")
-    Traceback (most recent call last):
-    ValueError: path: no/such/run does not exist; expected a run's folder or a model.safetensors
-    """
-    path = files.as_path(path)
-    if not path.exists():
-        raise ValueError(
-            f"path: {path} does not exist; expected a run's folder or a model.safetensors"
-        )
-    if path.is_file():
-        return path
-    seeds = sorted(path.glob("seed*/"), key=lambda folder: (len(folder.name), folder.name))
-    if len(seeds) > 1:
-        names = ", ".join(map(str, seeds))
-        raise ValueError(f"path: {path} holds {len(seeds)} seeds; expected one of {names}")
-    folder = seeds[0] if seeds else path
-    if (folder / "model.safetensors").is_file():
-        return folder / "model.safetensors"
-    if (folder / "config.json").exists():
-        raise ValueError(
-            f"path: the run in {folder} is not finished; the command that began it goes on"
-        )
-    raise ValueError(f"path: {folder} holds no finished run; expected a folder METHOD/seedN of one")
 
 
 def _read_header(path: Path) -> tuple[TrainConfig, dict, Dataset]:

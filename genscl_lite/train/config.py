@@ -12,7 +12,7 @@ from genscl_lite.mixing import MIXINGS
 from genscl_lite.similarity import SIMILARITIES
 from genscl_lite.train.augment import AUGMENTATIONS, check_augmentation
 from genscl_lite.train.methods import METHODS
-from genscl_lite.train.networks import check_arch
+from genscl_lite.train.networks import check_arch, check_pretrained
 from genscl_lite.train.optimizers import OPTIMIZERS
 
 
@@ -78,6 +78,13 @@ class TrainConfig:
     )  # of a folder: in memory; auto: up to 4 GiB
     balanced: bool = False  # sample all classes equally often
     arch: str = "resnet_small"  # resnet_small, resnet18, resnet50, ..., timm/NAME, custom
+    pretrained: bool = (
+        False  # begin from timm's weights of timm/NAME, and normalize images as they expect
+    )
+    weights: str = (
+        ""  # begin from these: a run, its model.safetensors, an exported encoder, a state
+    )
+    encoder_lr_scale: float = 1.0  # the encoder's learning rate by that of the head; 0: frozen
     seed: int = 0  # weights, order, augmentation, and which labels are kept
     epochs: int = positive(200)  # passes over the training images
     batch_size: int = positive(50)  # N, images of a batch
@@ -143,8 +150,23 @@ class TrainConfig:
         check_dataset(self.dataset)
         check_arch(self.arch)
         check_augmentation(self.augmentation)
+        self._check_start()
         self._check_method()
         self._check_data()
+
+    def _check_start(self):
+        if self.pretrained and self.weights:
+            raise ValueError(
+                f"pretrained and weights: a run begins from one of them, got weights {self.weights!r}"
+            )
+        if self.pretrained:
+            check_pretrained("pretrained", self.arch)
+        begins = self.pretrained or self.weights or self.arch == "custom"
+        if self.encoder_lr_scale == 0 and not begins:
+            raise ValueError(
+                "encoder_lr_scale: 0 freezes the encoder, which has learned nothing yet; give "
+                "pretrained=true or weights"
+            )
 
     def _check_method(self):
         method = METHODS[self.method]

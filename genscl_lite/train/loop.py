@@ -99,7 +99,8 @@ def pretrain(
         processes.wait_for_all()
         there = folder and (folder / "checkpoint.pt").exists()
         saved = run_folder.read_checkpoint(folder / "checkpoint.pt", device) if there else None
-        run = new_run(config, dataset, encoder, device, saved and saved["progress"].get("dtype"))
+        dtype = saved and saved["progress"].get("dtype")
+        run = new_run(config, dataset, encoder, device, dtype, begins=not saved)
         if writes:
             run_folder.claim(folder, dataclasses.asdict(config))
         processes.wait_for_all()

@@ -139,6 +139,23 @@ def check_arch(arch: str, argument: str = "arch") -> None:
     )
 
 
+def check_pretrained(argument: str, arch: str) -> None:
+    """Raise ValueError unless ``arch`` is timm/NAME with weights of timm.
+
+    >>> check_pretrained("pretrained", "resnet18")
+    Traceback (most recent call last):
+    ValueError: pretrained: expected arch timm/NAME, whose weights timm has, got 'resnet18'
+    """
+    check_arch(arch, argument)
+    source, name = source_of(arch)
+    import timm
+
+    if not source or not timm.is_model_pretrained(name):
+        raise ValueError(
+            f"{argument}: expected arch timm/NAME, whose weights timm has, got {arch!r}"
+        )
+
+
 def build_encoder(arch: str, in_channels: int = 3, image_size: int | None = None) -> nn.Module:
     """Build a new encoder by name, from images to (N, F) features.
 
@@ -224,6 +241,18 @@ class Model(nn.Module):
             )
         )
         self.joint = nn.Linear(features, joint_classes) if joint_classes else None
+        self.frozen = False
+
+    def freeze(self) -> None:
+        """Keep the encoder as it is from now on: no gradient, and BatchNorm with the statistics it has."""
+        self.frozen = True
+        self.encoder.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "Model":
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.encoder(images)

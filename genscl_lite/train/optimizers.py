@@ -37,7 +37,7 @@ def build_optimizer(config, model: nn.Module) -> torch.optim.Optimizer:
 
 
 def parameter_groups(config, model: nn.Module) -> list[dict]:
-    """Group the parameters that learn by weight decay, and by whether Muon may move them."""
+    """Group the parameters that learn by weight decay, learning rate, and whether Muon may move them."""
     last_layers = {"joint.weight"} | (
         {"head.weight"} if METHODS[config.method].head == "classifier" else set()
     )
@@ -46,6 +46,7 @@ def parameter_groups(config, model: nn.Module) -> list[dict]:
         if not parameter.requires_grad:
             continue
         decay = config.weight_decay if config.decay_1d or parameter.ndim > 1 else 0.0
-        own = {"weight_decay": decay, "lr_scale": 1.0, "use_fallback": name in last_layers}
+        scale = config.encoder_lr_scale if name.startswith("encoder.") else 1.0
+        own = {"weight_decay": decay, "lr_scale": scale, "use_fallback": name in last_layers}
         groups.setdefault(tuple(own.values()), {"params": [], **own})["params"].append(parameter)
     return list(groups.values())

@@ -8,6 +8,9 @@ from pathlib import Path
 import torch
 
 from genscl_lite.datasets.files import RunFolderError, read_json, write_json, written_whole
+from genscl_lite.train.config import PARAMETERS
+
+DEFAULTS = {name: field.default for name, field in PARAMETERS.items()}
 
 
 def write_log(path: str | Path, rows: list[dict]) -> None:
@@ -64,6 +67,7 @@ def claim(folder: str | Path, config: dict) -> None:
 
 def check_same(path: Path, there: dict, config: dict) -> None:
     """Raise RunFolderError, which names what differs, unless the one ``there`` is ``config``."""
+    there, config = DEFAULTS | there, DEFAULTS | config  # an earlier version knew fewer
     different = [name for name in {**there, **config} if there.get(name) != config.get(name)]
     if different:
         changes = [

@@ -17,6 +17,7 @@ from genscl_lite.train.methods import METHODS
 from genscl_lite.train.networks import Model, build_encoder
 from genscl_lite.train.optimizers import build_optimizer
 from genscl_lite.train.precision import choose_precision, flops_of_pass
+from genscl_lite.train.start import load_start
 from genscl_lite.train.whitened import MOST_IMAGES, WhitenedConvNet
 
 PARTS = ("model", "optimizer", "key_encoder", "queue", "average")
@@ -133,13 +134,20 @@ def new_run(
     encoder: nn.Module | None,
     device: torch.device,
     dtype: torch.dtype | None = None,
+    begins: bool = True,
 ) -> Run:
     """Make model and optimizer and, where they are asked for, momentum encoder, queue and average.
 
-    ``dtype``: that of the checkpoint to go on from; None: as ``choose_precision`` finds.
+    ``dtype``: that of the checkpoint to go on from; None: as ``choose_precision`` finds. ``begins``: take the
+    weights that the configuration begins from; a checkpoint to be loaded has others.
     """
     method = METHODS[config.method]
-    model = processes.synchronize_batch_norm(new_model(config, dataset, encoder), device)
+    model = new_model(config, dataset, encoder)
+    if begins:
+        load_start(model, config, dataset)
+    if config.encoder_lr_scale == 0:
+        model.freeze()
+    model = processes.synchronize_batch_norm(model, device)
     model = model.to(device, memory_format=torch.channels_last)
     optimizer = build_optimizer(config, model)
     dtype = dtype or choose_precision(config, model, dataset.image_shape, device)

@@ -11,7 +11,8 @@ from genscl_lite.datasets.labels import first_few, read_distributions
 from genscl_lite.distillation import Teacher
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.methods import METHODS
-from genscl_lite.train.networks import build_timm, check_arch, source_of
+from genscl_lite.train.networks import check_arch, source_of
+from genscl_lite.train.start import build_pretrained
 from genscl_lite.train.state import is_classifier, new_model
 from genscl_lite.train.weights import described, load_weights, read_about
 
@@ -68,6 +69,8 @@ def load_teacher(config: TrainConfig, dataset: Dataset) -> Teacher | None:
         check_classes(str(path.parent), data.class_names, dataset)
     model = new_model(theirs, dataset)
     load_weights(path, model)
+    if data and (data.mean, data.std) != (dataset.mean, dataset.std):
+        model = nn.Sequential(Renormalize(dataset, data.mean, data.std), model)
     return Teacher(model, config.teacher_temperature)
 
 
@@ -128,7 +131,7 @@ def _pretrained(name: str, dataset: Dataset) -> nn.Module:
         )
     check_classes(name, ImageNetInfo(subset).label_names(), dataset)
     channels, _, size = dataset.image_shape
-    network = build_timm(name, channels, size, pretrained=True)
+    network = build_pretrained(name, channels, size)
     return nn.Sequential(Renormalize(dataset, about.mean, about.std), network)
 
 

@@ -15,9 +15,9 @@ from torch import nn
 
 from genscl_lite._checks import require_positive, require_whole
 from genscl_lite.datasets import Dataset
-from genscl_lite.datasets.files import RunFolderError, written_whole
+from genscl_lite.datasets.files import RunFolderError, as_path, written_whole
 from genscl_lite.train.config import RENAMED, TrainConfig
-from genscl_lite.train.state import is_classifier
+from genscl_lite.train.methods import METHODS
 from genscl_lite.wrappers import unwrapped
 
 
@@ -41,6 +41,36 @@ def save_state(path: str | Path, model: nn.Module, **about: object) -> None:
 
 def _header(about: dict[str, object]) -> dict[str, str]:
     return {name: json.dumps(value) for name, value in about.items()}
+
+
+def weights_path(path: str | Path, argument: str = "path") -> Path:
+    """Return the file of weights that ``path`` means: a file, a run's folder, or METHOD with one seed.
+
+    >>> weights_path("no/such/run")
+    Traceback (most recent call last):
+    ValueError: path: no/such/run does not exist; expected a run's folder or a model.safetensors
+    """
+    path = as_path(path)
+    if not path.exists():
+        raise ValueError(
+            f"{argument}: {path} does not exist; expected a run's folder or a model.safetensors"
+        )
+    if path.is_file():
+        return path
+    seeds = sorted(path.glob("seed*/"), key=lambda folder: (len(folder.name), folder.name))
+    if len(seeds) > 1:
+        names = ", ".join(map(str, seeds))
+        raise ValueError(f"{argument}: {path} holds {len(seeds)} seeds; expected one of {names}")
+    folder = seeds[0] if seeds else path
+    if (folder / "model.safetensors").is_file():
+        return folder / "model.safetensors"
+    if (folder / "config.json").exists():
+        raise ValueError(
+            f"{argument}: the run in {folder} is not finished; the command that began it goes on"
+        )
+    raise ValueError(
+        f"{argument}: {folder} holds no finished run; expected a folder METHOD/seedN of one"
+    )
 
 
 def read_about(path: str | Path) -> dict[str, object]:
@@ -77,9 +107,8 @@ def described(path: str | Path, about: dict) -> tuple[TrainConfig, Dataset | Non
         ) from None
     with safe_open(str(path), framework="pt") as file:
         shapes = [file.get_slice(name).get_shape() for name in file.keys()]
-    sizes = {data.num_classes if data else 0, 0 if is_classifier(config) else config.latent_dim} - {
-        0
-    }
+    classifies = METHODS[config.method].head == "classifier"
+    sizes = {data.num_classes if data else 0, 0 if classifies else config.latent_dim} - {0}
     if larger := sizes.difference(*(shape for shape in shapes if 0 not in shape)):
         raise RunFolderError(
             f"{path}: damaged, or of another model (no tensor has the size {larger.pop()})"
