@@ -4,6 +4,7 @@ A table stands between ``<!-- table: KIND WORDS -->`` and ``<!-- end -->``: a ki
 arguments of its function, as names of folders in ``data/results``. All else on a page stays as it is.
 """
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -146,6 +147,39 @@ def people_differences(first: str, second: str) -> str:
     return markdown(["row", "measure", "difference, 95 % interval", "seeds", "verdict"], rows)
 
 
+def tries() -> str:
+    """Render what ``tune.py`` tried: of each family, length and augmentation the most accurate try."""
+    found = pd.read_csv(RESULTS / "tuning.csv")
+    found = found.join(pd.DataFrame(found.changes.map(json.loads).tolist()))
+    found = found.sort_values("accuracy", ascending=False, kind="stable")
+    best = found.drop_duplicates(["family", "epochs", "augmentation"])
+    best = best.sort_values(["epochs", "family", "augmentation"])
+    rows = [
+        [
+            METHODS[row.family].title,
+            str(row.epochs),
+            row.augmentation,
+            f"{row.learning_rate:g}",
+            "" if pd.isna(row.mix_probability) else f"{row.mix_probability:g}",
+            f"{100 * row.accuracy:.1f}",
+            f"{100 * row.knn_accuracy:.1f}",
+            f"{row.cpu_seconds:.0f}",
+        ]
+        for row in best.itertuples()
+    ]
+    head = [
+        "row",
+        "epochs",
+        "augmentation",
+        "learning rate",
+        "mixed views",
+        "probe, %",
+        "kNN, %",
+        "s of a core",
+    ]
+    return markdown(head, rows)
+
+
 def markdown(head, rows) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
 
@@ -174,6 +208,7 @@ TABLES = {
     "ledger": lambda folder: claims.render_ledger(ledger_of(folder)),
     "costs": lambda folder: tables.render_cost_table(tables.make_cost_table(read(folder))),
     "varied": varied,
+    "tries": tries,
     "people": people,
     "people_differences": people_differences,
     "benchmark": benchmark,
