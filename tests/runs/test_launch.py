@@ -221,7 +221,7 @@ def test_a_time_budget_cuts_the_work_into_pieces(preset, tmp_path, no_kernels, c
     ]
     out, begun = tmp_path / "runs" / "quick" / "ce_mix", [0, 0]
     for _ in range(2):
-        assert main([*words, "--jobs", "2", "--max-seconds", "1.5"]) == 0
+        assert main([*words, "--jobs", "2", "--max-seconds", "3"]) == 0
         printed = capsys.readouterr()
         paused = r"ce_mix paused \(saved (\d+) of 100000 epochs(?: and (\d+) steps)?; the same command goes"
         saved = [int(number or 0) for number in re.search(paused, printed.out).groups()]
