@@ -222,6 +222,7 @@ def test_the_range_is_held_by_as_few_bits_as_can():
 
 def test_a_run_remembers_the_range_for_new_images(tmp_path):
     from genscl_lite.runs.seeds import run_seeds
+
     from genscl_lite.runs.trained import Encoder
 
     root = fill(tmp_path / "photos", lambda k: noise(0, 4096, "uint16"))

@@ -5,13 +5,13 @@ import hashlib
 import numpy as np
 import pytest
 import torch
+from genscl_lite.runs.seeds import run_seeds
 from scipy.stats import spearmanr
 from torch.nn.functional import one_hot
 
 from genscl_lessons import cifar10h
 from genscl_lessons.cifar10h import compare_all, main, read_counts, similarity_correlations
 from genscl_lite.datasets import builtin, files, load_dataset
-from genscl_lite.runs.seeds import run_seeds
 from genscl_lite.train.config import TrainConfig
 from tests.conftest import QUICK
 from tests.datasets.test_builtin import Server, tiny_cifar  # noqa: F401, a fixture
