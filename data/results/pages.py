@@ -4,6 +4,7 @@ A table stands between ``<!-- table: KIND WORDS -->`` and ``<!-- end -->``: a ki
 arguments of its function, as names of folders in ``data/results``. All else on a page stays as it is.
 """
 
+import importlib
 import json
 import re
 import sys
@@ -11,9 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-sys.path.append(
-    str(Path(__file__).parents[2])
-)  # tests.benchmarks, which a script here does not find
+# tests.benchmarks, which a script here does not find; the studies, which another script does not
+sys.path += [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 
 from genscl_lite.datasets import files
 from genscl_lite.runs import claims, floor, statistics, tables
@@ -201,6 +201,11 @@ def read(folder: str) -> pd.DataFrame:
     return tables.read_summaries(RESULTS / folder)
 
 
+def study(name: str) -> str:
+    """Render what a study beside this script found: NAME.py renders NAME.csv."""
+    return importlib.import_module(name).render()
+
+
 TABLES = {
     "verdicts": verdicts,
     "verdicts_changed": verdicts_changed,
@@ -209,6 +214,7 @@ TABLES = {
     "costs": lambda folder: tables.render_cost_table(tables.make_cost_table(read(folder))),
     "varied": varied,
     "tries": tries,
+    "study": study,
     "people": people,
     "people_differences": people_differences,
     "benchmark": benchmark,

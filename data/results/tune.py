@@ -8,26 +8,20 @@ tuning.csv beside this script; what is there is not trained again. Test images a
 """
 
 import argparse
-import csv
-import dataclasses
 import json
 import time
 from pathlib import Path
 
-import torch
+import studies
+from studies import settings, validation_split
 
-from genscl_lite.datasets import Dataset, files, load_dataset
-from genscl_lite.runs.machine import cpu_name
-from genscl_lite.runs.plan import plan
+from genscl_lite.datasets import Dataset
 from genscl_lite.train.config import TrainConfig
-from genscl_lite.train.evaluate import classifier_accuracy, extract, knn_accuracy
-from genscl_lite.train.loop import pretrain
-from genscl_lite.train.read_out import fit_read_out
 
 TABLE = Path(__file__).with_name("tuning.csv")
 COLUMNS = ("family", "changes", "epochs", "seed", "accuracy", "knn_accuracy", "head_accuracy", "loss",
            "cpu_seconds", "machine")  # fmt: skip
-VALIDATION_IMAGES = 5000
+KEY = COLUMNS[:4]
 
 AUGMENTATIONS = ("shift", "crop_jitter_light")
 WHOLE = [
@@ -57,54 +51,27 @@ FAMILIES = {
 }
 
 
-def validation_split(labels_per_class: int, seed: int, root: str | None) -> Dataset:
-    """Return CIFAR-10 as a run sees it, but with training images that it has no label of to test on."""
-    whole = load_dataset("cifar10", root)
-    run = load_dataset("cifar10", root, labels_per_class, seed)
-    labelled = {image.numpy().tobytes() for image in run.train_images}
-    order = torch.randperm(len(whole.train_images), generator=torch.Generator().manual_seed(0))
-    others = [i for i in order.tolist() if whole.train_images[i].numpy().tobytes() not in labelled]
-    chosen = torch.tensor(others[:VALIDATION_IMAGES])
-    return dataclasses.replace(
-        run, test_images=whole.train_images[chosen], test_labels=whole.train_labels[chosen]
-    )
-
-
-def settings(method: str, changes: dict, epochs: int, seed: int) -> TrainConfig:
-    """Return the preset's configuration of a method, changed."""
-    changed = changes | {"epochs": epochs, "seed": seed}
-    return plan("cifar10_small", changed, methods=[method], seeds=1)[-1].configs[0]
-
-
 def try_out(config: TrainConfig, dataset: Dataset) -> dict:
     """Train once and read the features out on the validation images."""
     started = time.process_time()
-    run = pretrain(config, dataset)
+    run = studies.train(config, dataset)
     seconds = time.process_time() - started
-    train, test = (
-        extract(run.result.encoder, dataset, images, dtype=run.dtype)
-        for images in (dataset.train_images, dataset.test_images)
-    )
-    layer = fit_read_out(train, dataset.train_labels, dataset.num_classes, config.seed)
-    pair = dataset.train_labels, test, dataset.test_labels
-    return {
-        "accuracy": classifier_accuracy(layer(test), dataset.test_labels),
-        "knn_accuracy": knn_accuracy(train, *pair, config.knn_neighbours),
+    return studies.read_out(run, dataset) | {
         "head_accuracy": run.log[-1]["accuracy"],
         "loss": round(run.log[-1]["loss"], 4),
         "cpu_seconds": round(seconds),
-        "machine": cpu_name(),
+        "machine": studies.cpu_name(),
     }
 
 
-def read_table() -> list[dict]:
-    return list(csv.DictReader(TABLE.open())) if TABLE.exists() else []
+def table() -> studies.Tries:
+    return studies.Tries(TABLE, COLUMNS, KEY)
 
 
 def best_of_each(family: str, epochs: int) -> list[dict]:
     """Return the changes of the most accurate try with each augmentation (of a queue: the best two)."""
     tries = [
-        row for row in read_table() if row["family"] == family and int(row["epochs"]) == epochs
+        row for row in table().rows() if row["family"] == family and int(row["epochs"]) == epochs
     ]
     tries.sort(key=lambda row: -float(row["accuracy"]))
     best: dict[str, dict] = {}
@@ -126,24 +93,16 @@ def main() -> None:
         tries = best_of_each(options.family, 20)
     dataset = None
     for changes in tries:
-        key = (options.family, json.dumps(changes), str(options.epochs), str(options.seed))
-        if any(
-            (row["family"], row["changes"], row["epochs"], row["seed"]) == key
-            for row in read_table()
-        ):
+        values = options.family, json.dumps(changes), options.epochs, options.seed
+        key = dict(zip(KEY, values, strict=True))
+        if table().has(key):
             continue
         config = settings(options.family, changes, options.epochs, options.seed)
         dataset = dataset or validation_split(
             config.labels_per_class, options.seed, options.data_root
         )
-        found = dict(zip(COLUMNS, key, strict=False)) | try_out(config, dataset)
-        with files.locked(TABLE.parent, wait=60):
-            new = not TABLE.exists()
-            with TABLE.open("a", newline="") as file:
-                writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-                if new:
-                    writer.writeheader()
-                writer.writerow(found)
+        found = key | try_out(config, dataset)
+        table().add(found)
         print(found, flush=True)
 
 

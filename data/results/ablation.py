@@ -1,0 +1,192 @@
+"""What the parts of the whitened network and of its recipe buy: each one removed, all else as it is.
+
+    python data/results/ablation.py                      # 20 epochs, three seeds, SupCon and GenSCL + mix
+    python data/results/ablation.py --only relu --only batch_norm_momentum
+
+Accuracies are those of validation images (``studies.py``). Each run is read twice, with BatchNorm as the
+training left it and with the statistics of whole training images.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import studies
+import torch
+from torch import nn
+
+from genscl_lite.datasets import Dataset
+from genscl_lite.runs.statistics import t_interval
+from genscl_lite.train.methods import METHODS
+from genscl_lite.train.networks import build_encoder
+from genscl_lite.train.state import some_images
+
+TABLE = Path(__file__).with_name("ablation.csv")
+KEY = ("preset", "part", "method", "epochs", "seed")
+COLUMNS = (*KEY, "accuracy", "knn_accuracy", "settled_accuracy", "settled_knn_accuracy", "cpu_seconds",
+           "machine", "config")  # fmt: skip
+METHODS_TRIED = ("supcon", "genscl_mix")
+
+WHOLE = "nothing"
+CONFIGURED = {
+    "muon": {"optimizer": "nesterov"},
+    "warmup": {"warmup_share": 0.0, "warmup_epochs": 0},
+}
+"""Parts that are a matter of the configuration: what is changed without them."""
+
+
+def learned(encoder: nn.Module) -> None:
+    """Train the whitening filters like any others; they only begin as a whitening."""
+    frozen = encoder[0].weight
+    encoder[0] = nn.Conv2d(frozen.shape[1], len(frozen), kernel_size=2, bias=False)
+    encoder[0].weight.data.copy_(frozen)
+
+
+def random_first_layer(encoder: nn.Module) -> None:
+    """Begin with torch's own random filters, and train them."""
+    frozen = encoder[0].weight
+    encoder[0] = nn.Conv2d(frozen.shape[1], len(frozen), kernel_size=2, bias=False)
+
+
+def one_sign(encoder: nn.Module) -> None:
+    """Keep each filter without its negative."""
+    whitening, first = encoder[0], convolutions(encoder)[0]
+    whitening.weight = whitening.weight[: len(whitening.weight) // 2].clone()
+    fewer = nn.Conv2d(
+        len(whitening.weight), first.out_channels, kernel_size=3, padding=1, bias=False
+    )
+    nn.init.dirac_(fewer.weight.data[: fewer.in_channels])
+    encoder[list(encoder).index(first)] = fewer
+
+
+def random_convolutions(encoder: nn.Module) -> None:
+    for layer in convolutions(encoder):
+        layer.reset_parameters()
+
+
+def learned_scale(encoder: nn.Module) -> None:
+    for layer in encoder:
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.weight.requires_grad_(True)
+
+
+def slow_batch_norm(encoder: nn.Module) -> None:
+    for layer in encoder:
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = 0.1
+
+
+def relu(encoder: nn.Module) -> None:
+    for place, layer in enumerate(encoder):
+        if isinstance(layer, nn.GELU):
+            encoder[place] = nn.ReLU()
+
+
+BUILT: dict[str, Callable[[nn.Module], None]] = {
+    "frozen_whitening": learned,
+    "both_signs": one_sign,
+    "whitening": random_first_layer,
+    "dirac": random_convolutions,
+    "batch_norm_without_scale": learned_scale,
+    "batch_norm_momentum": slow_batch_norm,
+    "gelu": relu,
+}
+"""Parts of the network: what is done to it to remove them."""
+PARTS = (WHOLE, *BUILT, *CONFIGURED)
+
+
+def convolutions(encoder: nn.Module) -> list[nn.Conv2d]:
+    return [layer for layer in encoder if isinstance(layer, nn.Conv2d)]
+
+
+def network_without(part: str, arch: str, dataset: Dataset, seed: int) -> nn.Module:
+    """Build a whitened network, fitted to the training images, with one of its parts removed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        encoder = build_encoder(arch, dataset.image_shape[0])
+        encoder.fit(some_images(dataset))
+        encoder = nn.Sequential(*encoder)  # it is fitted, and shall stay as it is made here
+        BUILT.get(part, lambda _: None)(encoder)
+    return encoder
+
+
+def try_out(part: str, method: str, epochs: int, seed: int, preset: str, dataset: Dataset) -> dict:
+    """Train without a part, and read the run out twice."""
+    config = studies.settings(method, CONFIGURED.get(part, {}), epochs, seed, preset)
+    arch = config.arch
+    config = studies.settings(
+        method, CONFIGURED.get(part, {}) | {"arch": "custom"}, epochs, seed, preset
+    )
+    run = studies.train(config, dataset, encoder=network_without(part, arch, dataset, seed))
+    settled = studies.read_out(run, dataset, settled=True)
+    return {
+        **studies.read_out(run, dataset),
+        **{f"settled_{name}": value for name, value in settled.items()},
+        **studies.cost(run),
+        "config": studies.described(config),
+    }
+
+
+def render(table: Path = TABLE) -> str:
+    """Render what each part buys, in percentage points, as Markdown: the whole network minus that without it."""
+    tries = pd.read_csv(table)
+    lines = [
+        "| without | row | accuracy, % | worth, points | neighbours, points | seeds |",
+        "|---" * 6 + "|",
+    ]
+    index = ["preset", "method", "epochs", "seed"]
+    whole = tries[tries.part == WHOLE].set_index(index)
+    for (part, method), own in tries.groupby(["part", "method"], sort=False):
+        own = own.set_index(index)
+        both = own.index.intersection(whole.index)
+        cells = [
+            _points(100 * (whole.loc[both, name] - own.loc[both, name]))
+            for name in ("accuracy", "knn_accuracy")
+        ]
+        if part == WHOLE:
+            cells = ["", ""]
+        accuracy = f"{100 * own.accuracy.mean():.1f}"
+        lines.append(
+            f"| {part.replace('_', ' ')} | {METHODS[method].title} | {accuracy} | {cells[0]} | {cells[1]} | {len(own)} |"
+        )
+    settled = [
+        f"{METHODS[method].title} {_points(100 * (own.settled_accuracy - own.accuracy))}"
+        for method, own in tries[tries.part == WHOLE].groupby("method", sort=False)
+    ]
+    note = f"BatchNorm with the statistics of whole images before the read-out changes, in points: {'; '.join(settled)}."
+    return "\n".join([*lines, "", note])
+
+
+def _points(differences: pd.Series) -> str:
+    mean, low, high, count = t_interval(differences)
+    if not count:
+        return ""
+    return f"{mean:+.1f}" + (f" ({low:+.1f} to {high:+.1f})" if count > 1 else "")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = studies.parser_of(__doc__, TABLE, epochs=20, seeds=3)
+    parser.add_argument("--only", action="append", choices=PARTS, help="this part; may be repeated")
+    options = parser.parse_args(arguments)
+    table = studies.Tries(options.out, COLUMNS, KEY)
+    for seed in studies.seeds_of(options):
+        dataset = None
+        for part in options.only or PARTS:
+            for method in METHODS_TRIED:
+                values = options.preset, part, method, options.epochs, seed
+                key = dict(zip(KEY, values, strict=True))
+                if table.has(key):
+                    continue
+                config = studies.settings(method, {}, options.epochs, seed, options.preset)
+                dataset = dataset or studies.validation_split(
+                    config.labels_per_class, seed, options.data_root
+                )
+                found = key | try_out(part, method, options.epochs, seed, options.preset, dataset)
+                table.add(found)
+                print(found, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

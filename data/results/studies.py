@@ -1,0 +1,180 @@
+"""What the studies beside these results share: their data, settings and read-out, and a table of tries.
+
+Nothing is chosen on test images: a study tests on training images of which its runs see no label. A try is a
+line in a CSV file beside the script; what is there is not done again, so a study can be stopped at any time.
+"""
+
+import argparse
+import copy
+import csv
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from genscl_lite.datasets import Dataset, files, load_dataset
+from genscl_lite.runs.machine import cpu_name
+from genscl_lite.runs.plan import plan
+from genscl_lite.train.batches import draw_epoch, image_batches
+from genscl_lite.train.config import TrainConfig
+from genscl_lite.train.evaluate import classifier_accuracy, extract, knn_accuracy
+from genscl_lite.train.loop import Pieces, pretrain, train_step
+from genscl_lite.train.read_out import fit_read_out, settle_batch_norm
+from genscl_lite.train.state import Run, new_run
+
+VALIDATION_IMAGES = 5000
+READ_OUT_IMAGES = 10_000  # training images that the read-out is fitted to, at most
+CPU = torch.device("cpu")
+
+
+# Data and settings
+
+
+def validation_split(
+    labels_per_class: int, seed: int, root: str | None, name: str = "cifar10"
+) -> Dataset:
+    """Return a data set as a run sees it, but with training images that it has no label of to test on.
+
+    With all labels (``labels_per_class`` 0) the images to test on are taken from those to train on.
+    """
+    whole = load_dataset(name, root)
+    order = torch.randperm(len(whole.train_images), generator=torch.Generator().manual_seed(0))
+    if not labels_per_class:
+        count = min(VALIDATION_IMAGES, len(order) // 2)
+        kept = order[count:].sort().values
+        run = dataclasses.replace(
+            whole, train_images=whole.train_images[kept], train_labels=whole.train_labels[kept]
+        )
+        chosen = order[:count]
+    else:
+        run = load_dataset(name, root, labels_per_class, seed)
+        labelled = {image.numpy().tobytes() for image in run.train_images}
+        images = (whole.train_images[i].numpy().tobytes() for i in order)
+        others = [
+            i for i, image in zip(order.tolist(), images, strict=True) if image not in labelled
+        ]
+        chosen = torch.tensor(others[:VALIDATION_IMAGES])
+    return dataclasses.replace(
+        run, test_images=whole.train_images[chosen], test_labels=whole.train_labels[chosen]
+    )
+
+
+def settings(
+    method: str, changes: dict, epochs: int, seed: int, preset: str = "cifar10_small"
+) -> TrainConfig:
+    """Return a preset's configuration of a method, changed."""
+    changed = changes | {"epochs": epochs, "seed": seed}
+    return plan(preset, changed, methods=[method], seeds=1)[-1].configs[0]
+
+
+def described(config: TrainConfig) -> str:
+    """Write as JSON what of a configuration is not its default."""
+    fields = dataclasses.fields(config)
+    values = {field.name: getattr(config, field.name) for field in fields}
+    return json.dumps({f.name: values[f.name] for f in fields if values[f.name] != f.default})
+
+
+# Training and reading out
+
+
+def train(config: TrainConfig, dataset: Dataset, **options) -> Run:
+    return pretrain(config, dataset, device=CPU, **options)
+
+
+def read_out(run: Run, dataset: Dataset, settled: bool = False) -> dict:
+    """Return the accuracies that a run's features allow: of a fitted probe, and of neighbors.
+
+    ``settled``: BatchNorm is given the statistics of whole training images first, in a copy.
+    """
+    encoder = run.result.encoder
+    if settled:
+        encoder = copy.deepcopy(encoder)
+        settle_batch_norm(encoder, dataset, run.dtype)
+    every = math.ceil(len(dataset.train_labels) / READ_OUT_IMAGES)
+    labels = dataset.train_labels[::every]
+    train_features, test_features = (
+        extract(encoder, dataset, images, dtype=run.dtype)
+        for images in (dataset.train_images[::every], dataset.test_images)
+    )
+    layer = fit_read_out(train_features, labels, dataset.num_classes, run.config.seed)
+    pair = labels, test_features, dataset.test_labels
+    return {
+        "accuracy": classifier_accuracy(layer(test_features), dataset.test_labels),
+        "knn_accuracy": knn_accuracy(train_features, *pair, run.config.knn_neighbours),
+    }
+
+
+def cost(run: Run) -> dict:
+    """Return what a run cost here: seconds of the processor, which other work does not change much."""
+    return {"cpu_seconds": round(run.cpu_seconds, 1), "machine": cpu_name()}
+
+
+def step_flops(config: TrainConfig, dataset: Dataset) -> int:
+    """Count the operations of one whole training step, forward, backward and optimizer.
+
+    Counted are matrix products and convolutions, two operations for a multiplication with an addition.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        run = new_run(config, dataset, None, CPU)
+        pieces = Pieces.of(run, dataset, teacher=None)
+        shape = dataset.image_shape[1:]
+        draws = draw_epoch(config, dataset.train_labels, shape, run.generator)
+        images = next(image_batches(config, dataset, draws.index, 0, 0))
+        run.model.train()
+        with FlopCounterMode(display=False) as counter:
+            train_step(run, images, pieces, draws.step(0), config.learning_rate)
+    return counter.get_total_flops()
+
+
+def steps_of_epoch(config: TrainConfig, dataset: Dataset) -> int:
+    return math.ceil(len(dataset.train_labels) / config.batch_size)
+
+
+# Tables of tries
+
+
+@dataclasses.dataclass
+class Tries:
+    """A CSV file, a line a try. Some columns are its key: what was tried, as text."""
+
+    path: Path
+    columns: Sequence[str]
+    key: Sequence[str]
+
+    def rows(self) -> list[dict]:
+        return list(csv.DictReader(self.path.open())) if self.path.exists() else []
+
+    def has(self, found: dict) -> bool:
+        wanted = [str(found[name]) for name in self.key]
+        return any([row[name] for name in self.key] == wanted for row in self.rows())
+
+    def add(self, found: dict) -> None:
+        """Append a line, also while another process does."""
+        with files.locked(self.path.parent, wait=60):
+            new = not self.path.exists()
+            with self.path.open("a", newline="") as file:
+                writer = csv.DictWriter(file, self.columns, lineterminator="\n")
+                if new:
+                    writer.writeheader()
+                writer.writerow(found)
+
+
+def parser_of(doc: str, table: Path, epochs: int, seeds: int, preset: str = "cifar10_small"):
+    """Return a parser of the options that studies share."""
+    parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
+    parser.add_argument("--epochs", type=int, default=epochs, help=f"of a run ({epochs})")
+    parser.add_argument("--seeds", type=int, default=seeds, help=f"0, 1, ...: so many ({seeds})")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--preset", default=preset, help=f"name or YAML file ({preset})")
+    parser.add_argument("--data-root", help="folder of CIFAR's files")
+    parser.add_argument("--out", type=Path, default=table, help=f"the table ({table.name})")
+    return parser
+
+
+def seeds_of(options: argparse.Namespace) -> range:
+    return range(options.first_seed, options.first_seed + options.seeds)

@@ -1,0 +1,193 @@
+"""Operations and seconds until the validation accuracy passes 70, 75, 80, 85, 90 %, of three recipes.
+
+    python data/results/time_to_accuracy.py                   # 500 labels a class
+    python data/results/time_to_accuracy.py --labels all
+    python data/results/time_to_accuracy.py --figure data/results/time_to_accuracy.png
+
+The recipes: this kit's, its first one (plain SGD, its own network), and SupContrast's optimizer, schedule and
+augmentation on the network of this kit's. Each is trained for several lengths, since a schedule that
+ends later is slower on its way; what counts is the least that any of them needed. Features are read out on
+validation images a dozen times a run, which is not counted. An interrupted run goes on from its checkpoint.
+"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import studies
+
+from genscl_lite.train.config import TrainConfig
+from genscl_lite.train.methods import METHODS
+from genscl_lite.train.state import Run
+
+TABLE = Path(__file__).with_name("time_to_accuracy.csv")
+KEY = ("labels_per_class", "recipe", "method", "epochs", "seed", "epoch")
+COLUMNS = (*KEY, "accuracy", "knn_accuracy", "loss", "pflop", "cpu_seconds", "machine", "config")
+THRESHOLDS = (0.70, 0.75, 0.80, 0.85, 0.90)
+METHODS_TRIED = ("supcon", "genscl_mix")
+READ_OUTS = 12  # of a run
+
+SUPCONTRAST = {
+    "optimizer": "sgd",
+    "batch_size": 1024,
+    "learning_rate": 0.5,
+    "warmup_share": 0.0,
+    "warmup_epochs": 10,
+    "warmup_from": 0.01,
+    "weight_decay": 0.0001,
+    "decay_1d": True,
+    "base_temperature": 0.07,
+    "augmentation": "crop_jitter",
+    "mix_per_image": False,
+}
+"""The recipe of its README for CIFAR-10, whose learning rate belongs to a loss times temperature / 0.07."""
+RECIPES = {
+    500: {
+        "recipe": ("cifar10_small", {}, (10, 20, 40, 80)),
+        "first recipe": ("cifar10_small_sgd", {}, (40, 80, 160)),
+        "SupContrast's": ("cifar10_small", SUPCONTRAST, (80, 320)),
+    },
+    0: {
+        "recipe": ("cifar10_cpu", {}, (4, 16, 40)),
+        "first recipe": ("cifar10_cpu_sgd", {}, (16, 60)),
+        "SupContrast's": ("cifar10_cpu", SUPCONTRAST, (60,)),
+    },
+}
+"""Labels of a class -> recipe -> preset, what is changed, epochs."""
+
+
+def reading_epochs(epochs: int) -> list[int]:
+    """Return the epochs after which features are read out, the last one among them.
+
+    >>> reading_epochs(24)[:3], reading_epochs(4)
+    ([2, 4, 6], [1, 2, 3, 4])
+    """
+    return sorted({round(epochs * k / READ_OUTS) for k in range(1, READ_OUTS + 1)} - {0})
+
+
+def follow(config: TrainConfig, key: dict, dataset, table: studies.Tries, folder: Path) -> None:
+    """Train a run and add a line for each of its read-outs."""
+    pflop_of_epoch = (
+        studies.step_flops(config, dataset) * studies.steps_of_epoch(config, dataset) / 1e15
+    )
+    due = reading_epochs(config.epochs)
+
+    def look(run: Run) -> None:
+        found = key | {"epoch": run.epoch}
+        if run.epoch not in due or table.has(found):
+            return
+        found |= studies.read_out(run, dataset) | studies.cost(run)
+        found |= {
+            "loss": round(run.log[-1]["loss"], 4),
+            "pflop": round(run.epoch * pflop_of_epoch, 6),
+            "config": studies.described(config),
+        }
+        table.add(found)
+        print(
+            {name: found[name] for name in (*KEY, "accuracy", "pflop", "cpu_seconds")}, flush=True
+        )
+
+    look(studies.train(config, dataset, folder=folder, on_epoch=look))
+
+
+def times(tries: pd.DataFrame) -> pd.DataFrame:
+    """Return the least operations and seconds that any length needed for each threshold, means over seeds.
+
+    A row for each number of labels, recipe, row of the table and threshold that a run reached. A threshold
+    that only some seeds reached has the mean of those; ``seeds`` says how many.
+    """
+    rows, by = [], ["labels_per_class", "recipe", "method"]
+    for names, own in tries.groupby(by, sort=False):
+        for threshold in THRESHOLDS:
+            least = own[own.accuracy >= threshold].groupby("seed")[["pflop", "cpu_seconds"]].min()
+            if len(least):
+                rows.append((*names, threshold, *least.mean(), len(least)))
+    return pd.DataFrame(rows, columns=[*by, "threshold", "pflop", "cpu_seconds", "seeds"])
+
+
+def render(table: Path = TABLE) -> str:
+    """Render PFLOP and seconds to each threshold as Markdown."""
+    tries = pd.read_csv(table)
+    found = times(tries).set_index(["labels_per_class", "recipe", "method", "threshold"])
+    head = [f"{100 * threshold:.0f} %" for threshold in THRESHOLDS]
+    lines = [
+        f"| labels a class | recipe | row | {' | '.join(head)} |",
+        "|---" * (3 + len(head)) + "|",
+    ]
+    for labels, recipe, method in tries.groupby(
+        ["labels_per_class", "recipe", "method"], sort=False
+    ).groups:
+        cells = []
+        for threshold in THRESHOLDS:
+            place = (labels, recipe, method, threshold)
+            row = found.loc[place] if place in found.index else None
+            cells.append("" if row is None else f"{row.pflop:.3g} PFLOP, {row.cpu_seconds:.0f} s")
+        lines.append(
+            f"| {labels or 'all'} | {recipe} | {METHODS[method].title} | {' | '.join(cells)} |"
+        )
+    return "\n".join([*lines, "", f"Seconds of a processor: {'; '.join(tries.machine.unique())}."])
+
+
+def draw(table: Path, figure: Path) -> None:
+    """Draw accuracy against operations and against seconds: a color a recipe, a panel a row and number of labels."""
+    from matplotlib import pyplot as plt
+
+    tries = pd.read_csv(table)
+    panels = list(tries.groupby(["labels_per_class", "method"], sort=False))
+    _, axes = plt.subplots(
+        len(panels), 2, figsize=(10, 3.2 * len(panels)), squeeze=False, layout="constrained"
+    )
+    for pair, ((labels, method), own) in zip(axes, panels, strict=True):
+        for axis, name, unit in zip(
+            pair, ("pflop", "cpu_seconds"), ("PFLOP", "seconds of a processor"), strict=True
+        ):
+            for number, (recipe, runs) in enumerate(own.groupby("recipe", sort=False)):
+                for place, (_, run) in enumerate(runs.groupby(["epochs", "seed"])):
+                    axis.plot(
+                        run[name], 100 * run.accuracy, ".-", color=f"C{number}", alpha=0.7,
+                        linewidth=1, label=recipe if not place else None,
+                    )  # fmt: skip
+            axis.set(xscale="log", xlabel=unit)
+            axis.grid(alpha=0.4)
+        pair[0].set(ylabel="validation accuracy, %")
+        pair[0].set_title(f"{METHODS[method].title}, {labels or 'all'} labels a class", loc="left")
+    axes[0, 0].legend(frameon=False)
+    plt.savefig(figure, dpi=100)
+    plt.close()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = studies.parser_of(__doc__, TABLE, epochs=0, seeds=1)
+    parser.add_argument("--labels", default="500", choices=["500", "all"], help="of each class")
+    parser.add_argument("--recipe", action="append", help="this one; may be repeated")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs/time_to_accuracy"), help="checkpoints"
+    )
+    parser.add_argument("--figure", type=Path, help="PNG to draw the table to, and stop")
+    options = parser.parse_args(arguments)
+    if options.figure:
+        draw(options.out, options.figure)
+        return 0
+    labels = 0 if options.labels == "all" else int(options.labels)
+    table = studies.Tries(options.out, COLUMNS, KEY)
+    for seed in studies.seeds_of(options):
+        dataset = studies.validation_split(labels, seed, options.data_root)
+        for recipe, (preset, changes, lengths) in RECIPES[labels].items():
+            for epochs in [options.epochs] if options.epochs else lengths:
+                for method in METHODS_TRIED:
+                    key = dict(
+                        zip(KEY, (labels, recipe, method, epochs, seed, epochs), strict=True)
+                    )
+                    if (options.recipe and recipe not in options.recipe) or table.has(key):
+                        continue
+                    long = studies.settings(method, changes, 1000, seed, preset)
+                    if epochs <= long.warmup_epochs and not long.warmup_share:
+                        changes = changes | {"warmup_epochs": epochs // 8}
+                    config = studies.settings(method, changes, epochs, seed, preset)
+                    name = f"{labels}_{recipe.replace(' ', '_')}_{method}_{epochs}_seed{seed}"
+                    follow(config, key, dataset, table, options.runs / name)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
