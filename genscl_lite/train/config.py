@@ -207,6 +207,25 @@ RENAMED = {"distributions": "labels"}
 PARAMETERS = {field.name: field for field in dataclasses.fields(TrainConfig)}
 
 
+BEFORE = {"read_out": "sgd", "key_statistics": "running"}
+"""What runs did that were written before there was a choice."""
+
+
+def read_config(written: Mapping[str, object]) -> TrainConfig:
+    """Make the configuration of a ``config.json``, also of one that an earlier version wrote.
+
+    Raises:
+        ValueError: a value is wrong, or a name is unknown.
+
+    >>> read_config({"method": "ce", "distributions": ""}).read_out
+    'sgd'
+    """
+    values = BEFORE | {RENAMED.get(name, name): value for name, value in written.items()}
+    if unknown := values.keys() - PARAMETERS.keys():
+        raise ValueError(f"config: {min(unknown)!r} is no parameter; another version wrote it")
+    return TrainConfig(**values)
+
+
 def check_type(name: str, value: object, kind: type) -> object:
     """Return ``value`` if it is of the ``kind`` (an int serves as a float), else raise ValueError."""
     if kind is float and type(value) is int:

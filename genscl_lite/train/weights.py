@@ -16,7 +16,7 @@ from torch import nn
 from genscl_lite._checks import require_positive, require_whole
 from genscl_lite.datasets import Dataset
 from genscl_lite.datasets.files import RunFolderError, as_path, written_whole
-from genscl_lite.train.config import RENAMED, TrainConfig
+from genscl_lite.train.config import TrainConfig, read_config
 from genscl_lite.train.methods import METHODS
 from genscl_lite.wrappers import unwrapped
 
@@ -97,9 +97,7 @@ def described(path: str | Path, about: dict) -> tuple[TrainConfig, Dataset | Non
             than are there (a header may say anything). No module that it names is imported.
     """
     try:
-        config = TrainConfig(
-            **{RENAMED.get(name, name): value for name, value in dict(about["config"]).items()}
-        )
+        config = read_config(dict(about["config"]))
         data = _without_images(**about["data"]) if "data" in about else None
     except (KeyError, TypeError, ValueError) as error:
         raise RunFolderError(
