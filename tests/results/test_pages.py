@@ -2,8 +2,10 @@
 
 import re
 import shlex
+import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -94,6 +96,12 @@ def test_verdicts_of_two_folders_stand_side_by_side(monkeypatch):
     assert [line.endswith("| changed |") for line in lines] == [changed] + [False] * (
         len(lines) - 1
     )
+
+
+def test_a_page_shows_what_a_study_found(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ablation", SimpleNamespace(render=lambda: "| a |"))
+    page = pages.rewritten("<!-- table: study ablation -->\n<!-- end -->")
+    assert page == "<!-- table: study ablation -->\n\n| a |\n\n<!-- end -->"
 
 
 def test_what_peoples_labels_change_has_an_interval_and_a_verdict(monkeypatch):
