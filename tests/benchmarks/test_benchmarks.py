@@ -183,7 +183,7 @@ def test_a_step_that_learns_something_else_stops_the_benchmark(monkeypatch):
     def broken(config, dataset, teacher, device):
         run, pieces, draws, step = original(config, dataset, teacher, device)
         if config.precision == "auto":
-            run.sums += 0.1
+            run.totals += 0.1
         return run, pieces, draws, step
 
     monkeypatch.setattr(step, "step_of", broken)
