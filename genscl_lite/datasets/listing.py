@@ -163,6 +163,26 @@ def _is_image(name: str) -> bool:
     return not name.startswith(HIDDEN) and Path(name).suffix.lower() in _endings()
 
 
+def find_images(words: list[str]) -> list[str]:
+    """Return files as they are given, the images in and below a folder, and those that a pattern stands for.
+
+    ValueError if a folder or pattern holds none.
+    """
+    found = []
+    for word in words:
+        path = as_path(word)
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if _is_image(p.name) and p.is_file())
+        elif not path.exists() and glob.has_magic(word):
+            inside = sorted(p for p in glob.glob(word, recursive=True) if _is_image(Path(p).name))
+        else:
+            inside = [word]
+        if not inside:
+            raise ValueError(f"images: no image that PIL reads in {word}")
+        found += map(str, inside)
+    return found
+
+
 @cache
 def _endings() -> frozenset[str]:
     kinds = Image.registered_extensions()

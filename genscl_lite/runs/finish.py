@@ -1,5 +1,6 @@
 """Test a trained run and write what it leaves: summary, predictions, weights, embeddings of some images."""
 
+import math
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -18,9 +19,11 @@ from genscl_lite.train.corruptions import CORRUPTIONS
 from genscl_lite.train.evaluate import (
     Probe,
     classifier_accuracy,
+    confusion_matrix,
     expected_calibration_error,
     extract,
     linear_probe,
+    retrieval,
 )
 from genscl_lite.train.read_out import fit_read_out
 from genscl_lite.train.run_folder import is_finished
@@ -28,6 +31,8 @@ from genscl_lite.train.state import Run, compiled, is_classifier, kept_parts
 from genscl_lite.train.weights import save_weights
 
 KEPT_IMAGES, KEPT_MIXTURES = 2000, 256
+MOST_CLASSES = 100
+"""With more, ``summary.json`` has no matrix of confusions; ``predictions.npz`` has what it is made of."""
 
 
 def finish_run(run: Run, dataset: Dataset, folder: str | Path) -> dict:
@@ -44,6 +49,7 @@ def finish_run(run: Run, dataset: Dataset, folder: str | Path) -> dict:
         said = probe.probabilities if probe else class_probabilities(run, dataset)
         summary = summarize(run, probe, said, dataset, time.perf_counter() - started)
         summary |= corrupted_accuracies(run, probe, dataset)
+        summary |= retrieved(run, dataset) | by_class(said, dataset)
         files.write_arrays(folder / "predictions.npz", **predictions(said, dataset))
         arrays = embeddings(run, dataset)
         files.write_arrays(folder / "embeddings.npz", **arrays)
@@ -113,6 +119,30 @@ def corrupted_accuracies(run: Run, probe: Probe | None, dataset: Dataset) -> dic
             logits = (probe.classifier if probe else run.result.head)(features)
             right[name] += int((logits.argmax(dim=1) == labels).sum())
     return {f"accuracy_{name}": count / len(dataset.test_labels) for name, count in right.items()}
+
+
+def retrieved(run: Run, dataset: Dataset) -> dict[str, float | None]:
+    """Return how well test images find others of their class; None where no class has two."""
+    features = extract(run.result.encoder, dataset, dataset.test_images, dtype=run.dtype)
+    found = retrieval(features, dataset.test_labels)
+    return {name: None if math.isnan(value) else value for name, value in found.items()}
+
+
+def by_class(probabilities: Tensor, dataset: Dataset) -> dict[str, object]:
+    """Return each class's images, recall and precision; up to ``MOST_CLASSES`` all counts, too."""
+    predicted, classes = probabilities.argmax(dim=1), dataset.num_classes
+    counts = confusion_matrix(predicted, dataset.test_labels, classes).cpu()
+    right, there, said = counts.diag().tolist(), counts.sum(1).tolist(), counts.sum(0).tolist()
+    results = {
+        str(name): {
+            "images": there[c],
+            "recall": right[c] / there[c] if there[c] else None,
+            "precision": right[c] / said[c] if said[c] else None,
+        }
+        for c, name in enumerate(dataset.class_names)
+    }
+    few = classes <= MOST_CLASSES
+    return {"by_class": results} | ({"confusion": counts.tolist()} if few else {})
 
 
 def predictions(probabilities: Tensor, dataset: Dataset) -> dict[str, np.ndarray]:

@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 
 import joblib
-import torch
 import yaml
 from rich.console import Console
 
@@ -32,6 +31,7 @@ from genscl_lite.runs.plan import relative
 from genscl_lite.runs.request import Request, make_parser, read_requests
 from genscl_lite.runs.tables import SUMMARIES, make_table, read_summaries, write_csv
 from genscl_lite.train.config import TrainConfig
+from genscl_lite.train.device import default_device
 from genscl_lite.train.loop import OutOfTime
 
 TRAIN, TABLE, SPACE = "08_train.ipynb", "09_reproduce_table.ipynb", "10_see_the_space.ipynb"
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
             print("\n".join(line for request in requests for line in papermill_lines(request)))
             return 0
         deadline = time.monotonic() + options.max_seconds
-        default = 1 if torch.cuda.is_available() else min(4, joblib.cpu_count())
+        default = min(4, joblib.cpu_count()) if default_device().type == "cpu" else 1
         with writable_home():
             return max(reproduce(r, options.jobs or default, deadline) for r in requests)
     except (ValueError, OSError) as error:

@@ -22,6 +22,7 @@ from genscl_lite.runs.plan import (
     relative,
 )
 from genscl_lite.train.config import PARAMETERS
+from genscl_lite.train.device import choose_device
 from genscl_lite.train.methods import METHODS
 
 CHOSEN_ELSEWHERE = {
@@ -67,6 +68,7 @@ def make_parser(program: str, description: str) -> argparse.ArgumentParser:
         default=[],
         help="override a parameter",
     )
+    add("--device", help="cpu, cuda, cuda:1 or mps; default: the GPU if there is one")
     add(
         "--max-seconds",
         metavar="S",
@@ -79,6 +81,7 @@ def make_parser(program: str, description: str) -> argparse.ArgumentParser:
 
 def read_requests(options: argparse.Namespace) -> list[Request]:
     """Plan the jobs of each table that is asked for; ValueError names what is wrong."""
+    choose_device(options.device)
     preset = preset_path(options.preset)
     lengths = {"paper": {}} | {path.stem: path for path in LENGTHS.glob("*.yaml")}
     require_choice("length", options.length, lengths)

@@ -88,6 +88,9 @@ class TrainConfig:
     seed: int = 0  # weights, order, augmentation, and which labels are kept
     epochs: int = positive(200)  # passes over the training images
     batch_size: int = positive(50)  # N, images of a batch
+    micro_batch: int = (
+        0  # views in the network at a time, for large batches on small memory; 0: all
+    )
     views: int = positive(2)  # V, augmented views of each image
     augmentation: str = "affine"  # of the views: a name in AUGMENTATIONS, or module:function
     optimizer: str = choice("sgd", OPTIMIZERS)  # sgd, nesterov, adamw, muon
@@ -174,6 +177,11 @@ class TrainConfig:
         if method.head == "projection" and self.views < 2:
             raise ValueError(
                 f"views: {self.method} contrasts views and needs 2 or more, got {self.views}"
+            )
+        if method.queues and self.micro_batch:
+            raise ValueError(
+                f"micro_batch: {self.method} contrasts with a queue, which makes large batches "
+                f"needless; expected 0, got {self.micro_batch}"
             )
         if method.queues and self.queue_size < keys:
             raise ValueError(

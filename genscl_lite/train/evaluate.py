@@ -203,6 +203,57 @@ def knn_accuracy(
     return right / len(test_labels)
 
 
+QUERIES = 2000
+
+
+@torch.no_grad()
+def retrieval(features: Tensor, labels: Tensor, chunk: int = 100) -> dict[str, float]:
+    """Let images look for others of their class, nearest by cosine first.
+
+    Recall at k is the share of queries with one of their class among the first k; average precision is the
+    mean of the precisions at each place where one stands. Queries are all images that have another of their
+    class; of more than ``QUERIES`` that many, evenly spaced. Each looks among all others.
+
+    Args:
+        features, labels: (N, F) and (N,) class numbers.
+        chunk: queries at a time.
+
+    Returns:
+        recall_at_1, recall_at_5 and mean_average_precision, fractions; NaN without queries.
+
+    >>> retrieval(torch.tensor([[1.0, 0], [0.9, 0.1], [0.5, 0.5], [0, 1.0]]), torch.tensor([0, 0, 1, 1]))
+    {'recall_at_1': 0.75, 'recall_at_5': 1.0, 'mean_average_precision': 0.833...}
+    """
+    _check_rows(features=features, labels=labels)
+    require_whole("chunk", chunk)
+    features = unit_rows(features, torch.promote_types(features.dtype, torch.float32))
+    queries = (labels.long().bincount()[labels.long()] > 1).nonzero()[:, 0]
+    queries = queries[:: max(1, -(-len(queries) // QUERIES))]
+    totals = torch.zeros(3)
+    for part in queries.split(chunk):
+        cosine = features[part] @ features.T  # (n, N)
+        cosine.scatter_(1, part[:, None], -torch.inf)  # itself stands last
+        order = cosine.argsort(dim=1, descending=True, stable=True)[:, :-1]
+        hits = (labels[order] == labels[part, None]).float()
+        places = torch.arange(1, hits.shape[1] + 1, device=hits.device)
+        precision = (hits * hits.cumsum(dim=1) / places).sum(dim=1) / hits.sum(dim=1)
+        found = hits[:, 0].sum(), hits[:, :5].amax(dim=1).sum(), precision.sum()
+        totals += torch.stack(found).cpu()
+    names = "recall_at_1", "recall_at_5", "mean_average_precision"
+    return dict(zip(names, (totals / len(queries)).tolist(), strict=True))
+
+
+def confusion_matrix(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Count how often images of a class (row) were said to be of another (column): (C, C) int64.
+
+    >>> confusion_matrix(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), 2)
+    tensor([[1, 1],
+            [0, 1]])
+    """
+    pairs = labels.long() * classes + predicted.long()
+    return pairs.bincount(minlength=classes * classes).reshape(classes, classes)
+
+
 def classifier_accuracy(logits: Tensor, labels: Tensor) -> float:
     """Return the share of images whose largest of C logits is at the label.
 

@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from genscl_lite.datasets import Dataset, files
 from genscl_lite.datasets.check import check_data, odd_things, warn_of
 from genscl_lite.distillation import Teacher, distilled_cross_entropy
+from genscl_lite.gradient_cache import gradient_cache
 from genscl_lite.losses import LossParts
 from genscl_lite.train import processes, run_folder
 from genscl_lite.train.augment import check_channels
 from genscl_lite.train.batches import Draws, Views, draw_epoch, image_batches
 from genscl_lite.train.config import TrainConfig
+from genscl_lite.train.device import default_device
 from genscl_lite.train.estimate import expected_seconds
 from genscl_lite.train.evaluate import classifier_accuracy, extract, knn_accuracy
 from genscl_lite.train.memory import keep_freed_memory
@@ -32,6 +34,10 @@ from genscl_lite.train.teachers import load_teacher, read_teacher_table
 
 NEAR_CHANCE, EPOCHS_AT_CHANCE = 0.02, 5
 """A loss within this share of chance, or above it, for so many epochs is worth a line."""
+
+
+PIECES = (1000, 250, 60)
+"""Images that are tested at a time; the smaller numbers are tried where memory is too small for the first."""
 
 
 class OutOfTime(Exception):
@@ -68,7 +74,7 @@ def pretrain(
             only, not of its weights, the configuration keeps account.
         loss: instead of the method's: of (M, D) latents, (M, C) labels and the temperature, returns a scalar
             (``loss_of_labels``). The configuration keeps no account of it, so it goes without a folder.
-        device: default: the GPU if there is one.
+        device: default: as $GENSCL_DEVICE says, else the GPU if there is one.
         deadline: a time of ``time.monotonic()`` after which no further step begins. Needs a folder.
         on_start: called with the run before its first step, and about how many seconds it will take.
         on_epoch: called with the run after each epoch.
@@ -79,7 +85,7 @@ def pretrain(
         OutOfTime: the deadline came first; the run is saved between two steps.
         MemoryError: the device's memory is too small for the batch.
     """
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = torch.device(device or default_device())
     if device.type == "cpu":
         keep_freed_memory()
     folder = files.as_path(folder) if folder else None
@@ -119,7 +125,8 @@ def pretrain(
             if not complete:
                 save(run, folder)
                 raise OutOfTime(f"saved {run.so_far}; the same command goes on from there")
-            finish_epoch(run, dataset)
+            with _memory_errors_named(run, folder):
+                finish_epoch(run, dataset)
             if folder and (run.epoch % config.checkpoint_every == 0 or run.epoch == config.epochs):
                 save(run, folder)
             if on_epoch:
@@ -213,12 +220,15 @@ def train_step(run: Run, images: Tensor, pieces: Pieces, draws: Draws, rate: flo
             targets = torch.cat([targets, taught[:, None]], dim=1)  # (M, 2, C)
         if run.queue:
             parts, keys, key_targets = queue_loss(run, pieces, views, targets, index)
-        else:
+        elif not config.micro_batch:
             outputs = pieces.model(views).float()  # (M, D) latents or (M, C) logits
             parts = pieces.loss(config, outputs, targets, index)
 
     run.optimizer.zero_grad(set_to_none=True)
-    parts.loss.backward()
+    if config.micro_batch:
+        parts = backward_in_pieces(run, pieces, views, targets, index)
+    else:
+        parts.loss.backward()
     run.optimizer.step()
     if run.queue:
         run.key_encoder.update(run.model)
@@ -231,6 +241,25 @@ def train_step(run: Run, images: Tensor, pieces: Pieces, draws: Draws, rate: flo
     finite = torch.isfinite(torch.stack([parts.loss.detach(), targets.sum()]))
     run.first_bad = torch.minimum(run.first_bad, torch.where(finite, math.inf, float(run.step)))
     run.step += 1
+
+
+def backward_in_pieces(
+    run: Run, pieces: Pieces, views: Tensor, targets: Tensor, index: Tensor
+) -> LossParts:
+    """Compute loss and gradients of the whole batch with the memory of ``micro_batch`` views."""
+    parts = []
+
+    def encode(some: Tensor) -> Tensor:
+        with autocast(run.dtype, run.device):
+            return pieces.model(some).float()
+
+    def loss(outputs: Tensor) -> Tensor:
+        with autocast(run.dtype, run.device):
+            parts.append(pieces.loss(run.config, outputs, targets, index))
+        return parts[0].loss
+
+    gradient_cache(encode, views, loss, run.config.micro_batch)
+    return parts[0]
 
 
 def queue_loss(
@@ -329,11 +358,12 @@ def finish_epoch(run: Run, dataset: Dataset) -> None:
     config, started = run.config, time.perf_counter()
     loss, entropy, kl, chance = (run.totals / run.step).tolist()
     last_rate = learning_rate(config, run.epoch + (run.step - 1) / run.step)
-    run.epoch += 1
-    due = run.epoch % config.eval_every == 0 or run.epoch == config.epochs
+    epoch = run.epoch + 1
+    due = epoch % config.eval_every == 0 or epoch == config.epochs
     knn, accuracy = (
         _test_accuracies(run, dataset) if due and processes.rank() == 0 else (None, None)
     )
+    run.epoch = epoch  # not before: where memory is short, the run is saved before its accuracies
     run.seconds += run.epoch_seconds + time.perf_counter() - started
     run.log.append(
         {
@@ -372,17 +402,29 @@ def _sits_at_chance(log: list[dict]) -> bool:
 
 def _test_accuracies(run: Run, dataset: Dataset) -> tuple[float, float | None]:
     """Return the kNN accuracy of the features and, for a classifier, its own accuracy, on the test images."""
-    model = run.result
+    for chunk in PIECES:
+        try:
+            return _accuracies_in(run, dataset, chunk)
+        except RuntimeError as error:
+            if not out_of_memory(error) or chunk == PIECES[-1]:
+                raise
+        if run.device.type == "cuda":
+            torch.cuda.empty_cache()
+        warnings.warn(
+            f"memory: too little on {run.device} to test {chunk} images at a time; fewer are tried",
+            stacklevel=3,
+        )
+
+
+def _accuracies_in(run: Run, dataset: Dataset, chunk: int) -> tuple[float, float | None]:
+    """Return what ``_test_accuracies`` does, with so many images at a time."""
+    model, labels, k = run.result, dataset.test_labels, run.config.knn_neighbours
     train, test = (
-        extract(model.encoder, dataset, images, dtype=run.dtype)
+        extract(model.encoder, dataset, images, chunk, dtype=run.dtype)
         for images in (dataset.train_images, dataset.test_images)
     )
-    knn = knn_accuracy(
-        train, dataset.train_labels, test, dataset.test_labels, run.config.knn_neighbours
-    )
-    if not is_classifier(run.config):
-        return knn, None
-    return knn, classifier_accuracy(model.head(test), dataset.test_labels)
+    knn = knn_accuracy(train, dataset.train_labels, test, labels, k, chunk=chunk)
+    return knn, classifier_accuracy(model.head(test), labels) if is_classifier(run.config) else None
 
 
 def save(run: Run, folder: str | Path) -> None:
@@ -407,15 +449,19 @@ def _seeded_torch(seed: int, device: torch.device):
         yield
 
 
+def out_of_memory(error: RuntimeError) -> bool:
+    """Tell whether an error says that a device's memory, or the CPU's, is too small."""
+    on_cpu = "can't allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or on_cpu
+
+
 @contextmanager
 def _memory_errors_named(run: Run, folder: str | Path | None):
     """Save what was trained and say which batch to try when the device's memory is too small."""
     try:
         yield
     except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(
-            error
-        ):
+        if not out_of_memory(error):
             raise
         saved = ""
         if folder and (run.epoch or run.step):

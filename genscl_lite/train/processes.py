@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from genscl_lite.datasets.cores import share_of_cores
 from genscl_lite.gather import add_over_processes, gather_rows
+from genscl_lite.train.device import default_device
 
 PATIENCE = timedelta(
     hours=2
@@ -25,10 +26,12 @@ PATIENCE = timedelta(
 def start_processes() -> torch.device:
     """Join the processes that torchrun started, if it did; return this one's device. Threads are limited."""
     torch.set_num_threads(min(torch.get_num_threads(), share_of_cores()))
+    if "WORLD_SIZE" not in os.environ:
+        return default_device()
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-    if "WORLD_SIZE" in os.environ and not dist.is_initialized():
+    if not dist.is_initialized():
         store, number, count = next(rendezvous("env://", timeout=PATIENCE))
         # torchrun may keep its store when it starts processes again; what dead ones wrote must not be read
         store = dist.PrefixStore(

@@ -2,8 +2,10 @@
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Generator, Tensor, nn
@@ -147,6 +149,8 @@ def new_run(
         load_start(model, config, dataset)
     if config.encoder_lr_scale == 0:
         model.freeze()
+    if config.micro_batch:
+        _check_each_image_by_itself(model.train())
     model = processes.synchronize_batch_norm(model, device)
     model = model.to(device, memory_format=torch.channels_last)
     optimizer = build_optimizer(config, model)
@@ -165,6 +169,21 @@ def new_run(
     if config.ema:
         run.average = MomentumEncoder(model, config.ema)
     return run
+
+
+def _check_each_image_by_itself(model: Model) -> None:
+    """Raise ValueError if a BatchNorm learns: pieces of a batch have statistics of their own."""
+    names = [
+        name
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training
+    ]
+    if names:
+        raise ValueError(
+            f"micro_batch: {names[0]} is a BatchNorm, whose statistics would be those of a piece; "
+            "take a network without, such as timm/convnext_tiny, freeze the encoder "
+            "(encoder_lr_scale=0), or contrast with a queue"
+        )
 
 
 def new_model(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None = None) -> Model:
@@ -198,7 +217,29 @@ def wants_compile(
 ) -> bool:
     """Tell whether ``config.compile`` wants it here: "auto" on a GPU, for a network of many operations."""
     large = config.compile == "auto" and device.type == "cuda"
-    return config.compile == "always" or (large and flops_of_pass(model, image_shape) >= MANY_FLOPS)
+    if config.compile != "always" and not (
+        large and flops_of_pass(model, image_shape) >= MANY_FLOPS
+    ):
+        return False
+    wrong = why_not_compiled(device)
+    if wrong and config.compile == "always":
+        raise ValueError(
+            f"compile: torch.compile does not work on this machine ({wrong}); never does"
+        )
+    if wrong:
+        warnings.warn(f"compile: not done, as it does not work here ({wrong})", stacklevel=2)
+    return not wrong
+
+
+@cache
+def why_not_compiled(device: torch.device) -> str:
+    """Compile and run a small function; return what went wrong, or ""."""
+    try:
+        torch.compile(lambda x: (x.sin() + 1).sum(), dynamic=False)(torch.ones(7, device=device))
+    except Exception as error:  # of compilers, drivers and the files they write
+        lines = str(error).strip().splitlines()
+        return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"
+    return ""
 
 
 def compiled(function: Callable, wanted: bool) -> Callable:
