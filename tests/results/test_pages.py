@@ -161,11 +161,11 @@ def test_a_trained_model_is_used_as_its_guide_says(tmp_path, monkeypatch, capsys
         Image.new("L", (8, 8), 128).save(name)
     train_a_little("runs/digits/supcon")
     commands = commands_of("notebooks/guides/trained_model.md")
-    assert len(commands) == 3
+    assert len(commands) == 4
     for line in commands:
         assert cli.main(shlex.split(line, comments=True)[1:]) == 0
     assert capsys.readouterr().out.count("a.png\t") == 1
-    assert {"features.npz", "encoder.safetensors", "encoder.json"} <= {
+    assert {"features.npz", "encoder.safetensors", "encoder.json", "model.onnx", "model.json"} <= {
         path.name for path in tmp_path.iterdir()
     }
 
