@@ -228,10 +228,10 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("give the folder of a finished run, or --figure")
     table = studies.Tries(options.out, COLUMNS, KEY)
     for model in options.models:
-        data = None
+        data, name = None, "/".join(Path(model).absolute().parts[-3:])  # FOLDER/METHOD/seedN
         for seed in studies.seeds_of(options):
             for found in tries():
-                key = {"model": model} | found | {"steps": options.steps, "seed": seed}
+                key = {"model": name} | found | {"steps": options.steps, "seed": seed}
                 if table.has(key):
                     continue
                 data = data or features_of(model, options.data_root)
