@@ -365,9 +365,11 @@ def main(command: str, arguments: list[str] | None = None) -> int:
             features = torch.stack(rows).cpu().numpy()
             files.write_arrays(options.out, features=features, files=np.array(read))
             print(f"written: {options.out}")
+        if bad and not read:
+            return 2
         if bad:
             print(f"{bad} of {len(names)} files could not be read", file=sys.stderr)
-            return 1 if read else 2
+            return 1
     except (ValueError, OSError, MemoryError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

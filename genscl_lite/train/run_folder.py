@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from genscl_lite.datasets.files import RunFolderError, read_json, write_json, written_whole
-from genscl_lite.train.config import PARAMETERS
+from genscl_lite.train.config import BEFORE, PARAMETERS, RENAMED
 
 DEFAULTS = {name: field.default for name, field in PARAMETERS.items()}
 
@@ -67,7 +67,8 @@ def claim(folder: str | Path, config: dict) -> None:
 
 def check_same(path: Path, there: dict, config: dict) -> None:
     """Raise RunFolderError, which names what differs, unless the one ``there`` is ``config``."""
-    there, config = DEFAULTS | there, DEFAULTS | config  # an earlier version knew fewer
+    there = {RENAMED.get(name, name): value for name, value in there.items()}
+    there, config = DEFAULTS | BEFORE | there, DEFAULTS | config  # an earlier version knew fewer
     different = [name for name in {**there, **config} if there.get(name) != config.get(name)]
     if different:
         changes = [

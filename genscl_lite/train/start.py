@@ -1,5 +1,6 @@
 """What a run begins from, where its configuration asks for more than random weights: timm's, or those of a file."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,7 +16,7 @@ from genscl_lite.datasets.files import RunFolderError, as_path
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.methods import METHODS
 from genscl_lite.train.networks import Model, build_timm, source_of
-from genscl_lite.train.weights import read_about, weights_path
+from genscl_lite.train.weights import described, read_about, weights_path
 
 
 def load_start(model: Model, config: TrainConfig, dataset: Dataset) -> None:
@@ -35,9 +36,12 @@ def load_start(model: Model, config: TrainConfig, dataset: Dataset) -> None:
     elif config.weights:
         path = start_path(config)
         state, about = _read_state(path)
-        parts = _by_part(state) if "data" in about else {"encoder": state}
-        _load(path, model.encoder, parts["encoder"])
-        if "head" in parts and _says_the_same(about, config, dataset):
+        if "data" not in about:
+            _load(path, model.encoder, state)
+            return
+        parts, theirs = _by_part(state), described(path, about)
+        _load(path, model.encoder, parts.get("encoder", {}))
+        if "head" in parts and _says_the_same(*theirs, config, dataset):
             _load(path, model.head, parts["head"])
 
 
@@ -61,9 +65,14 @@ def normalized_as_started(config: TrainConfig, dataset: Dataset) -> Dataset:
         about = timm.get_pretrained_cfg(source_of(config.arch)[1])
         mean, std = about.mean, about.std
     elif config.weights:
-        _, about = _read_state(start_path(config), header_only=True)
-        about = about.get("data", about)
-        mean, std = about.get("mean"), about.get("std")
+        path = start_path(config)
+        _, about = _read_state(path, header_only=True)
+        if "data" in about:
+            _, theirs = described(path, about)
+            mean, std = theirs.mean, theirs.std
+        else:
+            mean, std = about.get("mean"), about.get("std")
+            _check_numbers(path, mean, std)
     if not mean or not std:
         return dataset
     channels = dataset.image_shape[0]
@@ -169,10 +178,23 @@ def _load(path: Path, module: nn.Module, state: dict[str, Tensor]) -> None:
         module.load_state_dict({name: t for name, t in state.items() if name not in spare})
 
 
-def _says_the_same(about: dict, config: TrainConfig, dataset: Dataset) -> bool:
+def _says_the_same(
+    theirs: TrainConfig, their_data: Dataset, config: TrainConfig, dataset: Dataset
+) -> bool:
     """Tell whether a run's head means what this configuration's does."""
-    theirs = about["config"]
-    kinds = METHODS[config.method].head, METHODS[theirs["method"]].head
+    kinds = METHODS[config.method].head, METHODS[theirs.method].head
     if kinds == ("classifier", "classifier"):
-        return tuple(about["data"]["class_names"]) == tuple(map(str, dataset.class_names))
-    return kinds == ("projection", "projection") and theirs["latent_dim"] == config.latent_dim
+        return tuple(their_data.class_names) == tuple(map(str, dataset.class_names))
+    return kinds == ("projection", "projection") and theirs.latent_dim == config.latent_dim
+
+
+def _check_numbers(path: Path, mean: object, std: object) -> None:
+    """Raise RunFolderError unless mean and deviation of an exported encoder are numbers, or not there."""
+    try:
+        fine = all(map(math.isfinite, mean or ())) and all(0 < s < math.inf for s in std or ())
+    except TypeError:
+        fine = False
+    if not fine or len(mean or ()) != len(std or ()):
+        raise RunFolderError(
+            f"weights: {path}: damaged, its mean or std is no number for a channel"
+        )

@@ -491,7 +491,7 @@ def test_the_command_line_writes_features_and_encoder(folder, loaded, files, tmp
     ("arguments", "message"),
     [
         (["predict", "nowhere", "FILE"], "error: path: nowhere does not exist"),
-        (["predict", "RUN", "FILE", "nowhere.png"], "error: nowhere.png: cannot be read"),
+        (["predict", "RUN", "nowhere.png"], "error: nowhere.png: cannot be read"),
         (
             ["features", "RUN", "FILE", "--out", "features.csv"],
             "error: --out: expected a file name ending in .npz",

@@ -217,10 +217,31 @@ def test_wrong_files_are_named(begun, tmp_path):
         plan("digits", {"weights": str(tmp_path / "no")}, methods=["ce"])
 
 
+@pytest.mark.parametrize(
+    "about, message",
+    [
+        ({"arch": "x", "mean": ["a"], "std": [1]}, "its mean or std is no number"),
+        ({"arch": "x", "mean": 3, "std": [1]}, "its mean or std is no number"),
+        ({"arch": "x", "mean": [0, 0], "std": [1]}, "its mean or std is no number"),
+        ({"arch": "x", "mean": [0], "std": [0]}, "its mean or std is no number"),
+        ({"data": {"mean": [0]}}, "its header is damaged or of another version"),
+        ({"data": 5, "config": 6}, "its header is damaged or of another version"),
+    ],
+)
+def test_headers_that_make_no_sense_are_named(quick, digits, tmp_path, about, message):
+    file = tmp_path / "x.safetensors"
+    save_weights(file, new_model(quick(), digits), **about)
+    with pytest.raises(RunFolderError, match=message):
+        normalized_as_started(quick(weights=str(file)), digits)
+
+
 def test_a_run_of_an_earlier_version_had_the_defaults(quick, tmp_path):
     config = json.loads(json.dumps(dataclasses.asdict(quick())))
     earlier = {name: value for name, value in config.items() if name != "pretrained"}
     check_same(tmp_path / "config.json", earlier, config)
+    oldest = {name: value for name, value in config.items() if name != "read_out"}
+    with pytest.raises(RunFolderError, match="read_out 'sgd' there, 'converged' now"):
+        check_same(tmp_path / "config.json", oldest, config)
     with pytest.raises(RunFolderError, match="pretrained False there, True now"):
         check_same(tmp_path / "config.json", earlier, config | {"pretrained": True})
 
