@@ -110,6 +110,8 @@ def plan(
     """
     overrides = overrides or {}
     check_names("overrides", overrides, OVERRIDES)
+    if "warmup_epochs" in overrides:  # instead of a share that the preset warms up for
+        overrides = {"warmup_share": 0.0} | overrides
     values = read_preset(preset)
     values, by_method = values | overrides, values.get("by_method", {})
     for name in ("methods", "vary_methods"):

@@ -86,22 +86,22 @@ class TrainConfig:
     )
     encoder_lr_scale: float = 1.0  # the encoder's learning rate by that of the head; 0: frozen
     seed: int = 0  # weights, order, augmentation, and which labels are kept
-    epochs: int = positive(200)  # passes over the training images
+    epochs: int = positive(80)  # passes over the training images
     batch_size: int = positive(50)  # N, images of a batch
     micro_batch: int = (
         0  # views in the network at a time, for large batches on small memory; 0: all
     )
     views: int = positive(2)  # V, augmented views of each image
     augmentation: str = "affine"  # of the views: a name in AUGMENTATIONS, or module:function
-    optimizer: str = choice("sgd", OPTIMIZERS)  # sgd, nesterov, adamw, muon
-    learning_rate: float = positive(0.2)  # peak
+    optimizer: str = choice("muon", OPTIMIZERS)  # sgd, nesterov, adamw, muon
+    learning_rate: float = positive(0.1)  # peak
     schedule: str = choice("cosine", ("cosine", "linear"))  # how the learning rate falls
-    warmup_epochs: int = 5  # linear from warmup_from
+    warmup_epochs: int = 8  # linear from warmup_from
     warmup_share: float = below_one(0.0)  # share of the epochs to warm up for; 0: warmup_epochs
     warmup_from: float = 0.01  # first learning rate
     sgd_momentum: float = below_one(0.9)  # of SGD and Muon
     weight_decay: float = 0.0001
-    decay_1d: bool = True  # biases and norms decay too
+    decay_1d: bool = False  # biases and norms decay too
     ema: float = below_one(0.0)  # decay of the average over weights, then the result; 0: none
     latent_dim: int = positive(64)  # D, size of the latents
     temperature: float = positive(0.1)  # tau
@@ -215,7 +215,12 @@ RENAMED = {"distributions": "labels"}
 PARAMETERS = {field.name: field for field in dataclasses.fields(TrainConfig)}
 
 
-BEFORE = {"read_out": "sgd", "key_statistics": "running"}
+BEFORE = {
+    "read_out": "sgd",
+    "key_statistics": "running",
+    "optimizer": "sgd",
+    "decay_1d": True,
+}
 """What runs did that were written before there was a choice."""
 
 

@@ -31,7 +31,7 @@ from genscl_lite.train.methods import METHODS
             dict(labels="labels.csv"),
             "labels: is about the files of a folder, and digits has none; got 'labels.csv'",
         ),
-        (dict(warmup_epochs=200), "warmup_epochs: expected fewer than the 200 epochs"),
+        (dict(warmup_epochs=200), "warmup_epochs: expected fewer than the 80 epochs"),
         (
             dict(method="genscl_mix_kd_queue", queue_size=49),
             "queue_size: expected at least the 50 keys of a batch, got 49",
