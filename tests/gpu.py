@@ -27,6 +27,7 @@ from genscl_lite.train.batches import draw_epoch
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.loop import pretrain
 from genscl_lite.train.methods import METHODS
+from genscl_lite.train.objective import Pieces
 from genscl_lite.train.state import new_run
 from tests.conftest import QUICK
 from tests.core.test_streaming import case, loss_and_gradients
@@ -172,9 +173,8 @@ def no_step_waits(method):
     teacher = teacher_of(method)
     if teacher:
         teacher.classifier.to(GPU)
-    pieces = loop.Pieces.of(run, dataset, teacher)
+    pieces = Pieces.of(run, dataset, teacher)
     draws = draw_epoch(config, dataset.train_labels.cpu(), (8, 8), run.generator).to(GPU)
-    run.sums = torch.zeros(5, device=GPU)
     loop.train_step(
         run, dataset.train_images[draws.index[0]], pieces, draws.step(0), 0.1
     )  # makes handles

@@ -12,8 +12,8 @@ from genscl_lite.runs.job import Job
 from genscl_lite.runs.paths import PRESETS
 from genscl_lite.train.config import PARAMETERS, RENAMED, TrainConfig, check_type
 from genscl_lite.train.methods import METHODS, TEACHERS, teacher_of
-from genscl_lite.train.networks import source_of
 from genscl_lite.train.start import start_path
+from genscl_lite.train.teachers import check_teacher
 
 FIELDS = {name: field.type for name, field in PARAMETERS.items() if name != "method"}
 OVERRIDES = FIELDS | {
@@ -131,7 +131,7 @@ def plan(
     given = values.get("teacher", "")
     teachers = {row: teacher_of(row, by_method) for row in rows}
     if given:
-        check_teacher(given)
+        check_teacher(check_type("teacher", given, str))
         teachers = {row: name if name == "expert" else "" for row, name in teachers.items()}
     first = [method for method in METHODS if method in teachers.values()]
     jobs: dict[str, Job] = {}
@@ -156,13 +156,6 @@ def plan(
 def default_rows() -> list[str]:
     """Return all rows but teachers and those that learn from an expert."""
     return [name for name, method in METHODS.items() if name not in TEACHERS and not method.expert]
-
-
-def check_teacher(name: str) -> None:
-    """Raise ValueError unless a teacher from elsewhere is a network by name, or is there."""
-    check_type("teacher", name, str)
-    if not source_of(name)[0] and not as_path(name).exists():
-        raise ValueError(f"teacher: there is no file or folder {name!r}")
 
 
 def relative(path: Path) -> Path:

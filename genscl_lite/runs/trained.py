@@ -38,7 +38,7 @@ from genscl_lite.train.weights import (
     described,
     load_weights,
     read_about,
-    save_state,
+    save_weights,
     weights_path,
 )
 
@@ -198,7 +198,7 @@ class Encoder:
             "config": asdict(self.config),
             "summary": self.summary,
         }
-        save_state(path, self.model.encoder, **about)
+        save_weights(path, self.model.encoder, **about)
         files.write_json(beside, about)
 
 

@@ -1,7 +1,7 @@
 """Random views of a whole batch at once, on the device that holds it, with parameters drawn for each image.
 
 By hand, as torchvision's transforms draw once for a whole batch. Geometry is one affine map for each image
-and one ``grid_sample``; colour follows torchvision's ColorJitter. What is drawn (uniform numbers, on the CPU)
+and one ``grid_sample``; color follows torchvision's ColorJitter. What is drawn (uniform numbers, on the CPU)
 is apart from what is done with it (a function of tensors, which ``torch.compile`` makes one piece of).
 """
 
@@ -16,11 +16,8 @@ from torch import Generator, Tensor
 from genscl_lite._checks import require_choice
 from genscl_lite.datasets.imports import import_function, names_a_function
 
-GRAY = (
-    0.2989,
-    0.587,
-    0.114,
-)  # shares of red, green and blue in brightness (ITU-R 601-2), as in torchvision
+GRAY = (0.2989, 0.587, 0.114)
+"""Shares of red, green and blue in brightness (ITU-R 601-2), as in torchvision."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +34,10 @@ class Augment:
     torch.Size([4, 1, 8, 8])
     """
 
-    crop_scale: tuple[float, float] = (
-        1.0,
-        1.0,
-    )  # smallest and largest area of a crop, shares of the image
-    crop_ratio: tuple[float, float] = (
-        1.0,
-        1.0,
-    )  # the same of its width / height, even in the logarithm
+    # smallest and largest area of a crop, shares of the image
+    crop_scale: tuple[float, float] = (1.0, 1.0)
+    # smallest and largest width / height of a crop, even in the logarithm
+    crop_ratio: tuple[float, float] = (1.0, 1.0)
     degrees: float = 0.0  # rotation by up to so many degrees, either way
     translate: float = 0.0  # shift by up to this share of width and of height, either way
     shift: int = 0  # shift by up to so many whole pixels, either way
@@ -53,10 +46,9 @@ class Augment:
     # strengths s of brightness, contrast, saturation (factors 1 - s to 1 + s), hue (turns -s to s); RGB only
     jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     jitter_probability: float = 0.8
-    grayscale: float = 0.0  # probability of losing all colour; RGB only
-    padding: str = (
-        "zeros"  # what lies outside the image: "zeros", or "border" for its outermost pixels
-    )
+    grayscale: float = 0.0  # probability of losing all color; RGB only
+    # what lies outside the image, as for grid_sample: "zeros", "border" or "reflection"
+    padding: str = "zeros"
 
     def without_crop(self) -> "Augment":
         """Return the same for images that have been cropped already; it draws as many uniforms."""
@@ -65,7 +57,7 @@ class Augment:
     @property
     def uniforms_per_image(self) -> int:
         """U, how many uniform numbers decide a view of one image."""
-        return GEOMETRY_UNIFORMS + COLOUR_UNIFORMS * any(self.jitter) + (self.grayscale > 0)
+        return GEOMETRY_UNIFORMS + COLOR_UNIFORMS * any(self.jitter) + (self.grayscale > 0)
 
     @property
     def needs_rgb(self) -> bool:
@@ -81,7 +73,7 @@ class Augment:
         """Turn (N, channels, H, W) uint8, or floating point in [0, 1], into one view: float32 in [0, 1].
 
         Raises:
-            ValueError: the shape or type is another, or colour changes are asked of images that are not RGB.
+            ValueError: the shape or type is another, or color changes are asked of images that are not RGB.
         """
         return self.apply(images, self.draw(len(images), generator).to(images.device))
 
@@ -90,29 +82,22 @@ class Augment:
         views = as_unit_float(images)
         if self.needs_rgb and images.shape[1] != 3:
             raise ValueError(
-                "images: colour jitter and grayscale need 3 channels, "
+                "images: color jitter and grayscale need 3 channels, "
                 f"got shape {tuple(images.shape)}"
             )
         theta = self._affine(uniforms[:GEOMETRY_UNIFORMS], *images.shape[2:])
         views = views.clone() if theta is None else warp(views, theta, self.padding)
         if any(self.jitter):
-            self._change_colour(views, uniforms[GEOMETRY_UNIFORMS:])
+            self._change_color(views, uniforms[GEOMETRY_UNIFORMS:])
         if self.grayscale:
             views.lerp_(_gray(views), _each((uniforms[-1] < self.grayscale).float()))
         return views
 
     def _affine(self, uniforms: Tensor, pixels_y: int, pixels_x: int) -> Tensor | None:
         """Return (N, 2, 3) maps from view to image. None: there is no geometry to change."""
-        geometry = (
-            self.crop_scale,
-            self.crop_ratio,
-            self.degrees,
-            self.translate,
-            self.shift,
-            self.zoom,
-            self.flip,
-        )
-        if geometry == ((1.0, 1.0), (1.0, 1.0), 0, 0, 0, (1.0, 1.0), 0):
+        windows = self.crop_scale, self.crop_ratio, self.zoom
+        moves = self.degrees, self.translate, self.shift, self.flip
+        if windows == ((1.0, 1.0),) * 3 and not any(moves):
             return None
         aspect = pixels_x / pixels_y
         area, ratio, x, y, shift_x, shift_y, angle, zoom, flip = uniforms
@@ -134,7 +119,7 @@ class Augment:
         """Return whole pixels from -shift to shift."""
         return (uniforms * (2 * self.shift + 1)).floor() - self.shift
 
-    def _change_colour(self, views: Tensor, uniforms: Tensor) -> None:
+    def _change_color(self, views: Tensor, uniforms: Tensor) -> None:
         """Make the four changes in each image's own order and strengths; in place, in a CPU's cache.
 
         Hue costs most, so it is turned once for all: the other three have their turn before it and again
@@ -144,22 +129,14 @@ class Augment:
         jittered = uniforms[8] < self.jitter_probability  # (N,)
         limits = [(max(0.0, 1 - strength), 1 + strength) for strength in self.jitter[:3]]
         factors = torch.stack([_between(drawn[i], *limits[i]) for i in range(3)])  # (3, N)
-        place, hue_at = (
-            torch.arange(4, device=order.device)[:, None],
-            (order == 3).int().argmax(dim=0),
-        )
-        active = (
-            torch.cat([(place < hue_at)[:3], (place > hue_at)[1:]]) & jittered
-        )  # (6, N), by turn
+        place = torch.arange(4, device=order.device)[:, None]
+        hue_at = (order == 3).int().argmax(dim=0)
+        active = torch.cat([(place < hue_at)[:3], (place > hue_at)[1:]]) & jittered  # (6, N)
         change = torch.cat([order[:3], order[1:]])
         share = torch.where(active, factors.gather(0, change.clamp(max=2)), 1)  # 1 changes nothing
-        mean, own = (
-            (1 - share) * (change == 1),
-            (1 - share) * (change == 2),
-        )  # of contrast, of saturation
-        for turn in range(
-            6
-        ):  # blend with black, with an image's mean gray or with each pixel's own
+        mean, own = (1 - share) * (change == 1), (1 - share) * (change == 2)
+        # blend with black (brightness), an image's mean gray (contrast) or each pixel's own (saturation)
+        for turn in range(6):
             if turn == 3:
                 turn_hue_(views, _between(drawn[3], -self.jitter[3], self.jitter[3]) * jittered)
             gray = _gray(views)
@@ -168,8 +145,8 @@ class Augment:
             views.mul_(_each(share[turn])).add_(gray).clamp_(0, 1)
 
 
-GEOMETRY_UNIFORMS, COLOUR_UNIFORMS = 9, 9
-"""For crop, shift, turn, zoom and flip; for the order, strengths and chance of the changes of colour."""
+GEOMETRY_UNIFORMS, COLOR_UNIFORMS = 9, 9
+"""For crop, shift, turn, zoom and flip; for the order, strengths and chance of the changes of color."""
 
 AUGMENTATIONS = {
     "none": Augment(),
@@ -314,28 +291,22 @@ def warp(images: Tensor, theta: Tensor, padding: str = "zeros") -> Tensor:
 
 
 def turn_hue_(images: Tensor, turns: Tensor) -> Tensor:
-    """Turn the hue of (N, 3, H, W) RGB images in [0, 1] in place, by (N,) turns of the colour circle."""
+    """Turn the hue of (N, 3, H, W) RGB images in [0, 1] in place, by (N,) turns of the color circle."""
     red, green, blue = images.unbind(dim=1)  # (N, H, W)
     value = torch.maximum(torch.maximum(red, green), blue)
     chroma = value - torch.minimum(torch.minimum(red, green), blue)
     safe = chroma.clamp(min=1e-12)
-    is_red, is_green = (
-        (value == red).float(),
-        (value == green).float(),
-    )  # lerp chooses quicker than where
+    # lerp chooses quicker than where
+    is_red, is_green = (value == red).float(), (value == green).float()
     hue = torch.lerp((red - green).div_(safe).add_(4), (blue - red).div_(safe).add_(2), is_green)
     hue = hue.lerp_((green - blue).div_(safe), is_red).add_(6 * turns[:, None, None])
     hue = hue.sub_((hue / 6).floor_(), alpha=6)  # in sixths of the circle
-    falls = (
-        2 - (hue - 3).abs_(),
-        (hue - 2).abs_().sub_(1),
-        (hue - 4).abs_().sub_(1),
-    )  # from value, by chroma
+    # how far each channel falls from value, in parts of chroma
+    falls = 2 - (hue - 3).abs_(), (hue - 2).abs_().sub_(1), (hue - 4).abs_().sub_(1)
     turned = (turns != 0).float()[:, None, None]  # others keep every bit
     for channel, fall in zip((red, green, blue), falls, strict=True):
-        channel.lerp_(
-            fall.clamp_(0, 1).mul_(chroma).sub_(value).neg_(), turned
-        )  # value - chroma fall
+        # value - chroma fall
+        channel.lerp_(fall.clamp_(0, 1).mul_(chroma).sub_(value).neg_(), turned)
     return images
 
 

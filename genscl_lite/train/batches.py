@@ -26,9 +26,8 @@ class Draws(NamedTuple):
 
     index: Tensor  # (S, N): which images a batch holds
     uniforms: Tensor  # (S, U, V*N), for ``Augment.apply``; view by view
-    mixture: (
-        Mixture | None
-    )  # each part (S, V*N), partners of the same view; None where nothing is mixed
+    # each part (S, V*N), partners of the same view; None where nothing is mixed
+    mixture: Mixture | None
 
     def to(self, device: torch.device | str) -> "Draws":
         mixture = self.mixture and Mixture(
@@ -71,9 +70,8 @@ def draw_epoch(
             drawn = draw_mixture(batch, size, **mixing, generator=generator)
             mixtures.append(drawn._replace(partner=drawn.partner + turn % config.views * batch))
     by_step = torch.cat(uniforms, dim=1).unflatten(1, (steps, -1)).transpose(0, 1)  # (S, U, V*N)
-    parts = [
-        torch.cat(part).unflatten(0, (steps, -1)) for part in zip(*mixtures, strict=True)
-    ]  # (S, V*N)
+    # each (S, V*N)
+    parts = [torch.cat(part).unflatten(0, (steps, -1)) for part in zip(*mixtures, strict=True)]
     return Draws(index, by_step, Mixture(*parts) if mixes else None)
 
 
@@ -89,9 +87,8 @@ def balanced_order(labels: Tensor, generator: Generator) -> Tensor:
     by_class = labels.argsort(stable=True).split(labels.bincount().tolist())
     classes = [members for members in by_class if len(members)]
     each, left = divmod(len(labels), len(classes))
-    one_more = (
-        torch.randperm(len(classes), generator=generator) < left
-    )  # so many classes are drawn once more
+    # so many classes are drawn once more
+    one_more = torch.randperm(len(classes), generator=generator) < left
     drawn = []
     for members, count in zip(classes, (each + one_more).tolist(), strict=True):
         rounds = [
@@ -143,10 +140,9 @@ class Views:
     augment: Augment
     mean: Tensor
     std: Tensor
-    labels: Tensor  # (all,) class numbers
+    targets: Tensor  # (all,) class numbers, or (all, C) distributions where the data has any
     classes: int  # C
     numbers: bool  # targets stay class numbers: nothing makes distributions of them
-    distributions: Tensor | None  # (all, C) instead of the classes' own, where there are any
     teacher_table: Tensor | None  # (all, C): what a teacher said beforehand, a second target
 
     @classmethod
@@ -164,18 +160,16 @@ class Views:
         mean, std = (
             torch.tensor(v, device=device).reshape(-1, 1, 1) for v in (dataset.mean, dataset.std)
         )
-        distributions = dataset.train_distributions
+        labels, distributions = dataset.train_labels, dataset.train_distributions
         numbers = METHODS[config.method].learns_from_numbers(distributions)
-        table = None if teacher_table is None else teacher_table.to(device)
         return cls(
-            augment,
-            mean,
-            std,
-            dataset.train_labels,
-            dataset.num_classes,
-            numbers and not always_distributions,
-            distributions,
-            table,
+            augment=augment,
+            mean=mean,
+            std=std,
+            targets=labels if distributions is None else distributions,
+            classes=dataset.num_classes,
+            numbers=numbers and not always_distributions,
+            teacher_table=None if teacher_table is None else teacher_table.to(device),
         )
 
     def __call__(self, images: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
@@ -186,7 +180,7 @@ class Views:
             (V*N, T, C) label distributions, T = 2 with a teacher's table; or, where nothing is mixed or
             taught, their (V*N,) class numbers.
         """
-        targets = (self.labels if self.distributions is None else self.distributions)[draws.index]
+        targets = self.targets[draws.index]
         if targets.ndim == 1 and not self.numbers:
             targets = one_hot(targets, self.classes)  # (N, C)
         if self.teacher_table is not None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from genscl_lite._checks import WEIGHTINGS, require_choice
@@ -16,24 +16,12 @@ from genscl_lite.train.networks import check_arch, check_pretrained
 from genscl_lite.train.optimizers import OPTIMIZERS
 
 
-def choice(default: str, choices: Collection[str]):
-    """Make a field that is one of ``choices``."""
-    return dataclasses.field(default=default, metadata={"choices": choices})
+def limited(default, **limits):
+    """Make a field with limits: ``choices``, or a number ``above`` 0, ``below`` 1 or ``at_most`` 1.
 
-
-def positive(default: float):
-    """Make a field that is a number above 0."""
-    return dataclasses.field(default=default, metadata={"above": 0})
-
-
-def at_most_one(default: float):
-    """Make a field that is a probability."""
-    return dataclasses.field(default=default, metadata={"at_most": 1})
-
-
-def below_one(default: float):
-    """Make a field that is a number of at least 0, as all numbers are, and below 1."""
-    return dataclasses.field(default=default, metadata={"below": 1})
+    Without one, a number is at least 0.
+    """
+    return dataclasses.field(default=default, metadata=limits)
 
 
 @dataclass(frozen=True)
@@ -52,95 +40,91 @@ class TrainConfig:
     ValueError: method: 'sup_con' is unknown (did you mean 'supcon'?); expected one of teacher, ...
     """
 
-    method: str = choice("genscl_mix", METHODS)  # a row of the table, one of METHODS
-    dataset: str = (
-        "digits"  # digits, cifar10, cifar100, folder ("custom": your own Dataset, from Python)
-    )
+    method: str = limited("genscl_mix", choices=METHODS)  # a row of the table, one of METHODS
+
+    # digits, cifar10, cifar100, folder, module:function; "custom" for a Dataset given from Python
+    dataset: str = "digits"
     labels_per_class: int = 10  # labelled training images of each class; 0: all
     image_size: int = 0  # of a folder's images: pixels they become; other data sets have their own
-    label_noise: float = below_one(
-        0.0
-    )  # share of the training labels that are made wrong, at random
+    # fraction of labels replaced by a random other class
+    label_noise: float = limited(0.0, below=1)
     labels: str = ""  # of a folder: CSV of path and label, or path and a column for each class
-    val_share: float = below_one(0.2)  # of a folder without a split: fraction to test with
+    val_share: float = limited(0.2, below=1)  # of a folder without a split: fraction to test with
     intensity: str = ""  # of files with more than 8 bits: black,white; empty: found over all files
-    pages: str = choice(
-        "first", ("first", "stop")
-    )  # of files with several: take the first, or stop
-    on_small_class: str = choice(
-        "stop", ("stop", "take")
-    )  # too few images to split or for labels_per_class: stop, or take what there is
-    on_bad_image: str = choice(
-        "stop", ("stop", "skip")
-    )  # of a folder: stop at unreadable files, or skip
-    resident: str = choice(
-        "auto", ("auto", "always", "never")
-    )  # of a folder: in memory; auto: up to 4 GiB
+    # of files with several pages: take the first, or stop
+    pages: str = limited("first", choices=("first", "stop"))
+    # too few images to split or for labels_per_class: stop, or take what there is
+    on_small_class: str = limited("stop", choices=("stop", "take"))
+    on_bad_image: str = limited("stop", choices=("stop", "skip"))  # unreadable files of a folder
+    # whether a folder's images are kept in memory; auto: up to 4 GiB
+    resident: str = limited("auto", choices=("auto", "always", "never"))
     balanced: bool = False  # sample all classes equally often
+
     arch: str = "resnet_small"  # resnet_small, resnet18, resnet50, ..., timm/NAME, custom
-    pretrained: bool = (
-        False  # begin from timm's weights of timm/NAME, and normalize images as they expect
-    )
-    weights: str = (
-        ""  # begin from these: a run, its model.safetensors, an exported encoder, a state
-    )
+    # begin from timm's weights of timm/NAME, and normalize images as they expect
+    pretrained: bool = False
+    # begin from these: a run, its model.safetensors, an exported encoder, a state
+    weights: str = ""
     encoder_lr_scale: float = 1.0  # the encoder's learning rate by that of the head; 0: frozen
+
     seed: int = 0  # weights, order, augmentation, and which labels are kept
-    epochs: int = positive(80)  # passes over the training images
-    batch_size: int = positive(50)  # N, images of a batch
-    micro_batch: int = (
-        0  # views in the network at a time, for large batches on small memory; 0: all
-    )
-    views: int = positive(2)  # V, augmented views of each image
+    epochs: int = limited(80, above=0)  # passes over the training images
+    batch_size: int = limited(50, above=0)  # N, images of a batch
+    # views that are in the network at a time, for large batches on small memory; 0: all
+    micro_batch: int = 0
+    views: int = limited(2, above=0)  # V, augmented views of each image
     augmentation: str = "affine"  # of the views: a name in AUGMENTATIONS, or module:function
-    optimizer: str = choice("muon", OPTIMIZERS)  # sgd, nesterov, adamw, muon
-    learning_rate: float = positive(0.1)  # peak
-    schedule: str = choice("cosine", ("cosine", "linear"))  # how the learning rate falls
+    optimizer: str = limited("muon", choices=OPTIMIZERS)  # sgd, nesterov, adamw, muon
+    learning_rate: float = limited(0.1, above=0)  # peak
+    schedule: str = limited("cosine", choices=("cosine", "linear"))  # how the learning rate falls
     warmup_epochs: int = 8  # linear from warmup_from
-    warmup_share: float = below_one(0.0)  # share of the epochs to warm up for; 0: warmup_epochs
+    # share of the epochs to warm up for; 0: warmup_epochs
+    warmup_share: float = limited(0.0, below=1)
     warmup_from: float = 0.01  # first learning rate
-    sgd_momentum: float = below_one(0.9)  # of SGD and Muon
+    sgd_momentum: float = limited(0.9, below=1)  # of SGD and Muon
     weight_decay: float = 0.0001
     decay_1d: bool = False  # biases and norms decay too
-    ema: float = below_one(0.0)  # decay of the average over weights, then the result; 0: none
-    latent_dim: int = positive(64)  # D, size of the latents
-    temperature: float = positive(0.1)  # tau
+    # decay of the average over weights, then the result; 0: none
+    ema: float = limited(0.0, below=1)
+
+    latent_dim: int = limited(64, above=0)  # D, size of the latents
+    temperature: float = limited(0.1, above=0)  # tau
     base_temperature: float = 0.0  # multiply the loss by temperature / base_temperature; 0: do not
-    similarity: str = choice(
-        "cosine", SIMILARITIES
-    )  # of labels: cosine, inner_product, bhattacharyya
-    weighting: str = choice("normalized", WEIGHTINGS)  # or eq2, as published
-    mixing: str = choice("mixup_cutmix", MIXINGS)  # or mixup, cutmix
-    mix_alpha: float = positive(1.0)  # lam ~ Beta(alpha, alpha)
-    mix_probability: float = at_most_one(
-        1.0
-    )  # share of the views that are mixed; others stay whole
+    # of labels: cosine, inner_product, bhattacharyya
+    similarity: str = limited("cosine", choices=SIMILARITIES)
+    weighting: str = limited("normalized", choices=WEIGHTINGS)  # or eq2, as published
+    mixing: str = limited("mixup_cutmix", choices=MIXINGS)  # or mixup, cutmix
+    mix_alpha: float = limited(1.0, above=0)  # lam ~ Beta(alpha, alpha)
+    mix_probability: float = limited(1.0, at_most=1)  # share of the views that are mixed
     mix_per_image: bool = True  # draw lam and coin for each image, not once for a batch
     teacher: str = ""  # the teacher's runs, model.safetensors, timm/NAME, CSV
-    teacher_temperature: float = positive(1.0)  # softness of the teacher's labels
+    teacher_temperature: float = limited(1.0, above=0)  # softness of the teacher's labels
     label_weight: float = 1.0  # weight of the labels' own term beside a teacher; 0: teacher alone
     kd_weight: float = 1.0  # weight of the teacher's term
-    ce_weight: float = (
-        0.0  # weight of a classifier's cross-entropy, trained beside the contrastive loss
-    )
+    # weight of a classifier's cross-entropy, trained beside the contrastive loss
+    ce_weight: float = 0.0
     queue_size: int = 200  # keys remembered
-    momentum: float = below_one(0.9)  # of the momentum encoder
-    key_statistics: str = choice("batch", ("batch", "running"))  # that BatchNorm normalizes keys by
-    queries: str = choice("first", ("first", "all"))  # views that are contrasted with the queue
-    read_out: str = choice("converged", ("converged", "sgd"))  # sgd: SupContrast's probe
-    probe_epochs: int = positive(50)  # of the probe by SGD, as all that begins with probe_
-    probe_batch_size: int = positive(100)  # images
-    probe_learning_rate: float = positive(1.0)  # SGD, times 0.2 after 60, 75 and 90 % of the epochs
-    probe_augmentation: str = choice("affine", AUGMENTATIONS)  # of the probe's training images
-    knn_neighbours: int = positive(5)  # k of the kNN accuracy in the log
-    eval_every: int = positive(20)  # epochs between kNN accuracies
-    checkpoint_every: int = positive(10)  # epochs between checkpoints
-    precision: str = choice(
-        "auto", ("auto", "float32", "bfloat16")
-    )  # auto: bfloat16 if the device multiplies in it
-    compile: str = choice(
-        "auto", ("auto", "always", "never")
-    )  # torch.compile; auto: large networks on a GPU
+    momentum: float = limited(0.9, below=1)  # of the momentum encoder
+    # statistics that BatchNorm normalizes keys by: those of their batch, or running averages
+    key_statistics: str = limited("batch", choices=("batch", "running"))
+    # views of an image that are contrasted with the queue
+    queries: str = limited("first", choices=("first", "all"))
+
+    read_out: str = limited("converged", choices=("converged", "sgd"))  # sgd: SupContrast's probe
+    probe_epochs: int = limited(50, above=0)  # of the probe by SGD, as all that begins with probe_
+    probe_batch_size: int = limited(100, above=0)  # images
+    # of SGD; times 0.2 after 60, 75 and 90 % of the epochs
+    probe_learning_rate: float = limited(1.0, above=0)
+    # of the probe's training images
+    probe_augmentation: str = limited("affine", choices=AUGMENTATIONS)
+    knn_neighbours: int = limited(5, above=0)  # k of the kNN accuracy in the log
+    eval_every: int = limited(20, above=0)  # epochs between kNN accuracies
+
+    checkpoint_every: int = limited(10, above=0)  # epochs between checkpoints
+    # auto: bfloat16 if the device multiplies in it
+    precision: str = limited("auto", choices=("auto", "float32", "bfloat16"))
+    # torch.compile; auto: large networks on a GPU
+    compile: str = limited("auto", choices=("auto", "always", "never"))
 
     def __post_init__(self):
         for field in dataclasses.fields(self):

@@ -17,8 +17,10 @@ from genscl_lite._checks import (
 )
 from genscl_lite.datasets import Dataset
 from genscl_lite.datasets.images import ImageFiles
+from genscl_lite.distillation import evaluation_mode
 from genscl_lite.losses import unit_rows
 from genscl_lite.train.augment import Augment, as_unit_float
+from genscl_lite.train.precision import autocast
 
 FEATURES_HELD = 2**16  # images whose features the linear probe holds at once
 
@@ -55,21 +57,14 @@ def extract(
         dtype: bfloat16: autocast to it; the (N, F) returned are float32.
         augment: passes a random view of each image instead, drawn from ``generator``.
     """
-    modes, outputs = {part: part.training for part in module.modules()}, []
-    module.eval()
-    views = (
-        _views(images, chunk, augment, generator)
-        if augment
-        else map(as_unit_float, images.split(chunk))
-    )
-    for part in views:
-        part = dataset.normalize(part).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(
-            part.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16
-        ):
-            outputs.append(module(part).float())
-    for part, training in modes.items():
-        part.training = training
+    views, outputs = map(as_unit_float, images.split(chunk)), []
+    if augment:
+        views = _views(images, chunk, augment, generator)
+    with evaluation_mode(module):
+        for part in views:
+            part = dataset.normalize(part).contiguous(memory_format=torch.channels_last)
+            with autocast(dtype, part.device):
+                outputs.append(module(part).float())
     return torch.cat(outputs)
 
 

@@ -1,11 +1,24 @@
-"""Memory that a training step frees and needs again at once: kept by the process, not given back."""
+"""Memory: keep what a step frees, and what to do if there is too little."""
 
 import ctypes
 import platform
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+
+from genscl_lite.train.state import Run
+
+Result = TypeVar("Result")
 
 M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1  # names and numbers of malloc.h
 LARGEST_MMAP_THRESHOLD = 2**25  # bytes; glibc takes no more
 NEVER = 2**31 - 1
+
+PIECES = (1000, 250, 60)
+"""Images that are tested at a time; smaller numbers are tried if memory is too small for the first."""
 
 
 def keep_freed_memory() -> None:
@@ -19,3 +32,44 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
         libc.mallopt(M_TRIM_THRESHOLD, NEVER)
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Tell whether an error says that a device's memory, or the CPU's, is too small."""
+    on_cpu = "can't allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or on_cpu
+
+
+def in_pieces(test: Callable[[int], Result], device: torch.device) -> Result:
+    """Return ``test(n)`` for the first n of ``PIECES``, images at a time, for which memory suffices."""
+    for images in PIECES:
+        try:
+            return test(images)
+        except RuntimeError as error:
+            if not out_of_memory(error) or images == PIECES[-1]:
+                raise
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        warnings.warn(
+            f"memory: too little on {device} to test {images} images at a time; fewer are tried",
+            stacklevel=3,
+        )
+
+
+@contextmanager
+def shortage_named(run: Run, save: Callable[[], None] | None) -> Iterator[None]:
+    """If the device's memory is too small, save what was trained and say which batch size to try."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        saved = ""
+        if save and (run.epoch or run.step):
+            save()
+            saved = f"; {run.so_far} are saved"
+        batch, views = run.config.batch_size, run.config.views
+        raise MemoryError(
+            f"out of memory on {run.device} with batch_size {batch} and {views} views; "
+            f"try batch_size {max(1, batch // 2)}, in a folder of its own{saved}"
+        ) from None

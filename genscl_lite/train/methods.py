@@ -21,15 +21,16 @@ HEADS = ("classifier", "projection")
 class LossInputs(NamedTuple):
     """What a loss is computed from: M rows, V views of N images; with a queue, the N queries alone."""
 
-    outputs: Tensor  # (M, D) latents of a projection head, or (M, C) logits of a classifier
-    targets: (
-        Tensor  # (M, T, C) distributions: the label and, with a teacher, its own; or (M,) classes
-    )
-    images: Tensor  # (M,) which image a row shows
-    contrast_latents: (
-        Tensor | None
-    )  # (K, D) keys of batch and queue; None: the batch is its own contrast
-    contrast_targets: Tensor | None  # (K, T, C) or (K,)
+    # (M, D) latents of a projection head, or (M, C) logits of a classifier
+    outputs: Tensor
+    # (M, T, C) distributions: the label and, with a teacher, what it says; or (M,) class numbers
+    targets: Tensor
+    # (M,) which image a row shows
+    images: Tensor
+    # (K, D) keys of batch and queue; None: the batch is its own contrast
+    contrast_latents: Tensor | None
+    # (K, T, C) or (K,)
+    contrast_targets: Tensor | None
 
 
 def weighted(targets: Tensor, target_weights: list[float]) -> list[tuple[float, Tensor]]:
@@ -124,17 +125,14 @@ class Method:
     loss: Callable[..., LossParts]
     """Called with ``LossInputs``, the weights of the T targets and the options of ``gen_supcon_loss``."""
     head: str  # "projection" (latents) or "classifier" (logits of C classes)
-    family: str  # rows of one family have one colour in plots
+    family: str  # rows of one family have one color in plots
     mixes: bool = False
     distils: bool = False
-    expert: bool = (
-        False  # its teacher is the row "expert", which knows the labels of all training images
-    )
+    # its teacher is the row "expert", which knows the labels of all training images
+    expert: bool = False
     queues: bool = False
-    slow_keys: bool = (
-        True  # a queue's keys come from a momentum encoder; False: from the encoder itself
-    )
-
+    # a queue's keys come from a momentum encoder; False: from the encoder itself
+    slow_keys: bool = True
     class_numbers: bool = False
     """Its loss takes (M,) class numbers too, which targets then are where nothing is mixed or taught."""
 

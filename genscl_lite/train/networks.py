@@ -12,6 +12,7 @@ from torchvision.models import resnet
 from torchvision.models.resnet import BasicBlock
 
 from genscl_lite._checks import nearest
+from genscl_lite.distillation import evaluation_mode
 from genscl_lite.train.whitened import WhitenedConvNet
 
 SOURCES = ("timm", "torchvision")
@@ -146,10 +147,9 @@ def check_pretrained(argument: str, arch: str) -> None:
     Traceback (most recent call last):
     ValueError: pretrained: expected arch timm/NAME, whose weights timm has, got 'resnet18'
     """
-    check_arch(arch, argument)
-    source, name = source_of(arch)
     import timm
 
+    source, name = source_of(arch)
     if not source or not timm.is_model_pretrained(name):
         raise ValueError(
             f"{argument}: expected arch timm/NAME, whose weights timm has, got {arch!r}"
@@ -270,17 +270,14 @@ def count_features(encoder: nn.Module, image_shape: tuple[int, int, int]) -> int
     >>> count_features(build_encoder("resnet_small", 1), (1, 8, 8))
     64
     """
-    modes = {module: module.training for module in encoder.modules()}
     device = next(encoder.parameters(), torch.empty(0)).device
     try:
-        features = encoder.eval()(torch.zeros(2, *image_shape, device=device))
+        with evaluation_mode(encoder):
+            features = encoder(torch.zeros(2, *image_shape, device=device))
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
             f"encoder: fails on images of shape {tuple(image_shape)}: {error}"
         ) from error
-    finally:
-        for module, training in modes.items():
-            module.training = training
     if not isinstance(features, Tensor) or features.ndim != 2:
         shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise ValueError(

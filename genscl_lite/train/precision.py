@@ -3,12 +3,11 @@
 What the device can decides, never a clock: the same run on the same machine computes in the same type.
 """
 
-import copy
-
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from genscl_lite.distillation import evaluation_mode
 from genscl_lite.train import processes
 from genscl_lite.train.config import TrainConfig
 
@@ -44,6 +43,7 @@ def autocast(dtype: torch.dtype, device: torch.device):
 def flops_of_pass(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
     """Count the operations of one image's forward pass; a multiplication and an addition are two."""
     device = next(model.parameters()).device
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        copy.deepcopy(model).eval()(torch.zeros(1, *image_shape, device=device))
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), evaluation_mode(model), counter:
+        model(torch.zeros(1, *image_shape, device=device))
     return counter.get_total_flops()

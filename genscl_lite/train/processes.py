@@ -18,9 +18,8 @@ from genscl_lite.datasets.cores import share_of_cores
 from genscl_lite.gather import add_over_processes, gather_rows
 from genscl_lite.train.device import default_device
 
-PATIENCE = timedelta(
-    hours=2
-)  # so long processes wait for each other, say while the first one evaluates
+PATIENCE = timedelta(hours=2)
+"""So long do processes wait for each other, say while the first one evaluates."""
 
 
 def start_processes() -> torch.device:
@@ -57,14 +56,17 @@ def wait_for_all() -> None:
         dist.barrier()
 
 
-def own_part(batch: int) -> slice:
-    """Return which images of a batch are this process's; ValueError if they cannot be shared out evenly."""
-    count = processes()
-    if batch % count:
+def check_batch(images: int) -> None:
+    """Raise ValueError unless the images of a batch can be shared out evenly."""
+    if images % processes():
         raise ValueError(
-            f"batch_size: {batch} images cannot be shared out evenly among {count} processes"
+            f"batch_size: {images} images cannot be shared out evenly among {processes()} processes"
         )
-    images = batch // count
+
+
+def own_part(batch: int) -> slice:
+    """Return which images of a batch are this process's."""
+    images = batch // processes()
     return slice(rank() * images, (rank() + 1) * images)
 
 

@@ -27,9 +27,8 @@ def write_log(path: str | Path, rows: list[dict]) -> None:
 
 
 def write_checkpoint(path: str | Path, state: dict) -> None:
-    with written_whole(
-        path, (OSError, RuntimeError)
-    ) as temporary:  # torch has the latter for a full disk
+    # torch raises a RuntimeError if the disk is full
+    with written_whole(path, (OSError, RuntimeError)) as temporary:
         torch.save(state, temporary)
 
 
@@ -42,6 +41,7 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
         state = torch.load(path, map_location=device, weights_only=True)
         for name in ("config", "parts", "random", "progress"):
             dict(state[name] if isinstance(state, dict) else None)
+        state["progress"]["totals"]  # which an earlier version's lacks
         return state
     except (OSError, MemoryError, torch.OutOfMemoryError):
         raise

@@ -2,21 +2,20 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 
 from genscl_lite.datasets import Dataset
 from genscl_lite.datasets.files import RunFolderError, as_path
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.methods import METHODS
 from genscl_lite.train.networks import Model, build_timm, source_of
-from genscl_lite.train.weights import described, read_about, weights_path
+from genscl_lite.train.weights import described, load_weights, read_about, weights_path
 
 
 def load_start(model: Model, config: TrainConfig, dataset: Dataset) -> None:
@@ -35,14 +34,14 @@ def load_start(model: Model, config: TrainConfig, dataset: Dataset) -> None:
         model.encoder.load_state_dict(network.state_dict())
     elif config.weights:
         path = start_path(config)
-        state, about = _read_state(path)
+        about = _read_about(path)
         if "data" not in about:
-            _load(path, model.encoder, state)
+            load_weights(path, model.encoder, parts=False)
             return
-        parts, theirs = _by_part(state), described(path, about)
-        _load(path, model.encoder, parts.get("encoder", {}))
-        if "head" in parts and _says_the_same(*theirs, config, dataset):
-            _load(path, model.head, parts["head"])
+        parts = {"encoder": model.encoder}
+        if _says_the_same(*described(path, about), config, dataset):
+            parts["head"] = model.head
+        load_weights(path, nn.ModuleDict(parts))
 
 
 def start_path(config: TrainConfig) -> Path:
@@ -66,7 +65,7 @@ def normalized_as_started(config: TrainConfig, dataset: Dataset) -> Dataset:
         mean, std = about.mean, about.std
     elif config.weights:
         path = start_path(config)
-        _, about = _read_state(path, header_only=True)
+        about = _read_about(path)
         if "data" in about:
             _, theirs = described(path, about)
             mean, std = theirs.mean, theirs.std
@@ -137,45 +136,14 @@ def _is_whole(path: Path) -> bool:
     return True
 
 
-@contextmanager
-def _file_errors_named(path: Path) -> Iterator[None]:
+def _read_about(path: Path) -> dict[str, object]:
+    """Return what this kit wrote beside the weights; nothing for the file of another program."""
     try:
-        yield
-    except (SafetensorError, RuntimeError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise RunFolderError(
-            f"weights: {path}: damaged, or of another network ({reason})"
-        ) from None
-
-
-def _read_state(path: Path, header_only: bool = False) -> tuple[dict[str, Tensor], dict]:
-    """Return the tensors of a safetensors file, and what this kit wrote beside them, if it did."""
-    with _file_errors_named(path):
-        state = {} if header_only else safetensors.torch.load_file(path)
         with safetensors.safe_open(str(path), framework="pt") as file:
-            notes = file.metadata() or {}
-    state |= {name: state[same] for name, same in notes.items() if same in state}  # tied weights
-    return state, read_about(path) if notes.keys() & {"data", "arch"} else {}
-
-
-def _by_part(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    parts: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in state.items():
-        part, _, own = name.partition(".")
-        parts.setdefault(part, {})[own] = tensor
-    return parts
-
-
-def _load(path: Path, module: nn.Module, state: dict[str, Tensor]) -> None:
-    """Load all of a module; tensors of a classifier that it has not, as files of timm hold, are passed over."""
-    with _file_errors_named(path):
-        places = dict(module.named_modules())
-        spare = {
-            name
-            for name in state.keys() - module.state_dict().keys()
-            if isinstance(places.get(name.rpartition(".")[0]), nn.Identity)
-        }
-        module.load_state_dict({name: t for name, t in state.items() if name not in spare})
+            ours = (file.metadata() or {}).keys() & {"data", "arch"}
+    except SafetensorError as error:
+        raise RunFolderError(f"weights: {path}: damaged ({error})") from None
+    return read_about(path) if ours else {}
 
 
 def _says_the_same(

@@ -45,21 +45,18 @@ class Run:
     config: TrainConfig
     model: Model
     optimizer: torch.optim.Optimizer
-    generator: (
-        Generator  # the run's randomness; on the CPU, so that draws are the same on every device
-    )
+    # the run's randomness; on the CPU, so that draws are the same on every device
+    generator: Generator
     dtype: torch.dtype  # in which models compute; parameters and losses are float32
     compiles: bool = False  # whether what a step calls is compiled
     key_encoder: MomentumEncoder | None = None
     queue: LabelledQueue | None = None
-    average: MomentumEncoder | None = (
-        None  # over the model's weights, where the configuration asks for one
-    )
+    # over the model's weights, where the configuration asks for one
+    average: MomentumEncoder | None = None
     epoch: int = 0  # epochs done
     step: int = 0  # steps done of the next one
-    drawn_from: Tensor | None = (
-        None  # generator's state before the draws of this epoch; None between epochs
-    )
+    # generator's state before the draws of this epoch; None between epochs
+    drawn_from: Tensor | None = None
     # of this epoch: (4,) sums of loss, label entropy, KL and chance; (2,) first steps at which the loss,
     # and at which a label, was not finite
     totals: Tensor = dataclasses.field(init=False)
@@ -116,12 +113,8 @@ class Run:
         torch.set_rng_state(state["random"]["torch"].cpu())
         if "cuda" in state["random"] and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["random"]["cuda"].cpu(), self.device)
-        progress = state["progress"]
-        if "dtype" not in progress:  # of a version in which "auto" was float32 on every CPU
-            auto_on_cpu = self.config.precision == "auto" and self.device.type == "cpu"
-            progress = progress | {"dtype": torch.float32 if auto_on_cpu else self.dtype}
         for name in PROGRESS:
-            setattr(self, name, progress[name])
+            setattr(self, name, state["progress"][name])
 
     @property
     def so_far(self) -> str:

@@ -17,44 +17,60 @@ from genscl_lite.train.state import is_classifier, new_model
 from genscl_lite.train.weights import described, load_weights, read_about
 
 
-def load_teacher(config: TrainConfig, dataset: Dataset) -> Teacher | None:
-    """Load the classifier that ``config.teacher`` names; None for methods without KD, and for a CSV.
+def check_teacher(name: str) -> None:
+    """Raise ValueError unless the name is that of a network of timm, or of a file or folder that is there."""
+    if not source_of(name)[0] and not as_path(name).exists():
+        raise ValueError(f"teacher: there is no file or folder {name!r}")
 
-    It may name the folder of a method's runs, of which one is taken: with few labels that of the same seed,
-    as another one has seen labels that this run must not know; with all labels, and of experts, that of the
-    lowest seed. Or a ``model.safetensors``, or ``timm/NAME``.
+
+def load_teacher(config: TrainConfig, dataset: Dataset) -> Teacher | Tensor | None:
+    """Load what ``config.teacher`` names: a classifier to ask, or what one said; None for methods without KD.
+
+    - ``NAME.csv``: the (N, C) distributions of a folder's training files. They describe whole images; when
+      images are mixed, they are mixed like labels.
+    - ``timm/NAME``: a classifier of timm with its weights.
+    - ``NAME.safetensors``: a trained classifier.
+    - the folder of a method's runs, of which one is taken: with few labels that of the same seed, as another
+      one has seen labels that this run must not know; with all labels, and of experts, that of the lowest.
 
     Raises:
-        ValueError: nothing is named, its run is missing or unfinished, it is no classifier, or its data set
-            or classes are others.
+        ValueError: nothing is named, its run is missing or unfinished, it is no classifier, its data set or
+            classes are others, or a CSV does not fit the files.
     """
-    if not METHODS[config.method].distils or _is_table(config):
+    if not METHODS[config.method].distils:
         return None
     if not config.teacher:
         raise ValueError(
             f"teacher: method {config.method} learns from a teacher; "
             "give the folder of a finished ce_mix run"
         )
+    if config.teacher.endswith(".csv"):
+        return _table(config.teacher, dataset)
     if source_of(config.teacher)[0]:
         return Teacher(_pretrained(config.teacher, dataset), config.teacher_temperature)
+    return Teacher(_trained(config, dataset), config.teacher_temperature)
+
+
+def _trained(config: TrainConfig, dataset: Dataset) -> nn.Module:
+    """Load the classifier of an earlier run, for images normalized as ``dataset`` says."""
     path = teacher_path(config)
     if not path.is_file():
         raise ValueError(
             f"teacher: {path.parent} holds no finished run; "
             f"train method ce_mix with seed {config.seed} there first"
         )
-    about = read_about(path)
-    theirs, data = described(path, about)
+    theirs, data = described(path, read_about(path))
     if not is_classifier(theirs):
         raise ValueError(
             f"teacher: {path.parent} holds {theirs.method}, which is no classifier; "
             "use teacher, ce or ce_mix"
         )
-    about_labels = {
+    needed = {
+        "dataset": config.dataset,
         "labels_per_class": _labels_of_teacher(config),
         "label_noise": config.label_noise,
     }
-    for name, value in {"dataset": config.dataset, **about_labels}.items():
+    for name, value in needed.items():
         if getattr(theirs, name) != value:
             raise ValueError(
                 f"teacher: {path.parent} was trained with {name} {getattr(theirs, name)!r}, "
@@ -70,8 +86,8 @@ def load_teacher(config: TrainConfig, dataset: Dataset) -> Teacher | None:
     model = new_model(theirs, dataset)
     load_weights(path, model)
     if data and (data.mean, data.std) != (dataset.mean, dataset.std):
-        model = nn.Sequential(Renormalize(dataset, data.mean, data.std), model)
-    return Teacher(model, config.teacher_temperature)
+        return nn.Sequential(Renormalize(dataset, data.mean, data.std), model)
+    return model
 
 
 def teacher_path(config: TrainConfig) -> Path:
@@ -91,24 +107,14 @@ def _labels_of_teacher(config: TrainConfig) -> int:
     return 0 if METHODS[config.method].expert else config.labels_per_class
 
 
-def _is_table(config: TrainConfig) -> bool:
-    return config.teacher.endswith(".csv")
-
-
-def read_teacher_table(config: TrainConfig, dataset: Dataset) -> Tensor | None:
-    """Read the (N, C) distributions that a CSV gives for a folder's training files; None for other teachers.
-
-    They describe whole images; when images are mixed, they are mixed like labels. ValueError if the data set
-    is not a folder, or the CSV does not fit it.
-    """
-    if not METHODS[config.method].distils or not _is_table(config):
-        return None
+def _table(path: str, dataset: Dataset) -> Tensor:
+    """Read the (N, C) distributions that a CSV gives for a folder's training files."""
     if not dataset.train_files:
         raise ValueError(
             f"teacher: a CSV names files, and {dataset.name} has none; it goes with dataset folder"
         )
     files, classes = dataset.train_files, dataset.class_names
-    return read_distributions(config.teacher, files, classes, others=None, name="teacher")
+    return read_distributions(path, files, classes, others=None, name="teacher")
 
 
 def _pretrained(name: str, dataset: Dataset) -> nn.Module:
@@ -140,17 +146,12 @@ class Renormalize(nn.Module):
 
     def __init__(self, dataset: Dataset, mean: tuple[float, ...], std: tuple[float, ...]):
         super().__init__()
-        buffers = {
-            "mean": dataset.mean,
-            "std": dataset.std,
-            "expected_mean": mean,
-            "expected_std": std,
-        }
-        for name, values in buffers.items():
-            self.register_buffer(name, torch.tensor(values).reshape(-1, 1, 1))
+        own_mean, own_std, mean, std = map(torch.tensor, (dataset.mean, dataset.std, mean, std))
+        self.register_buffer("scale", (own_std / std).reshape(-1, 1, 1))
+        self.register_buffer("shift", ((own_mean - mean) / std).reshape(-1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        return (images * self.std + self.mean - self.expected_mean) / self.expected_std
+        return images * self.scale + self.shift
 
 
 def check_classes(teacher: str, theirs: list[str] | tuple[str, ...], dataset: Dataset) -> None:

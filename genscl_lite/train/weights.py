@@ -22,25 +22,17 @@ from genscl_lite.wrappers import unwrapped
 
 
 def save_weights(path: str | Path, model: nn.Module, **about: object) -> None:
-    """Write a model's weights; each of ``about`` (``config``, ``summary``) goes into the header as JSON."""
-    with written_whole(path, (OSError, SafetensorError)) as temporary:
-        safetensors.torch.save_model(unwrapped(model), str(temporary), metadata=_header(about))
+    """Write a model's weights; each of ``about`` (``config``, ``summary``) goes into the header as JSON.
 
-
-def save_state(path: str | Path, model: nn.Module, **about: object) -> None:
-    """Write weights for ``load_state_dict(safetensors.torch.load_file(path))``: tied ones under each name."""
+    Tied weights are written under each of their names, so any program can load the file.
+    """
     state = {
         name: tensor.detach().contiguous().clone()
         for name, tensor in unwrapped(model).state_dict().items()
     }
+    notes = {"format": "pt"} | {name: json.dumps(value) for name, value in about.items()}
     with written_whole(path, (OSError, SafetensorError)) as temporary:
-        safetensors.torch.save_file(
-            state, str(temporary), metadata={"format": "pt"} | _header(about)
-        )
-
-
-def _header(about: dict[str, object]) -> dict[str, str]:
-    return {name: json.dumps(value) for name, value in about.items()}
+        safetensors.torch.save_file(state, str(temporary), metadata=notes)
 
 
 def weights_path(path: str | Path, argument: str = "path") -> Path:
@@ -142,8 +134,14 @@ def _without_images(name, class_names, mean, std, image_shape, intensity=(0, 655
     return Dataset(name, *split, *split, tuple(class_names), *statistics, **known)
 
 
-def load_weights(path: str | Path, model: nn.Module) -> None:
-    """Read weights into a model of the same structure; parts that it has not (the probe) are passed over.
+def load_weights(path: str | Path, model: nn.Module, parts: bool = True) -> None:
+    """Read weights into a model of the same structure.
+
+    Args:
+        path: a safetensors file.
+        model: parts that it has not (the probe) are passed over, and a classifier that it has left out,
+            with ``nn.Identity`` in its place.
+        parts: whether the first word of a tensor's name is a part of a run; False: the whole file is one.
 
     Raises:
         RunFolderError: names or shapes of the tensors are others, or the file is damaged.
@@ -154,10 +152,13 @@ def load_weights(path: str | Path, model: nn.Module) -> None:
     except (SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise RunFolderError(f"{path}: damaged, or of another model ({reason})") from None
-    parts = dict(model.named_children())
-    others = sorted(missing) + sorted(
-        name for name in unexpected if name.partition(".")[0] in parts
-    )
+    modules = dict(model.named_modules())
+
+    def passed_over(name: str) -> bool:
+        other_part = parts and name.partition(".")[0] not in modules
+        return other_part or isinstance(modules.get(name.rpartition(".")[0]), nn.Identity)
+
+    others = sorted(missing) + sorted(name for name in unexpected if not passed_over(name))
     if others:
         raise RunFolderError(
             f"{path}: of another model ({others[0]} is on one side only, "

@@ -25,10 +25,11 @@ from genscl_lite.runs.machine import machine
 from genscl_lite.train.augment import AUGMENTATIONS
 from genscl_lite.train.batches import draw_epoch
 from genscl_lite.train.config import TrainConfig
-from genscl_lite.train.loop import Pieces, train_step
+from genscl_lite.train.loop import train_step
 from genscl_lite.train.memory import keep_freed_memory
 from genscl_lite.train.methods import METHODS
 from genscl_lite.train.networks import ENCODERS
+from genscl_lite.train.objective import Pieces
 from genscl_lite.train.precision import autocast, flops_of_pass
 from genscl_lite.train.state import Run, new_model, new_run
 from tests.benchmarks.loss import plain_soft_label_loss
@@ -82,7 +83,6 @@ def step_of(config: TrainConfig, dataset: Dataset, teacher: Teacher | None, devi
     draws = (
         draw_epoch(config, dataset.train_labels.cpu(), (32, 32), run.generator).to(device).step(0)
     )
-    run.sums = torch.zeros(5, device=device)
     run.model.train()
     return (
         run,

@@ -20,7 +20,7 @@ from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.loop import pretrain
 from genscl_lite.train.methods import METHODS
 from genscl_lite.train.run_folder import is_finished
-from genscl_lite.train.teachers import load_teacher, read_teacher_table
+from genscl_lite.train.teachers import load_teacher
 from tests.folders import make_digit_folder
 
 
@@ -247,7 +247,7 @@ def test_paths_begin_with_the_home_folder(tmp_path, monkeypatch):
         16,
         16,
     )
-    assert read_teacher_table(replace(kd, teacher="~/soft.csv"), data).shape == (4, 2)
+    assert load_teacher(replace(kd, teacher="~/soft.csv"), data).shape == (4, 2)
 
 
 def test_presets_of_any_editor_are_read(tmp_path):

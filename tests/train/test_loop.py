@@ -22,8 +22,9 @@ from genscl_lite.train import batches, loop, methods, run_folder
 from genscl_lite.train.batches import draw_epoch
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.evaluate import extract
-from genscl_lite.train.loop import OutOfTime, batch_loss, learning_rate, pretrain
+from genscl_lite.train.loop import OutOfTime, learning_rate, pretrain
 from genscl_lite.train.methods import METHODS
+from genscl_lite.train.objective import Pieces, batch_loss
 from genscl_lite.train.run_folder import is_finished
 from genscl_lite.train.state import compiled, new_model, new_run, wants_compile
 from genscl_lite.train.teachers import load_teacher
@@ -510,7 +511,7 @@ def test_time_can_only_be_over_where_the_run_can_be_saved(quick, digits):
 def test_too_little_memory_is_one_clear_line_and_nothing_is_lost(
     quick, digits, tmp_path, monkeypatch
 ):
-    config, steps, make = quick(checkpoint_every=9), [], loop.Views.__call__
+    config, steps, make = quick(checkpoint_every=9), [], batches.Views.__call__
 
     def full_in_the_second_epoch(*batch):
         steps.append(batch)
@@ -518,7 +519,7 @@ def test_too_little_memory_is_one_clear_line_and_nothing_is_lost(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return make(*batch)
 
-    monkeypatch.setattr(loop.Views, "__call__", full_in_the_second_epoch)
+    monkeypatch.setattr(batches.Views, "__call__", full_in_the_second_epoch)
     message = "out of memory on cpu with batch_size 12 and 2 views; try batch_size 6, .*; 1 of 3 epochs and 1 steps are saved"
     with pytest.raises(MemoryError, match=message):
         pretrain(config, digits, tmp_path)
@@ -566,17 +567,13 @@ def test_no_step_waits_for_the_host(method, quick, rgb, teacher):
     )
     classifier = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
     run = new_run(config, rgb, None, torch.device("cpu"))
-    pieces = loop.Pieces.of(run, rgb, Teacher(classifier) if METHODS[method].distils else None)
+    pieces = Pieces.of(run, rgb, Teacher(classifier) if METHODS[method].distils else None)
     draws = draw_epoch(config, rgb.train_labels, (32, 32), run.generator)
-    run.sums = torch.tensor([0.0, 0.0, 0.0, float("inf"), float("inf")])
     with Waits():
         for step in range(steps):
             loop.train_step(run, rgb.train_images[draws.index[step]], pieces, draws.step(step), 0.1)
-    assert (
-        run.step == steps
-        and torch.isfinite(run.sums[:3]).all()
-        and (run.sums[3:] == float("inf")).all()
-    )
+    assert run.step == steps and torch.isfinite(run.totals).all() and run.totals[0] > 0
+    assert (run.first_bad == float("inf")).all()
 
 
 @pytest.mark.parametrize(

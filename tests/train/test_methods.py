@@ -4,8 +4,9 @@ import torch
 from genscl_lite.losses import LossParts, gen_supcon_loss
 from genscl_lite.runs.plan import plan
 from genscl_lite.train.config import TrainConfig
-from genscl_lite.train.loop import batch_loss, pretrain
+from genscl_lite.train.loop import pretrain
 from genscl_lite.train.methods import METHODS, Method, cross_entropy, label_similarity, teacher_of
+from genscl_lite.train.objective import batch_loss
 
 
 def alignment(inputs, target_weights, **options):

@@ -94,17 +94,6 @@ def copy_first(tmp_path, run):
             (target / name).write_bytes((tmp_path / "cut" / name).read_bytes())
 
 
-def test_a_run_of_before_goes_on_in_float32(processor, quick, digits):
-    run = new_run(quick(precision="auto"), digits, None, CPU)
-    state = run.state_dict()
-    del state["progress"]["dtype"]
-    processor(amx_bf16=True)
-    other = new_run(quick(precision="auto"), digits, None, CPU)
-    assert other.dtype == torch.bfloat16
-    other.load_state_dict(state)
-    assert other.dtype == torch.float32
-
-
 def test_timing_changes_neither_the_model_nor_what_is_drawn(quick, digits):
     model = new_run(quick(precision="float32"), digits, None, CPU).model
     before, drawn = copy.deepcopy(model.state_dict()), torch.get_rng_state()

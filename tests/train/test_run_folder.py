@@ -16,7 +16,7 @@ from genscl_lite.datasets.files import RunFolderError
 from genscl_lite.distillation import Teacher
 from genscl_lite.train import run_folder
 from genscl_lite.train.loop import pretrain
-from genscl_lite.train.weights import save_state, save_weights
+from genscl_lite.train.weights import save_weights
 from tests.train.test_loop import weights
 
 
@@ -41,7 +41,6 @@ STATE = {
 WRITERS = {
     "checkpoint.pt": lambda path: run_folder.write_checkpoint(path, STATE),
     "model.safetensors": lambda path: save_weights(path, nn.Linear(99, 99), summary={}),
-    "encoder.safetensors": lambda path: save_state(path, nn.Linear(99, 99)),
     "embeddings.npz": lambda path: files.write_arrays(
         path, points=np.random.default_rng(0).random(9999)
     ),
@@ -109,7 +108,7 @@ def zipped():
 
 @pytest.mark.parametrize("content", [
     b"", b"text\n" * 999, pickle.dumps(STATE), pickle.dumps([1], protocol=4), zipped(), saved([1]), saved(None), saved("config"),
-    saved(torch.zeros(3)), saved(nn.Linear(1, 1)), saved(STATE | {"progress": 3}), saved({"parts": {}, "progress": {}}),
+    saved(torch.zeros(3)), saved(nn.Linear(1, 1)), saved(STATE | {"progress": 3}), saved(STATE), saved({"parts": {}, "progress": {}}),
 ])  # fmt: skip
 def test_what_is_no_checkpoint_is_named(content, tmp_path):
     path = tmp_path / "checkpoint.pt"

@@ -210,9 +210,12 @@ def test_wrong_files_are_named(begun, tmp_path):
     file = tmp_path / "x.safetensors"
     for content in (b"", bytes(999), b"no weights"):
         file.write_bytes(content)
-        refuses(file, "weights: .*x.safetensors: damaged, or of another network")
+        refuses(file, "weights: .*x.safetensors: damaged")
     save_file(nn.Linear(2, 3).state_dict(), file)
-    refuses(file, "weights: .*x.safetensors: damaged, or of another network .*Missing key")
+    refuses(file, "x.safetensors: of another model .* is on one side only, and .* more")
+    wider = timm.create_model("test_resnet", num_classes=0, channels=(32, 48, 48, 192))
+    save_file(wider.state_dict(), file)
+    refuses(file, "x.safetensors: damaged, or of another model .*size mismatch")
     with pytest.raises(ValueError, match="weights: .*no does not exist"):
         plan("digits", {"weights": str(tmp_path / "no")}, methods=["ce"])
 

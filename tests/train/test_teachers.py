@@ -9,12 +9,12 @@ from torchvision.transforms import v2
 
 from genscl_lite.datasets import few_labels, load_data
 from genscl_lite.datasets.splits import paths
-from genscl_lite.train import loop
+from genscl_lite.train import objective
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.loop import pretrain
 from genscl_lite.train.methods import METHODS
 from genscl_lite.train.state import new_model
-from genscl_lite.train.teachers import Renormalize, load_teacher, read_teacher_table, teacher_path
+from genscl_lite.train.teachers import Renormalize, load_teacher, teacher_path
 from genscl_lite.train.weights import save_weights
 from tests.folders import make_digit_folder, scan_folder
 
@@ -200,12 +200,12 @@ def test_a_table_speaks_for_the_training_files_in_their_order(folder):
     """Rows of other files, of the other split or none at all, are passed over."""
     config, root, said = folder
     dataset = load_data(config, root)
-    table = read_teacher_table(config, dataset)
-    assert load_teacher(config, dataset) is None and len(table) == 18
+    table = load_teacher(config, dataset)
+    assert len(table) == 18
     assert torch.allclose(table, torch.stack([said[file] for file in dataset.train_files]))
     few = few_labels(dataset, 2, seed=1)
     assert torch.equal(
-        read_teacher_table(config, few),
+        load_teacher(config, few),
         table[[dataset.train_files.index(file) for file in few.train_files]],
     )
 
@@ -214,7 +214,7 @@ def test_only_methods_with_kd_read_a_table(folder):
     config, root, _ = folder
     dataset = load_data(config, root)
     for method in METHODS:
-        table = read_teacher_table(dataclasses.replace(config, method=method), dataset)
+        table = load_teacher(dataclasses.replace(config, method=method), dataset)
         assert (table is not None) == METHODS[method].distils
 
 
@@ -224,7 +224,7 @@ def test_a_table_needs_files_and_a_row_for_each(folder, quick, digits, tmp_path)
         ValueError,
         match="^teacher: a CSV names files, and digits has none; it goes with dataset folder$",
     ):
-        read_teacher_table(quick("genscl_kd", teacher=config.teacher), digits)
+        load_teacher(quick("genscl_kd", teacher=config.teacher), digits)
     lines = (tmp_path / "said.csv").read_text().splitlines()
     (tmp_path / "said.csv").write_text(
         "\n".join(line for line in lines if not line.startswith("train/one/000"))
@@ -233,7 +233,7 @@ def test_a_table_needs_files_and_a_row_for_each(folder, quick, digits, tmp_path)
         ValueError,
         match=f"^teacher: {re.escape(config.teacher)}: 1 of 18 training files have no row: ",
     ):
-        read_teacher_table(config, load_data(config, root))
+        load_teacher(config, load_data(config, root))
 
 
 def test_training_learns_from_the_table(folder, monkeypatch):
@@ -242,8 +242,8 @@ def test_training_learns_from_the_table(folder, monkeypatch):
     config = dataclasses.replace(config, batch_size=18)
     dataset, seen = load_data(config, root), []
     expected = torch.stack([said[file] for file in dataset.train_files])
-    loss = loop.batch_loss
-    monkeypatch.setattr(loop, "batch_loss", lambda *step: seen.append(step) or loss(*step))
+    loss = objective.batch_loss
+    monkeypatch.setattr(objective, "batch_loss", lambda *step: seen.append(step) or loss(*step))
     pretrain(config, dataset, device="cpu")
     [(_, _, targets, index)] = seen
     assert torch.equal(targets[:, 0], torch.eye(3)[dataset.train_labels[index]].repeat(2, 1))
