@@ -7,6 +7,7 @@ Accuracies are those of validation images (``studies.py``). Each run is read twi
 training left it and with the statistics of whole training images.
 """
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -111,14 +112,13 @@ def network_without(part: str, arch: str, dataset: Dataset, seed: int) -> nn.Mod
     return encoder
 
 
-def try_out(part: str, method: str, epochs: int, seed: int, preset: str, dataset: Dataset) -> dict:
-    """Train without a part, and read the run out twice."""
+def try_out(key: dict, dataset: Dataset) -> dict:
+    """Train without a part, and read the run out twice; return the columns that are not the key."""
+    preset, part, method, epochs, seed = key.values()
     config = studies.settings(method, CONFIGURED.get(part, {}), epochs, seed, preset)
-    arch = config.arch
-    config = studies.settings(
-        method, CONFIGURED.get(part, {}) | {"arch": "custom"}, epochs, seed, preset
-    )
-    run = studies.train(config, dataset, encoder=network_without(part, arch, dataset, seed))
+    encoder = network_without(part, config.arch, dataset, seed)
+    config = dataclasses.replace(config, arch="custom")
+    run = studies.train(config, dataset, encoder=encoder)
     settled = studies.read_out(run, dataset, settled=True)
     return {
         **studies.read_out(run, dataset),
@@ -169,22 +169,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = studies.parser_of(__doc__, TABLE, epochs=20, seeds=3)
     parser.add_argument("--only", action="append", choices=PARTS, help="this part; may be repeated")
     options = parser.parse_args(arguments)
-    table = studies.Tries(options.out, COLUMNS, KEY)
-    for seed in studies.seeds_of(options):
-        dataset = None
-        for part in options.only or PARTS:
-            for method in METHODS_TRIED:
-                values = options.preset, part, method, options.epochs, seed
-                key = dict(zip(KEY, values, strict=True))
-                if table.has(key):
-                    continue
-                config = studies.settings(method, {}, options.epochs, seed, options.preset)
-                dataset = dataset or studies.validation_split(
-                    config.labels_per_class, seed, options.data_root
-                )
-                found = key | try_out(part, method, options.epochs, seed, options.preset, dataset)
-                table.add(found)
-                print(found, flush=True)
+    tries = [(part, method) for part in options.only or PARTS for method in METHODS_TRIED]
+    studies.do_missing(studies.Tries(options.out, COLUMNS, KEY), tries, options, try_out)
     return 0
 
 

@@ -11,14 +11,19 @@ are those of validation images (``studies.py``).
 
 import json
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 import studies
 
 from genscl_lite.datasets import Dataset
+from genscl_lite.runs.finish import finish_run
 from genscl_lite.runs.statistics import t_interval
 from genscl_lite.train.config import TrainConfig
+from genscl_lite.train.state import Run
 
 TABLE = Path(__file__).with_name("queue_autopsy.csv")
 KEY = ("preset", "method", "changes", "equal_to_epochs", "seed")
@@ -28,6 +33,9 @@ CURVE_KEY = (*KEY, "epoch")
 CURVE_COLUMNS = (*CURVE_KEY, "loss", "label_entropy", "chance")
 NEAR_CHANCE = 0.02  # nats below chance that count as having left it
 ALONE, QUEUED = "genscl_mix", "genscl_mix_queue"
+WITHOUT = "share_without_queue"
+"""Of a try: this share of the operations goes first into a run without a queue, from whose weights (encoder and
+head) the one with a queue begins. Each has a schedule of its own, with warm-up."""
 TRIES = [
     (ALONE, {}),
     (QUEUED, {}),  # keys by the statistics of their batch, momentum and size of the preset
@@ -41,6 +49,7 @@ TRIES = [
     (QUEUED, {"queue_size": 500}),
     (QUEUED, {"queue_size": 4000}),
     (QUEUED, {"queue_size": 500, "queries": "all"}),
+    (QUEUED, {WITHOUT: 0.25}),
 ]
 STATED = {"key_statistics": "batch", "momentum": 0.99}
 """What a try has where it says nothing else, whatever the preset says."""
@@ -60,30 +69,43 @@ def left_chance(log: list[dict]) -> int | None:
     return log[len(below) - below[::-1].index(False) if False in below else 0]["epoch"]
 
 
-def try_out(key: dict, changes: dict, dataset: Dataset, curves: studies.Tries) -> dict:
-    """Train one try and keep its curve; return its line of the table."""
-    preset, seed, epochs = key["preset"], key["seed"], key["equal_to_epochs"]
+def runs_of(key: dict, dataset: Dataset) -> list[Run]:
+    """Train one try; return its run, after the one without a queue that it begins from, if it does."""
+    preset, method, changes, epochs, seed = key.values()
     alone = studies.settings(ALONE, {}, epochs, seed, preset)
-    if key["method"] == QUEUED:
-        changes = STATED | changes
-    config = studies.settings(key["method"], changes, epochs, seed, preset)
-    if key["method"] == QUEUED:
-        config = studies.settings(
-            key["method"], changes, equal_epochs(config, alone, dataset), seed, preset
-        )
-    run = studies.train(config, dataset)
-    for row in run.log:
+    if method == ALONE:
+        return [studies.train(alone, dataset)]
+    changes = STATED | json.loads(changes)
+    share = changes.pop(WITHOUT, 0.0)
+    config = studies.settings(method, changes, epochs, seed, preset)
+    queued_epochs = max(1, round((1 - share) * equal_epochs(config, alone, dataset)))
+    config = replace(config, epochs=queued_epochs)
+    if not share:
+        return [studies.train(config, dataset)]
+    first = studies.train(replace(alone, epochs=max(1, round(share * epochs))), dataset)
+    with TemporaryDirectory() as folder:
+        finish_run(first, dataset, folder)
+        return [first, studies.train(replace(config, weights=folder), dataset)]
+
+
+def try_out(key: dict, dataset: Dataset, curves: studies.Tries) -> dict:
+    """Train one try and keep its curve; return the columns that are not the key."""
+    runs = runs_of(key, dataset)
+    log = [row for run in runs for row in run.log]
+    log = [row | {"epoch": epoch} for epoch, row in enumerate(log, start=1)]
+    for row in log:
         found = key | {name: row[name] for name in ("epoch", "loss", "label_entropy", "chance")}
         if not curves.has(found):
             curves.add(found)
-    operations = studies.step_flops(config, dataset) * studies.steps_of_epoch(config, dataset)
+    configs = [replace(run.config, weights="") for run in runs]  # its folder is gone
+    operations = sum(studies.flops(config, dataset) for config in configs)
     return {
-        "epochs": config.epochs,
-        **studies.read_out(run, dataset),
-        "left_chance": left_chance(run.log),
-        "pflop": round(operations * config.epochs / 1e15, 6),
-        **studies.cost(run),
-        "config": studies.described(config),
+        "epochs": len(log),
+        **studies.read_out(runs[-1], dataset),
+        "left_chance": left_chance(log),
+        "pflop": round(operations / 1e15, 6),
+        **studies.cost(*runs),
+        "config": studies.described(configs[-1]),
     }
 
 
@@ -159,20 +181,8 @@ def main(arguments: list[str] | None = None) -> int:
     table = studies.Tries(options.out, COLUMNS, KEY)
     curves = studies.Tries(curves_beside(options.out), CURVE_COLUMNS, CURVE_KEY)
     chosen = TRIES if options.tries is None else [TRIES[k] for k in options.tries]
-    for seed in studies.seeds_of(options):
-        dataset = None
-        for method, changes in chosen:
-            values = options.preset, method, json.dumps(changes), options.epochs, seed
-            key = dict(zip(KEY, values, strict=True))
-            if table.has(key):
-                continue
-            config = studies.settings(method, {}, options.epochs, seed, options.preset)
-            dataset = dataset or studies.validation_split(
-                config.labels_per_class, seed, options.data_root
-            )
-            found = key | try_out(key, changes, dataset, curves)
-            table.add(found)
-            print({name: found[name] for name in COLUMNS[:-2]}, flush=True)
+    tries = [(method, json.dumps(changes)) for method, changes in chosen]
+    studies.do_missing(table, tries, options, partial(try_out, curves=curves))
     return 0
 
 

@@ -10,20 +10,25 @@ import csv
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
+from torch.optim.swa_utils import update_bn
 from torch.utils.flop_counter import FlopCounterMode
 
 from genscl_lite.datasets import Dataset, files, load_dataset
 from genscl_lite.runs.machine import cpu_name
 from genscl_lite.runs.plan import plan
+from genscl_lite.train.augment import as_unit_float
 from genscl_lite.train.batches import draw_epoch, image_batches
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.evaluate import classifier_accuracy, extract, knn_accuracy
-from genscl_lite.train.loop import Pieces, pretrain, train_step
-from genscl_lite.train.read_out import fit_read_out, settle_batch_norm
+from genscl_lite.train.loop import pretrain, train_step
+from genscl_lite.train.objective import Pieces
+from genscl_lite.train.precision import autocast
+from genscl_lite.train.read_out import fit_read_out
 from genscl_lite.train.state import Run, new_run
 
 VALIDATION_IMAGES = 5000
@@ -108,9 +113,27 @@ def read_out(run: Run, dataset: Dataset, settled: bool = False) -> dict:
     }
 
 
-def cost(run: Run) -> dict:
-    """Return what a run cost here: seconds of the processor, which other work does not change much."""
-    return {"cpu_seconds": round(run.cpu_seconds, 1), "machine": cpu_name()}
+@torch.no_grad()
+def settle_batch_norm(
+    model: nn.Module, dataset: Dataset, dtype: torch.dtype = torch.float32, chunk: int = 500
+) -> None:
+    """Give every BatchNorm the mean and variance of the whole, unaugmented training images.
+
+    A row that saw only blends has statistics of blends, and running ones are an average of the last steps.
+    """
+    images = dataset.train_images
+    parts = (
+        dataset.normalize(as_unit_float(part)).contiguous(memory_format=torch.channels_last)
+        for part in images.split(chunk)
+        if len(part) > 1 or len(images) == 1
+    )
+    with autocast(dtype, next(model.parameters()).device):
+        update_bn(parts, model)
+
+
+def cost(*runs: Run) -> dict:
+    """Return what runs cost here: seconds of the processor, which other work does not change much."""
+    return {"cpu_seconds": round(sum(run.cpu_seconds for run in runs), 1), "machine": cpu_name()}
 
 
 def step_flops(config: TrainConfig, dataset: Dataset) -> int:
@@ -121,7 +144,7 @@ def step_flops(config: TrainConfig, dataset: Dataset) -> int:
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         run = new_run(config, dataset, None, CPU)
-        pieces = Pieces.of(run, dataset, teacher=None)
+        pieces = Pieces.of(run, dataset)
         shape = dataset.image_shape[1:]
         draws = draw_epoch(config, dataset.train_labels, shape, run.generator)
         images = next(image_batches(config, dataset, draws.index, 0, 0))
@@ -133,6 +156,11 @@ def step_flops(config: TrainConfig, dataset: Dataset) -> int:
 
 def steps_of_epoch(config: TrainConfig, dataset: Dataset) -> int:
     return math.ceil(len(dataset.train_labels) / config.batch_size)
+
+
+def flops(config: TrainConfig, dataset: Dataset) -> int:
+    """Count the operations of a whole run."""
+    return step_flops(config, dataset) * steps_of_epoch(config, dataset) * config.epochs
 
 
 # Tables of tries
@@ -178,3 +206,31 @@ def parser_of(doc: str, table: Path, epochs: int, seeds: int, preset: str = "cif
 
 def seeds_of(options: argparse.Namespace) -> range:
     return range(options.first_seed, options.first_seed + options.seeds)
+
+
+def do_missing(
+    table: Tries,
+    tries: Iterable[tuple[str, str]],
+    options: argparse.Namespace,
+    try_out: Callable[[dict, Dataset], dict],
+) -> None:
+    """Do the tries that a table lacks, seed by seed; add and print the line of each.
+
+    Args:
+        table: its key is the preset, the two values of a try, epochs and seed.
+        tries: values of the key, the method among them.
+        options: of ``parser_of``.
+        try_out: returns the other columns of the line with this key.
+    """
+    for seed in seeds_of(options):
+        dataset = None
+        for values in tries:
+            key = dict(zip(table.key, (options.preset, *values, options.epochs, seed), strict=True))
+            if table.has(key):
+                continue
+            config = settings(key["method"], {}, options.epochs, seed, options.preset)
+            dataset = dataset or validation_split(config.labels_per_class, seed, options.data_root)
+            found = key | try_out(key, dataset)
+            table.add(found)
+            shown = found.keys() - {"machine", "config"}
+            print({name: found[name] for name in table.columns if name in shown}, flush=True)

@@ -25,9 +25,8 @@ from torch import Tensor
 from genscl_lite import ClassSimilarity, gen_supcon_loss, superclass_similarity
 from genscl_lite.datasets import Dataset, load_dataset
 from genscl_lite.datasets.builtin import check_cifar
-from genscl_lite.losses import unit_rows
 from genscl_lite.runs.statistics import t_interval
-from genscl_lite.train.evaluate import extract, knn_accuracy
+from genscl_lite.train.evaluate import extract, knn_accuracy, retrieval
 from genscl_lite.train.read_out import fit_read_out
 from genscl_lite.train.state import Run, is_classifier
 
@@ -122,22 +121,10 @@ def loss_of(row: str, within: float, groups: Tensor) -> Callable | None:
     return None
 
 
-def retrieval(features: Tensor, labels: Tensor, chunk: int = 500) -> tuple[float, float]:
-    """Return recall at 1 and mean average precision of each image's search, by cosine, among all others.
-
-    >>> retrieval(torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]]), torch.tensor([0, 0, 1, 1]))
-    (1.0, 1.0)
-    """
-    features, first, precisions = unit_rows(features, torch.float32), [], []
-    for start in range(0, len(features), chunk):
-        rows = torch.arange(start, min(start + chunk, len(features)))
-        cosine = features[rows] @ features.T
-        cosine[torch.arange(len(rows)), rows] = -2  # itself comes last
-        right = labels[cosine.argsort(dim=1, descending=True)[:, :-1]] == labels[rows, None]
-        first.append(right[:, 0])
-        found = right.cumsum(dim=1) / torch.arange(1, right.shape[1] + 1)
-        precisions.append((found * right).sum(dim=1) / right.sum(dim=1).clamp(min=1))
-    return float(torch.cat(first).float().mean()), float(torch.cat(precisions).mean())
+def searched(features: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Return recall at 1 and mean average precision of each image's search among all others."""
+    found = retrieval(features, labels)
+    return found["recall_at_1"], found["mean_average_precision"]
 
 
 def measure(run: Run, data: Split) -> dict:
@@ -155,11 +142,11 @@ def measure(run: Run, data: Split) -> dict:
     said, truth = layer(test).argmax(dim=1), dataset.test_labels
     wrong, related = said != truth, data.groups[said] == data.groups[truth]
     pair = dataset.train_labels, test, truth
-    by_features = retrieval(unseen, data.unseen_labels)
+    by_features = searched(unseen, data.unseen_labels)
     by_latents = None, None
     if not is_classifier(run.config):
-        latents = extract(run.result, dataset, data.unseen_images, dtype=run.dtype)
-        by_latents = retrieval(latents, data.unseen_labels)
+        latents = run.result.head(unseen).detach()
+        by_latents = searched(latents, data.unseen_labels)
     found = (
         float((~wrong).float().mean()),
         knn_accuracy(train, *pair, run.config.knn_neighbours),

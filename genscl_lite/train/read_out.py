@@ -6,12 +6,8 @@ Classifiers are read like contrastive encoders, so rows differ in what they lear
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
-from torch.optim.swa_utils import update_bn
 
 from genscl_lite._checks import check_labels, check_rows, require_instances
-from genscl_lite.datasets import Dataset
-from genscl_lite.train.augment import as_unit_float
-from genscl_lite.train.precision import autocast
 
 STRENGTHS = (1.0, 0.1, 0.01, 0.001)
 """Weights of the penalty |W|^2 / 2 beside the mean cross-entropy, strongest first."""
@@ -93,21 +89,3 @@ def _minimize(
     with torch.enable_grad():
         optimizer.step(closure)
     return weight.detach(), bias.detach()
-
-
-@torch.no_grad()
-def settle_batch_norm(
-    model: nn.Module, dataset: Dataset, dtype: torch.dtype = torch.float32, chunk: int = 500
-) -> None:
-    """Give every BatchNorm the mean and variance of the whole, unaugmented training images.
-
-    A row that saw only blends has statistics of blends, and running ones are an average of the last steps.
-    """
-    images = dataset.train_images
-    parts = (
-        dataset.normalize(as_unit_float(part)).contiguous(memory_format=torch.channels_last)
-        for part in images.split(chunk)
-        if len(part) > 1 or len(images) == 1
-    )
-    with autocast(dtype, next(model.parameters()).device):
-        update_bn(parts, model)

@@ -11,7 +11,9 @@ import torch
 
 from genscl_lite.datasets import load_dataset
 from genscl_lite.runs.finish import finish_run
+from genscl_lite.train.augment import as_unit_float
 from genscl_lite.train.loop import pretrain
+from genscl_lite.train.state import new_run
 
 
 def run_twice(script, words, out, capsys):
@@ -40,6 +42,15 @@ def test_validation_images_are_training_images_without_a_label_in_the_run(study)
                        for images in (split.train_images, split.test_images))  # fmt: skip
         known = {image.numpy().tobytes() for image in whole.train_images}
         assert not train & test and test <= known and len(test) > 100
+
+
+def test_settled_statistics_are_those_of_the_whole_images(study, digits):
+    study("studies")
+    model = torch.nn.Sequential(torch.nn.BatchNorm2d(1), torch.nn.Flatten())
+    importlib.import_module("studies").settle_batch_norm(model, digits, chunk=15)
+    images = digits.normalize(as_unit_float(digits.train_images))
+    assert torch.allclose(model[0].running_mean, images.mean(dim=(0, 2, 3)), atol=1e-5)
+    assert torch.allclose(model[0].running_var, images.var(dim=(0, 2, 3)), atol=0.03)
 
 
 def test_operations_of_a_step_are_those_of_its_products(study, quick, digits):
@@ -130,20 +141,8 @@ def test_the_least_of_all_lengths_counts(study):
 
 def test_the_autopsy_of_the_queue_runs(study, photographs, recipe, tmp_path, capsys):
     script = study("queue_autopsy")
-    words = [
-        "--epochs",
-        "2",
-        "--seeds",
-        "1",
-        "--preset",
-        recipe,
-        "--try",
-        "0",
-        "--try",
-        "1",
-        "--try",
-        "6",
-    ]
+    words = ["--epochs", "2", "--seeds", "1", "--preset", recipe]
+    words += [word for number in ("0", "1", "6") for word in ("--try", number)]
     tries = run_twice(script, words, tmp_path / "queue.csv", capsys)
     alone, queued = tries[tries.method == "genscl_mix"], tries[tries.method != "genscl_mix"]
     assert alone.epochs.tolist() == [2] and queued.epochs.tolist() == [
@@ -158,6 +157,26 @@ def test_the_autopsy_of_the_queue_runs(study, photographs, recipe, tmp_path, cap
     script.draw(tmp_path / "queue.csv", tmp_path / "queue.png")
     assert (tmp_path / "queue.png").stat().st_size > 0
     assert "queue, key statistics running, momentum 0.0" in script.render(tmp_path / "queue.csv")
+
+
+def test_a_queue_begins_where_a_run_without_one_ended(study, photographs, recipe, monkeypatch):
+    """With its encoder and its head, and both together with the operations of the run without a queue."""
+    script = study("queue_autopsy")
+    train, begun = script.studies.train, []
+
+    def seen(config, dataset, **options):
+        begun.append(new_run(config, dataset, None, torch.device("cpu")).model)
+        return train(config, dataset, **options)
+
+    monkeypatch.setattr(script.studies, "train", seen)
+    changes = json.dumps({script.WITHOUT: 0.5})
+    key = dict(zip(script.KEY, (recipe, script.QUEUED, changes, 4, 0), strict=True))
+    first, queued = script.runs_of(key, photographs)
+    assert (first.config.method, first.config.epochs) == (script.ALONE, 2)
+    assert (queued.config.method, queued.config.epochs) == (script.QUEUED, 3)
+    for name, value in first.model.state_dict().items():
+        assert torch.equal(begun[1].state_dict()[name], value), name
+    assert (script.QUEUED, {script.WITHOUT: 0.25}) in script.TRIES
 
 
 def test_chance_is_left_when_the_loss_stays_below(study):
@@ -192,24 +211,6 @@ def test_one_class_of_each_superclass_is_never_seen(classes_left_out, photograph
     assert sorted([*names, *unseen]) == list(range(10))
     seen = [names[k] for k in data.dataset.train_labels.tolist()]
     assert seen == [k for k in photographs.train_labels.tolist() if k in names]
-
-
-def test_retrieval_is_that_of_a_slow_loop(study):
-    generator = torch.Generator().manual_seed(0)
-    features = torch.randn(30, 4, generator=generator)
-    labels = torch.randint(3, (30,), generator=generator)
-    unit = torch.nn.functional.normalize(features)
-    first, precisions = [], []
-    for i in range(30):
-        others = sorted((j for j in range(30) if j != i), key=lambda j: -float(unit[i] @ unit[j]))
-        right = [bool(labels[j] == labels[i]) for j in others]
-        first.append(right[0])
-        hits = [sum(right[: k + 1]) / (k + 1) for k in range(len(right)) if right[k]]
-        precisions.append(sum(hits) / max(1, len(hits)))
-    expected = sum(first) / 30, sum(precisions) / 30
-    assert study("superclasses").retrieval(features, labels, chunk=7) == pytest.approx(
-        expected, abs=1e-5
-    )
 
 
 def test_cross_entropy_gets_the_shares_that_the_similarity_asks_for(study):

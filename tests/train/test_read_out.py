@@ -1,8 +1,6 @@
 import pytest
 import torch
-import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
-from torch import nn
 
 from genscl_lite.train import read_out
 from genscl_lite.train.read_out import fit_read_out
@@ -69,13 +67,3 @@ def test_a_feature_that_does_not_vary_is_left_out():
 def test_what_cannot_be_read_is_named(x, y, message):
     with pytest.raises(ValueError, match=message):
         fit_read_out(x, y, 2)
-
-
-def test_settled_statistics_are_those_of_the_whole_images(digits):
-    from genscl_lite.train.augment import as_unit_float
-
-    model = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten())
-    read_out.settle_batch_norm(model, digits, chunk=15)
-    images = digits.normalize(as_unit_float(digits.train_images))
-    assert torch.allclose(model[0].running_mean, images.mean(dim=(0, 2, 3)), atol=1e-5)
-    assert F.mse_loss(model[0].running_var, images.var(dim=(0, 2, 3))) < 1e-3
