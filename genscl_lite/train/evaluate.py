@@ -189,9 +189,8 @@ def knn_accuracy(
     for part, truth in zip(
         test_features.split(chunk), test_labels.long().split(chunk), strict=True
     ):
-        cosine, nearest = (part @ features.T).topk(
-            min(neighbours, len(features)), dim=1
-        )  # (chunk, k)
+        k = min(neighbours, len(features))
+        cosine, nearest = (part @ features.T).topk(k, dim=1)  # (chunk, k)
         votes = torch.zeros(len(part), len(classes), dtype=dtype, device=part.device)
         votes.scatter_add_(1, place[nearest], ((cosine - cosine[:, :1]) / temperature).exp())
         right += int((classes[votes.argmax(dim=1)] == truth).sum())

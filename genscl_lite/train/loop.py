@@ -86,9 +86,7 @@ def pretrain(
     if isinstance(teacher, Teacher):
         teacher.classifier.to(device, memory_format=torch.channels_last)
     dataset = dataset.to(device)
-    writes = (
-        folder and processes.rank() == 0
-    )  # of several processes, the first one keeps the folder
+    writes = folder and processes.rank() == 0  # the first process keeps the folder
     with (
         files.locked(folder, wait=5) if writes else nullcontext(),
         _seeded_torch(config.seed, device),

@@ -42,7 +42,7 @@ def test_two_processes_train_to_the_weights_of_one(case, both):
                     value.double(), two["parts"][part][name].double(), atol=1e-5
                 ), (part, name)
                 compared += value.numel()
-    assert compared > 70_000
+    assert compared > 20_000
     assert torch.equal(one["random"]["generator"], two["random"]["generator"])
     logs = [
         pd.read_csv(both / processes / case / "log.csv").drop(
