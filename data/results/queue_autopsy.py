@@ -1,4 +1,4 @@
-"""What a queue does to a run, and why: keys, momentum, queries and size, at equal operations.
+"""What a queue does to a run, and why: keys, momentum, queries, size and start, at equal operations.
 
     python data/results/queue_autopsy.py                             # the recipe, three seeds
     python data/results/queue_autopsy.py --preset cifar10_small_sgd  # the first recipe
