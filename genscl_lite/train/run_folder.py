@@ -1,10 +1,9 @@
 """A run is a folder that keeps one configuration, its log and its checkpoint."""
 
-import csv
-import io
 import zipfile
 from pathlib import Path
 
+import pandas as pd
 import torch
 
 from genscl_lite.datasets.files import RunFolderError, read_json, write_json, written_whole
@@ -15,15 +14,9 @@ DEFAULTS = {name: field.default for name, field in PARAMETERS.items()}
 
 def write_log(path: str | Path, rows: list[dict]) -> None:
     """Write rows with the same keys as CSV, floats to 6 digits; None becomes an empty field."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow(
-            {name: f"{x:.6g}" if isinstance(x, float) else x for name, x in row.items()}
-        )
+    table = pd.DataFrame(rows)
     with written_whole(path) as temporary:
-        temporary.write_text(text.getvalue())
+        table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
 
 
 def write_checkpoint(path: str | Path, state: dict) -> None:

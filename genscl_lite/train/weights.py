@@ -153,6 +153,7 @@ def load_weights(path: str | Path, model: nn.Module, parts: bool = True) -> None
         reason = " ".join(str(error).split())[:200]
         raise RunFolderError(f"{path}: damaged, or of another model ({reason})") from None
     modules = dict(model.named_modules())
+    unexpected = set(unexpected) - model.state_dict().keys()  # a second name of tied weights
 
     def passed_over(name: str) -> bool:
         other_part = parts and name.partition(".")[0] not in modules
