@@ -115,6 +115,18 @@ def test_a_slow_network_is_timed_once(monkeypatch):
     assert (once, len(passes) - once) == (1, estimate.ROUNDS)
 
 
+def test_all_processes_time_equally_many_passes(monkeypatch):
+    """They wait for each other in BatchNorm, so none may stop by its own clock."""
+    passes, asked = [], []
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+    model.register_forward_hook(lambda *_: passes.append(1))
+    monkeypatch.setattr(
+        estimate.processes, "any_process", lambda says, _: asked.append(says) or len(asked) == 3
+    )
+    seconds_of_pass(model, (1, 8, 8), torch.float32, CPU)
+    assert len(passes) == 3
+
+
 def test_the_time_a_run_takes_is_said_before_its_first_step(quick, digits, monkeypatch):
     said = []
     run = pretrain(
