@@ -148,28 +148,15 @@ class Augment:
 GEOMETRY_UNIFORMS, COLOR_UNIFORMS = 9, 9
 """For crop, shift, turn, zoom and flip; for the order, strengths and chance of the changes of color."""
 
+CROP = {"crop_ratio": (3 / 4, 4 / 3), "flip": 0.5, "padding": "border"}
+JITTER = {"jitter": (0.4, 0.4, 0.4, 0.1), "jitter_probability": 0.8, "grayscale": 0.2}
 AUGMENTATIONS = {
     "none": Augment(),
     "affine": Augment(degrees=15, translate=0.1, zoom=(0.85, 1.15)),
-    "crop": Augment(crop_scale=(0.2, 1.0), crop_ratio=(3 / 4, 4 / 3), flip=0.5, padding="border"),
+    "crop": Augment(crop_scale=(0.2, 1.0), **CROP),
     "shift": Augment(shift=4, flip=0.5, padding="reflection"),
-    "crop_jitter_light": Augment(
-        crop_scale=(0.4, 1.0),
-        crop_ratio=(3 / 4, 4 / 3),
-        flip=0.5,
-        padding="border",
-        jitter=(0.4, 0.4, 0.4, 0.1),
-        grayscale=0.2,
-    ),
-    "crop_jitter": Augment(
-        crop_scale=(0.2, 1.0),
-        crop_ratio=(3 / 4, 4 / 3),
-        flip=0.5,
-        padding="border",
-        jitter=(0.4, 0.4, 0.4, 0.1),
-        jitter_probability=0.8,
-        grayscale=0.2,
-    ),
+    "crop_jitter_light": Augment(crop_scale=(0.4, 1.0), **CROP, **JITTER),
+    "crop_jitter": Augment(crop_scale=(0.2, 1.0), **CROP, **JITTER),
 }
 """For digits "affine"; as in SupContrast and GenSCL v1 "crop_jitter" for training, "crop" for their probe."""
 
