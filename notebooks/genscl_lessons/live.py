@@ -12,7 +12,7 @@ from genscl_lite.runs.job import progress_line
 from genscl_lite.train.state import Run
 
 
-def live_curve(every: float = 10.0, chance: float | None = None) -> Callable[[Run], None]:
+def live_curve(every: float = 10.0) -> Callable[[Run], None]:
     """Show an empty figure now and return the function to call after each epoch.
 
     It prints a line with loss, speed and time left, and redraws the figure, at most once in ``every`` seconds
@@ -32,7 +32,7 @@ def live_curve(every: float = 10.0, chance: float | None = None) -> Callable[[Ru
         print(progress_line(run), flush=True)
         for axis in axes:
             axis.clear()
-        plot_curves(pd.DataFrame(run.log), axes, chance)
+        plot_curves(pd.DataFrame(run.log), axes)
         if screen:  # None outside Jupyter
             screen.update(figure)
 

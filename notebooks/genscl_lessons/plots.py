@@ -1,7 +1,6 @@
 """Pictures of what the kit computes: arrays in, matplotlib Axes out. Nothing is shown or saved here."""
 
 import io
-import math
 from importlib import import_module
 
 import numpy as np
@@ -16,7 +15,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from PIL import Image
 
-from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.methods import METHODS
 
 CLASS_COLOURS = sns.color_palette("colorblind", 10)
@@ -216,11 +214,8 @@ def plot_embedding(
     return scattered
 
 
-def plot_curves(log: pd.DataFrame, axes: np.ndarray, chance: float | None = None) -> np.ndarray:
-    """Draw a run's log on two axes: the loss as KL upon its floor, and the accuracies measured on the way.
-
-    ``chance`` is the loss of a network that knows nothing (``chance_level``), drawn as a line.
-    """
+def plot_curves(log: pd.DataFrame, axes: np.ndarray) -> np.ndarray:
+    """Draw a run's log on two axes: the loss between chance and its floor, and the accuracies on the way."""
     loss, accuracy = axes
     floor = log.label_entropy
     cross_entropy = floor + log.kl  # the loss, without a temperature / base_temperature factor
@@ -231,7 +226,7 @@ def plot_curves(log: pd.DataFrame, axes: np.ndarray, chance: float | None = None
         color=LATENT_COLOUR,
         alpha=0.4,
         linewidth=0,
-        label="KL: what training can change",
+        label="KL: left to learn",
     )
     loss.fill_between(
         log.epoch,
@@ -240,14 +235,16 @@ def plot_curves(log: pd.DataFrame, axes: np.ndarray, chance: float | None = None
         color=LABEL_COLOUR,
         alpha=0.25,
         linewidth=0,
-        label="label entropy: the floor",
+        label="floor: the labels' entropy",
     )
     loss.plot(log.epoch, cross_entropy, color=LATENT_COLOUR)
     loss.plot(log.epoch, floor, color=LABEL_COLOUR)
-    loss.set(xlabel="epoch", ylabel="nats", title="Loss")
-    if chance is not None:
-        loss.axhline(chance, color="0.3", linestyle=":", label="chance: it knows nothing")
-    loss.set(ylim=(0, 1.05 * max(cross_entropy.max(), chance or 0)), xlim=(0, log.epoch.max()))
+    loss.set(xlabel="epoch", ylabel="nats", title="loss")
+    top = cross_entropy.max()
+    if "chance" in log and log.chance.notna().all():
+        loss.plot(log.epoch, log.chance, color="0.3", linestyle=":", label="chance: knows nothing")
+        top = max(top, log.chance.max())
+    loss.set(ylim=(0, 1.05 * top), xlim=(0, log.epoch.max()))
     loss.legend(frameon=False, fontsize=10)
     measured = {"knn_accuracy": ("kNN on features", "0.25"), "accuracy": ("classifier", "0.6")}
     for name, (label, colour) in measured.items():
@@ -257,7 +254,7 @@ def plot_curves(log: pd.DataFrame, axes: np.ndarray, chance: float | None = None
                 known.epoch, 100 * known[name], "-o", color=colour, label=label, clip_on=False
             )
     accuracy.set(
-        xlabel="epoch", ylabel="test accuracy, %", title="Accuracy on the way", xlim=loss.get_xlim()
+        xlabel="epoch", ylabel="test accuracy, %", title="accuracy on the way", xlim=loss.get_xlim()
     )
     accuracy.grid(axis="y", alpha=0.4)
     if accuracy.get_legend_handles_labels()[
@@ -265,26 +262,6 @@ def plot_curves(log: pd.DataFrame, axes: np.ndarray, chance: float | None = None
     ]:  # none is measured before the first ``eval_every`` epochs
         accuracy.legend(frameon=False, fontsize=10, loc="lower right")
     return axes
-
-
-def chance_level(config: TrainConfig, images: int, classes: int) -> float | None:
-    """Return the loss of a network for which all contrasts are equally near, of all classes equally likely.
-
-    It is log K with K contrasts, log C for a classifier of C classes, once for each target. Not for the
-    published weighting, whose weights do not add up to 1.
-
-    >>> round(chance_level(TrainConfig("supcon", batch_size=50), images=100, classes=10), 3)  # log 99
-    4.595
-    """
-    method, batch = METHODS[config.method], min(config.batch_size, images)
-    targets = config.label_weight + config.kd_weight if method.distils else 1.0
-    if method.head == "classifier":
-        return targets * math.log(classes)
-    if config.weighting != "normalized":
-        return None
-    own = (config.views - 1) * batch + config.queue_size if method.queues else 0
-    contrasts = own or config.views * batch - 1
-    return targets * (math.log(contrasts) + config.ce_weight * math.log(classes))
 
 
 def plot_gains(gains: dict[str, np.ndarray], axis: Axes) -> Axes:

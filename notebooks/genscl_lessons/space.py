@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import minimize_scalar
 
 from genscl_lessons.report import between, by_method, difference_of, listed, title
 from genscl_lite.datasets import files
@@ -26,6 +27,38 @@ MEASURES = {
 def temperature_of(method: str, config: dict) -> float | None:
     """Return the temperature of a row's latents; None for a classifier, whose outputs are logits."""
     return None if METHODS[method].head == "classifier" else config["temperature"]
+
+
+def suited_temperature(
+    arrays: dict[str, np.ndarray], temperature: float | None
+) -> tuple[float, float]:
+    """Return the temperature at which a run is nearest to the labels on blends, and its KL there in nats.
+
+    It divides cosines of latents, or a classifier's logits (``temperature`` None).
+    """
+
+    def kl(log_t: float) -> float:
+        t = float(np.exp(log_t))
+        if temperature is None:
+            return blend_measures(arrays | {"mixed_latents": arrays["mixed_latents"] / t}, None)[
+                "blend_kl"
+            ]
+        return blend_measures(arrays, t)["blend_kl"]
+
+    found = minimize_scalar(kl, bounds=(np.log(0.01), np.log(10)), options={"xatol": 1e-3})
+    return float(np.exp(found.x)), float(found.fun)
+
+
+def place_line(folder: str | Path, methods: list[str], seed: int) -> str:
+    """Say which place a seed has among all seeds of some rows, by accuracy: "" if there is one seed alone."""
+    runs = read_summaries(folder)
+    places = []
+    for method in methods:
+        own = runs[runs.method == method].set_index("seed").accuracy_last
+        if len(own) > 1 and seed in own.index:
+            place = 1 + int((own > own[seed]).sum())
+            places.append(f"{title(method)} {place} of {len(own)}")
+    return f"By accuracy, the place of this seed among all: {'; '.join(places)}." if places else ""
 
 
 def read_blends(folder: str | Path) -> pd.DataFrame:

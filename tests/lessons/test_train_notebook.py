@@ -98,14 +98,23 @@ def test_what_ends_a_run_is_raised(changes, error, monkeypatch, tmp_path):
 def test_seeds_are_those_of_the_preset_if_none_are_asked_for(monkeypatch):
     texts = cells_with(method="supcon", seeds=0)
     printed = run(needed_cells(texts, [index_of(texts, "it learns from a teacher")]), monkeypatch)
-    assert "SupCon on digits, 5 seed(s), 200 epochs" in printed
+    assert "SupCon on digits, 5 seed(s), 80 epochs" in printed
+
+
+def test_the_loop_by_hand_is_that_of_the_kit(monkeypatch):
+    texts = cells_with("07_the_loop")
+    printed = run(needed_cells(texts, [index_of(texts, "by_hand = train_by_hand(")]), monkeypatch)
+    assert printed.endswith("the same\n") and "not the same" not in printed
 
 
 def test_a_wrong_loss_of_a_learner_stops_nothing(monkeypatch):
-    texts = cells_with("07_the_loop", epochs=6)
-    exercise = index_of(texts, "def gen_loss(", "NotImplementedError")
-    texts[exercise] = "def gen_loss(z, y, tau):\n    return 0 * z.sum() / 0"
-    used = index_of(texts, "my_loss = solved_or(")
-    printed = run(needed_cells(texts, [exercise, exercise + 1, used]), monkeypatch)
-    assert "gen_loss: not yet. Case 1 of 3 gives nan" in printed
-    assert "gen_loss does not train: loss: not finite in epoch 1, step 1 of 2" in printed
+    texts = cells_with("07_the_loop", epochs=6, seeds=2)
+    own = index_of(texts, "def my_loss(")
+    texts[own] = texts[own].replace(
+        "return gen_supcon_loss(z, y, temperature=tau)", "return 0 * z.sum() / 0"
+    )
+    used = [index_of(texts, "by_hand = train_by_hand("), index_of(texts, "def train_row(")]
+    printed = run(needed_cells(texts, [own, *used]), monkeypatch)
+    assert "my_loss: not yet. Case 1 of 3 gives nan" in printed
+    assert "not the same: look at exercise 1 and at my_loss" in printed
+    assert "my_loss does not train: loss: not finite in epoch 1, step 1 of 2" in printed

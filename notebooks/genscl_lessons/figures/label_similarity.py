@@ -168,6 +168,7 @@ def plot_people(labels: np.ndarray, class_names: list[str], titles: list[str]) -
             linewidth=0,
             label=class_names[c] if labels[:, c].max() > 0.005 else None,
         )
+    dark = [np.dot(colour, (0.3, 0.59, 0.11)) < 0.45 for colour in class_colours(len(class_names))]
     for place, label in zip(places, labels, strict=True):
         for c in np.flatnonzero(label > 0.12):
             columns.text(
@@ -177,7 +178,7 @@ def plot_people(labels: np.ndarray, class_names: list[str], titles: list[str]) -
                 ha="center",
                 va="center",
                 fontsize=10,
-                color="black",
+                color="white" if dark[c] else "black",
             )
     columns.set_xticks(places, titles)
     columns.tick_params(length=0)

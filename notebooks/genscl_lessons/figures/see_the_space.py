@@ -95,6 +95,36 @@ def plot_measures(blends: pd.DataFrame, marked: list[str]) -> np.ndarray:
     return axes
 
 
+def plot_sharpness(
+    own: dict[str, float], suited: dict[str, float], uniform: float, axis: Axes
+) -> Axes:
+    """Draw each run's KL from the labels at its own temperature and at the one that suits them best.
+
+    Args:
+        own: method -> KL in nats, as the run has it.
+        suited: method -> KL in nats, with the temperature fitted.
+        uniform: KL of equal shares for all, drawn as a line.
+        axis: to draw on.
+    """
+    for y, method in enumerate(own):
+        axis.plot([own[method], suited[method]], [y, y], color="0.75", linewidth=3, zorder=0)
+    places = range(len(own))
+    axis.plot(list(own.values()), places, "o", color="0.45", markersize=9, label="as trained")
+    axis.plot(
+        list(suited.values()),
+        places,
+        "o",
+        color=LATENT_COLOUR,
+        markersize=9,
+        label="with the temperature that suits the labels",
+    )
+    axis.axvline(uniform, color=LABEL_COLOUR, linestyle=":", label="equal shares for all")
+    axis.set_yticks(places, [title(method) for method in own], fontsize=10)
+    axis.set(xlabel="KL from the labels, nats", ylim=(len(own) - 0.5, -0.5), xlim=(0, None))
+    axis.legend(frameon=False, fontsize=10, loc="lower center", bbox_to_anchor=(0.4, 1), ncols=3)
+    return axis
+
+
 def plot_shares(label_shares: np.ndarray, latent_shares: dict[str, np.ndarray]) -> np.ndarray:
     """Plot what share of a blend's similarity goes to one of its two classes, a: by its label, by its latent.
 

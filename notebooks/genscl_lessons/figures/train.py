@@ -1,12 +1,12 @@
-"""Pictures of notebook 08: a run from images to a number, two loss curves on one line, calibration."""
+"""Pictures of notebooks 07 and 08: a run from images to a number, loss and accuracy of rows, calibration."""
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from genscl_lessons.plots import CLASS_COLOURS, LABEL_COLOUR, LATENT_COLOUR, SIMILARITY_MAP
+from genscl_lite.train.methods import METHODS
 
 ARROW = {"arrowstyle": "-|>", "color": "0.35", "linewidth": 1.4, "mutation_scale": 13}
 
@@ -122,15 +122,35 @@ def _cells(axis: Axes, x: float, rows: np.ndarray, name: str, colours: str) -> N
     axis.text(x + 0.6, 0.65, name, ha="center", va="bottom", fontsize=11)
 
 
-def plot_two_losses(logs: dict[str, list[dict]], axis: Axes) -> Axes:
-    """Draw the loss of runs over epochs, the first broad and pale so that the next can lie on it."""
-    looks = [{"linewidth": 7, "color": "0.8"}, {"linewidth": 1.8, "color": LATENT_COLOUR}]
-    for (name, log), look in zip(logs.items(), looks, strict=False):
-        rows = pd.DataFrame(log)
-        axis.plot(rows.epoch, rows.loss, label=name, **look)
-    axis.set(xlabel="epoch", ylabel="loss, nats", title="The same training with two programs")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.legend(frameon=False)
+def plot_ways(ways: pd.DataFrame, own: pd.DataFrame, axis: Axes) -> Axes:
+    """Draw accuracy over the share of the way from chance to the floor: a dot a run, a color a row.
+
+    Args:
+        ways: ``method``, ``way`` and ``accuracy`` (fractions) of finished runs.
+        own: the same of the runs that are ringed.
+        axis: to draw on.
+    """
+    for colour, (method, runs) in zip(
+        CLASS_COLOURS, ways.groupby("method", sort=False), strict=False
+    ):
+        title = METHODS[method].title
+        axis.plot(100 * runs.way, 100 * runs.accuracy, "o", color=colour, alpha=0.3, mew=0)
+        means = 100 * runs.way.mean(), 100 * runs.accuracy.mean()
+        axis.plot(*means, "o", color=colour, markersize=11, label=f"{title}, {len(runs)} runs")
+    axis.plot(
+        100 * own.way,
+        100 * own.accuracy,
+        "o",
+        color="black",
+        fillstyle="none",
+        markersize=15,
+        markeredgewidth=2,
+        label="the run above",
+    )
+    axis.set(xlabel="share of the way from chance to the floor, %", ylabel="test accuracy, %")
+    axis.set_xlim(right=102)
+    axis.grid(alpha=0.4)
+    axis.legend(frameon=False, fontsize=10, loc="center left", bbox_to_anchor=(1.02, 0.5))
     return axis
 
 
