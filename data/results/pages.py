@@ -8,6 +8,7 @@ import importlib
 import json
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -15,64 +16,15 @@ import pandas as pd
 # tests.benchmarks, which a script here does not find; the studies, which another script does not
 sys.path += [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 
+from genscl_lessons import answer
+from genscl_lessons.answer import markdown
 from genscl_lite.datasets import files
-from genscl_lite.runs import claims, floor, statistics, tables
+from genscl_lite.runs import claims, statistics, tables
 from genscl_lite.runs.paths import NOTEBOOKS, PROJECT, RESULTS
 from genscl_lite.train.methods import METHODS
 from tests.benchmarks import loss, step
 
 MARKED = re.compile(r"(<!-- table: (.+?) -->).*?(<!-- end -->)", re.DOTALL)
-
-
-def verdicts(*folders: str) -> str:
-    """Render ledgers side by side: verdict and difference in percentage points, a column a folder.
-
-    Primary claims are in bold and come first; the last line is the claim about the loss.
-    """
-    columns = {}
-    for folder, runs in zip(folders, map(read, folders), strict=True):
-        ledger, run = ledger_of(folder), runs[runs.method != "expert"].iloc[0]
-        labels = f"{run.labels_per_class} labels a class" if run.labels_per_class else "all labels"
-        seeds = " to ".join(
-            map(str, sorted({ledger.seeds[ledger.seeds > 0].min(), ledger.seeds.max()}))
-        )
-        title = f"{run.dataset}, {labels}, {run.epochs} epochs, read-out {ledger.read_out[0]}, seeds: {seeds}"
-        gaps = floor.floor_gaps(floor.read_logs(RESULTS / folder))
-        found = ": ".join(filter(None, floor.floor_verdict(gaps)))
-        columns |= {
-            "claim": [
-                *(
-                    f"**{row.claim}**" if row.kind == "primary" else row.claim
-                    for row in ledger.itertuples()
-                ),
-                floor.FLOOR_CLAIM,
-            ],
-            title: [*map(_verdict, ledger.itertuples()), found],
-        }
-    return markdown(columns, zip(*columns.values(), strict=True))
-
-
-def _verdict(row) -> str:
-    difference, low, high, seeds = claims.deciding_interval(row)
-    interval = f" ({claims.points(low, high)})" if seeds > 1 else ""
-    return f"{row.verdict}: {difference / claims.POINT:+.1f}{interval}" if seeds else row.verdict
-
-
-def verdicts_changed(old: str, new: str) -> str:
-    """Render what two folders of runs say of each claim, side by side."""
-    before, after = map(ledger_of, (old, new))
-    rows = [
-        [
-            one.claim,
-            one.kind,
-            _verdict(one),
-            _verdict(other),
-            "" if one.verdict == other.verdict else "changed",
-        ]
-        for one, other in zip(before.itertuples(), after.itertuples(), strict=True)
-    ]
-    heads = [claims.conditions(book[book.seeds > 0].iloc[0]) for book in (before, after)]
-    return markdown(["claim", "kind", *heads, ""], rows)
 
 
 def varied(folder: str, name: str) -> str:
@@ -180,10 +132,6 @@ def tries() -> str:
     return markdown(head, rows)
 
 
-def markdown(head, rows) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
-
-
 def benchmark(name: str, folder: str = "") -> str:
     """Render what a benchmark measured, and what follows from it."""
     written = files.read_json(RESULTS / (folder or name) / f"{name}.json")
@@ -193,8 +141,13 @@ def benchmark(name: str, folder: str = "") -> str:
     return "\n".join([kind.render(records, *options), "", *lines, "", f"On {written['device']}."])
 
 
-def ledger_of(folder: str) -> pd.DataFrame:
-    return claims.make_ledger(read(folder), predictions=claims.read_predictions(RESULTS / folder))
+def books(*folders: str) -> list[answer.Book]:
+    return [book(folder) for folder in folders]
+
+
+@cache
+def book(folder: str) -> answer.Book:
+    return answer.read_book(RESULTS / folder)
 
 
 def read(folder: str) -> pd.DataFrame:
@@ -207,10 +160,14 @@ def study(name: str) -> str:
 
 
 TABLES = {
-    "verdicts": verdicts,
-    "verdicts_changed": verdicts_changed,
+    "answer": lambda *folders: answer.answer_table(books(*folders)),
+    "paper": lambda *folders: answer.beside_the_paper(books(*folders)),
+    "quotes": lambda *folders: "\n".join(
+        line for book in books(*folders) for line in answer.quotes(book)
+    ),
+    "changes": lambda old, new: answer.render_changes(*books(old, new)),
     "results": lambda folder: tables.render_table(tables.make_table(read(folder))),
-    "ledger": lambda folder: claims.render_ledger(ledger_of(folder)),
+    "ledger": lambda folder: claims.render_ledger(*(book.ledger for book in books(folder))),
     "costs": lambda folder: tables.render_cost_table(tables.make_cost_table(read(folder))),
     "varied": varied,
     "tries": tries,

@@ -1,7 +1,7 @@
 """A report on finished runs: what their files hold, and sentences that take their words from the numbers.
 
-No sentence of notebooks 09 and 10 says by itself which row is better. It is written here, from a verdict of
-the ledger or from an interval, so it changes when the runs do.
+No sentence of notebooks 09 and 10 says by itself which row is better. It is written here and in ``answer``,
+from a verdict of the ledger or from an interval, so it changes when the runs do.
 """
 
 import base64
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from genscl_lessons.plots import small_png
 from genscl_lite.datasets import files
-from genscl_lite.runs.claims import AS_GOOD, CONFIGURATION, POINT, claim_line, points, with_read_out
+from genscl_lite.runs.claims import AS_GOOD, CONFIGURATION, POINT, points, with_read_out
 from genscl_lite.runs.floor import FLOOR_CLAIM, FLOOR_ROW, floor_verdict, share_of_the_way
 from genscl_lite.runs.statistics import Interval, is_equivalent, t_interval
 from genscl_lite.runs.tables import read_varied
@@ -145,23 +145,6 @@ def between(counts: pd.Series) -> str:
     return f"{counts.min()}" if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}"
 
 
-def claim_lines(ledger: pd.DataFrame) -> list[str]:
-    return [claim_line(row) for row in ledger.itertuples()]
-
-
-def tally(ledger: pd.DataFrame) -> str:
-    """Say how many claims of each kind have which verdict."""
-
-    def counted(own: pd.DataFrame) -> str:
-        return listed([f"{n} {word}" for word, n in own.verdict.value_counts(sort=False).items()])
-
-    parts = [
-        f"of {len(own)} {kind} claims {counted(own)}"
-        for kind, own in ledger.groupby("kind", sort=False)
-    ]
-    return f"On {ledger.dataset.iloc[0]}, {', '.join(parts)}."
-
-
 def difference_of(
     runs: pd.DataFrame, first: str, second: str, value: str = "accuracy_last"
 ) -> tuple[Interval, bool] | None:
@@ -187,15 +170,21 @@ def where_it_lies(interval: Interval, as_good: bool = False) -> str:
     return side + ", and as good within half a point" * as_good
 
 
-def compare(runs: pd.DataFrame, first: str, second: str, value: str = "accuracy_last") -> str:
-    """Say how two rows differ in a fraction, in points: "" where one of them is missing."""
-    found = difference_of(runs, first, second, value)
+def ahead(runs: pd.DataFrame, first: str, second: str) -> str:
+    """Say how far the first row is ahead of the second, as a part of a sentence; "" where one is missing.
+
+    No verdict: the interval is not corrected for being one of many.
+    """
+    found = difference_of(runs, first, second)
     if not found:
         return ""
-    interval, as_good = found
-    bounds = "" if interval.count == 1 else f" ({points(interval.low, interval.high)})"
-    side = where_it_lies(interval, as_good and value.startswith("accuracy"))
-    return f"- {title(first)} minus {title(second)}: {interval.mean / POINT:+.1f} points{bounds}, {side}."
+    mean, low, high, seeds = found[0]
+    size = f"{abs(mean) / POINT:.1f} points {'ahead of' if mean > 0 else 'behind'} {title(second)}"
+    if seeds == 1:
+        return f"{size} (one seed)"
+    if low <= 0 <= high:
+        return f"not told apart from {title(second)} ({mean / POINT:+.1f}, {points(low, high)})"
+    return f"{size} ({points(low, high)})"
 
 
 def extremes(runs: pd.DataFrame, value: str, what: str) -> str:
@@ -269,20 +258,6 @@ def cost_lines(runs: pd.DataFrame, base: str = "ce") -> list[str]:
     ]
 
 
-def pace_lines(logs: pd.DataFrame) -> list[str]:
-    """Say of each group's rows after how many epochs the mean is within a point of that at the end."""
-    lines = []
-    for method, own in logs[logs.measured.notna()].groupby("method", sort=False):
-        means = own.groupby("epoch").measured.mean()
-        near = means.index[means < means.iloc[-1] - POINT]
-        after = means.index[means.index > near.max()] if len(near) else means.index
-        lines.append(
-            f"- {title(method)} is within a point of its end, {100 * means.iloc[-1]:.1f} %, from "
-            f"epoch {after[0]} on."
-        )
-    return lines
-
-
 def confidence_lines(predictions: pd.DataFrame) -> list[str]:
     """Say of each row whether it is too sure or not sure enough: mean confidence against accuracy."""
     over = [row.confidence.mean() - row.right.mean() for row in predictions.itertuples()]
@@ -341,27 +316,22 @@ def floor_lines(gaps: pd.DataFrame) -> list[str]:
     return lines + ([f"- {listed(old)}: not comparable. {OLD_FLOOR}"] if old else [])
 
 
-def teacher_lines(runs: pd.DataFrame, ledger: pd.DataFrame, gaps: pd.DataFrame) -> list[str]:
-    """Say, as far as the interval allows, whether GenSCL + KD is below SupCon, and what may be behind it."""
-    [row] = ledger[(ledger.better == "genscl_kd") & (ledger.worse == "supcon")].itertuples()
-    if row.verdict == "untested" or pd.isna(row.low):
-        return ["There are too few runs of GenSCL + KD and SupCon to say which is ahead."]
-    bounds = f"({points(row.low, row.high)} points, {row.seeds} seeds)"
-    lines = [
-        {
-            "supported": f"GenSCL + KD is **above** SupCon here {bounds}: there is nothing to explain.",
-            "contradicted": f"GenSCL + KD is **below** SupCon here {bounds}.",
-            "as good": f"GenSCL + KD is **as good as** SupCon here, within half a point {bounds}.",
-            "undecided": f"GenSCL + KD is **not shown to be below** SupCon, nor above it {bounds}. What looks "
-            "like a loss or a gain in the table may be luck.",
-        }[row.verdict]
+def confusions(runs: pd.DataFrame, method: str) -> tuple[np.ndarray, list[str]] | None:
+    """Return a row's confusions, (true, said) counts over all its runs that hold them, and names of classes."""
+    own = runs[runs.method == method]
+    own = own[own.confusion.notna()] if "confusion" in own else own[:0]
+    if own.empty:
+        return None
+    return np.sum(own.confusion.tolist(), axis=0), list(own.by_class.iloc[0])
+
+
+def confusion_line(row: str, counts: np.ndarray, names: list[str], most: int = 3) -> str:
+    """Name the classes that a row takes for another most often, in percent of the images of each."""
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    np.fill_diagonal(shares, 0)
+    order = np.argsort(shares, axis=None)[::-1][:most]
+    pairs = [(*np.unravel_index(at, shares.shape), shares.flat[at]) for at in order]
+    parts = [
+        f"{names[true]} for {names[said]} ({100 * share:.0f} %)" for true, said, share in pairs
     ]
-    floors = gaps.set_index("method").floor
-    if {"genscl_kd", "supcon"} <= set(floors.dropna().index):
-        lines.append(
-            f"What does its teacher say? The floor of SupCon's loss, the entropy of one-hot label "
-            f"similarities, is {floors.supcon:.2f} nats. Label and teacher together are one target; with both "
-            f"weights added, its floor is {floors.genscl_kd:.2f} nats."
-        )
-    pairs = ("ce_mix", "supcon"), ("expert", "ce_mix"), ("genscl_mix_kd_expert", "genscl_mix_kd")
-    return [*lines, *filter(None, (compare(runs, *pair) for pair in pairs))]
+    return f"- {row} takes most often {listed(parts)}."

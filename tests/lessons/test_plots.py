@@ -8,12 +8,11 @@ import pytest
 from matplotlib import pyplot as plt
 from PIL import Image
 
+from genscl_lessons.answer import Book
 from genscl_lessons.figures.curves import (
     groups_of,
-    plot_corruptions,
     plot_floors,
     plot_gains,
-    plot_groups,
     plot_lengths,
     plot_reliability,
     plot_varied,
@@ -21,11 +20,10 @@ from genscl_lessons.figures.curves import (
 )
 from genscl_lessons.figures.digits import show_label_bars
 from genscl_lessons.figures.reproduction import (
-    plot_cost_against_accuracy,
+    VERDICT_COLOURS,
+    plot_answer,
     plot_costs,
     plot_differences,
-    plot_ledger,
-    plot_ledgers,
     plot_table,
 )
 from genscl_lessons.figures.see_the_space import show_neighbours
@@ -40,6 +38,7 @@ from genscl_lessons.plots import (
     small_png,
 )
 from genscl_lite.runs.claims import make_ledger
+from genscl_lite.runs.paths import PUBLISHED
 from genscl_lite.runs.statistics import t_interval
 from genscl_lite.runs.tables import make_table
 from genscl_lite.train.methods import METHODS, TEACHERS
@@ -59,32 +58,6 @@ def test_curves_warn_of_nothing_before_the_first_accuracy(knn):
 
 def test_a_class_has_its_colour_whatever_their_number():
     assert class_colours(3) == CLASS_COLOURS[:3] and len(class_colours(100)) == 100
-
-
-def test_the_ledger_shows_each_claim_in_the_colour_of_its_verdict():
-    row = {"published": 0.02, "difference": 0.01, "low": 0.005, "high": 0.015,
-           "pooled_low": 0.007, "pooled_high": 0.013, "image_low": 0.0, "image_high": 0.02}  # fmt: skip
-    nothing = dict.fromkeys(row)
-    ledger = pd.DataFrame(
-        [
-            {"claim": "up", "verdict": "supported"} | row,
-            {"claim": "one seed", "verdict": "undecided"} | row | {"low": None, "high": None},
-            {"claim": "no run", "verdict": "untested"} | nothing,
-        ]
-    ).astype({name: float for name in row})
-    ledger["kind"] = ["primary", "exploratory", "exploratory"]
-    _, axis = plt.subplots()
-    plot_ledger(ledger, axis)
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["up", "one seed", "no run"]
-    assert [text.get_text() for text in axis.texts] == ["untested"]
-    [bar] = [
-        line
-        for container in axis.containers
-        for line in container.lines[2]
-        if len(line.get_segments())
-    ]
-    assert bar.get_segments()[0][:, 0].tolist() == pytest.approx([0.5, 1.5])
-    plt.close()
 
 
 def test_lengths_are_lines_over_epochs_and_over_the_seconds_of_one_machine():
@@ -188,8 +161,6 @@ def test_bars_are_95_percent_intervals_of_the_mean_and_nothing_else():
     _, axes = plt.subplots(1, 4)
     plot_table(runs, table, axes[0])
     assert half_of_bar(axes[0], 3) == pytest.approx(half)
-    plot_corruptions(runs, axes[1])
-    assert half_of_bar(axes[1]) == pytest.approx(half)
     plot_differences({"a": (np.array([1.0, 2.0]), (1.5, -1.0, 4.0))}, axes[2])
     assert half_of_bar(axes[2]) == pytest.approx(2.5)
     runs = pd.concat([runs, runs.assign(epochs=20)])
@@ -201,24 +172,16 @@ def test_bars_are_95_percent_intervals_of_the_mean_and_nothing_else():
     plt.close()
 
 
-def test_a_row_with_a_teacher_stands_where_the_whole_bill_is():
-    _, (left, right) = plt.subplots(1, 2)
-    plot_costs(made_up(), left)
-    plot_cost_against_accuracy(made_up(), right)
+def test_a_row_with_a_teacher_pays_for_it_too():
+    axis = plot_costs(made_up(), plt.subplots()[1])
     own, teacher = 5.0 + list(ROWS).index("genscl_mix_kd"), 5.0 + list(ROWS).index("ce_mix")
-    assert max(bar.get_x() + bar.get_width() for bar in left.patches) == own + teacher
-    [name] = [text for text in right.texts if text.get_text() == "GenSCL + MixUp-CutMix + KD"]
-    assert name.xy[0] == own + teacher and name.get_position()[0] > name.xy[0]
+    assert max(bar.get_x() + bar.get_width() for bar in axis.patches) == own + teacher
     plt.close()
 
 
-def test_every_row_is_in_one_panel_with_a_style_of_its_own():
+def test_every_row_is_in_one_group():
     groups = groups_of(METHODS)
     assert sorted(sum(groups.values(), [])) == sorted(set(METHODS) - set(TEACHERS))
-    axes = plot_groups(made_up(), "seed", "accuracy_last", "x", "y", band=True)
-    for axis, names in zip(axes, groups_of(ROWS).values(), strict=True):
-        assert len({line.get_color() for line in axis.lines}) == len(names)
-    plt.close()
 
 
 def test_reliability_is_confidence_against_accuracy_bin_by_bin():
@@ -241,21 +204,31 @@ def test_reliability_is_confidence_against_accuracy_bin_by_bin():
     plt.close()
 
 
-def test_floors_and_ledgers_are_drawn_where_parts_are_missing():
+def test_floors_are_drawn_where_parts_are_missing():
     gaps = pd.DataFrame({"method": ["supcon", "genscl_mix"], "floor": 2.2, "gap": [0.01, 0.8], "low": [0.0, np.nan],
                          "high": [0.02, np.nan], "share": [0.9, np.nan], "seeds": [3, 1], "verdict": "undecided"})  # fmt: skip
     axis = plot_floors(gaps, plt.subplots()[1])
     assert len(axis.texts) == 2
-    runs = made_up()
-    axes = plot_ledgers(
-        {
-            "three": make_ledger(runs),
-            "one": make_ledger(runs[runs.seed == 0]).assign(image_low=-0.01, image_high=0.01),
-        }
-    )
-    legend = {text.get_text() for text in axes[0].figure.legends[0].get_texts()}
-    assert {"undecided, one seed", "over seeds and test images"} <= legend
-    plt.close("all")
+    plt.close()
+
+
+def test_the_answer_is_drawn_with_the_verdicts_and_the_paper_beside_it():
+    runs = made_up(labels_per_class=10, read_out="converged")
+    several, one = (Book(part, make_ledger(part)) for part in (runs, runs[runs.seed == 0]))
+    claims, rows = plot_answer([several, one], [one, None], pd.read_csv(PUBLISHED))
+    assert [tick.get_text() for tick in claims.get_yticklabels()] == [
+        "minus SupCon",
+        "minus SupCon\n+ MixUp-CutMix, larger label",
+        "minus CE\n+ MixUp-CutMix",
+    ]
+    assert several.claim("genscl_mix", "supcon").verdict == "supported"
+    bar = next(line for line in claims.lines if len(line.get_xdata()) == 2)
+    assert bar.get_color() == VERDICT_COLOURS["supported"]
+    assert np.mean(bar.get_xdata()) == pytest.approx(2.5)
+    names = [tick.get_text().replace("\n", " ") for tick in rows.get_yticklabels()]
+    paper = next(line for line in rows.lines if line.get_label() == "paper, CIFAR-10")
+    assert paper.get_xdata()[names.index("GenSCL + MixUp-CutMix")] == pytest.approx(1.3)
+    plt.close()
 
 
 NAMES = ("$\\bad{$", "<script>alert(1)</script>\n", '" onmouseover="x')

@@ -15,7 +15,6 @@ from PIL import Image
 from genscl_lite.datasets.files import as_path
 from genscl_lite.datasets.registry import LOADERS
 from genscl_lite.runs import launch
-from genscl_lite.runs.floor import floor_gaps, read_logs
 from genscl_lite.runs.job import Job, train_job
 from genscl_lite.runs.paths import NOTEBOOKS, PROJECT, RESULTS
 from genscl_lite.runs.plan import presets
@@ -71,31 +70,6 @@ def test_tables_are_written_between_their_marks_alone(tmp_path, monkeypatch):
     before, *table, after = (tmp_path / "README.md").read_text().split("\n\n")
     assert before == "a\n<!-- table: ledger digits -->" and after == "<!-- end -->\nb\n"
     assert "SupCon beats cross-entropy" in table[0] and "old" not in table[0]
-
-
-def test_a_column_of_verdicts_says_what_the_ledger_says():
-    lines = [line.split(" | ") for line in pages.verdicts("digits", "digits").splitlines()]
-    assert all(len(line) == len(lines[0]) for line in lines)
-    ledger = pages.ledger_of("digits")
-    assert [line[1].partition(":")[0].strip(" |") for line in lines[2:-1]] == list(ledger.verdict)
-    [gap] = (
-        floor_gaps(read_logs(RESULTS / "digits")).query("method == 'genscl_mix_kd'").itertuples()
-    )
-    assert lines[-1][1].strip(" |").startswith(gap.verdict)
-
-
-def test_verdicts_of_two_folders_stand_side_by_side(monkeypatch):
-    books = {"old": pages.ledger_of("digits")}
-    books["new"] = books["old"].assign(
-        verdict=["supported", *books["old"].verdict[1:]], dataset="cifar10"
-    )
-    monkeypatch.setattr(pages, "ledger_of", books.get)
-    head, _, *lines = pages.verdicts_changed("old", "new").splitlines()
-    assert "digits, 200 epochs" in head and "cifar10, 200 epochs" in head
-    changed = books["old"].verdict[0] != "supported"
-    assert [line.endswith("| changed |") for line in lines] == [changed] + [False] * (
-        len(lines) - 1
-    )
 
 
 def test_a_page_shows_what_a_study_found(monkeypatch):

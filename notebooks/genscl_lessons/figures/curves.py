@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
-from genscl_lessons.plots import CLASS_COLOURS, FAMILY_COLOURS, LABEL_COLOUR, OTHER_COLOUR
+from genscl_lessons.plots import FAMILY_COLOURS, LABEL_COLOUR, OTHER_COLOUR
 from genscl_lessons.report import by_method
 from genscl_lite.runs.floor import NATS_AT_FLOOR
 from genscl_lite.runs.statistics import t_interval
@@ -32,68 +32,6 @@ def groups_of(methods) -> dict[str, list[str]]:
     rows = [method for method in METHODS if method in set(methods) and method not in TEACHERS]
     found = {name: [m for m in rows if belongs(METHODS[m])] for name, belongs in GROUPS.items()}
     return {name: members for name, members in found.items() if members}
-
-
-def style_of(method: str) -> dict:
-    """Return colour and marker of a row, the same in all pictures: its place among the rows of its panel."""
-    [members] = [rows for rows in groups_of(METHODS).values() if method in rows]
-    place = members.index(method)
-    return {
-        "color": CLASS_COLOURS[(0, 1, 2, 3, 4, 7, 9)[place % 7]],
-        "marker": MARKERS[place % len(MARKERS)],
-    }
-
-
-def plot_lines(
-    runs: pd.DataFrame, x: str, value: str, axis: Axes, methods: list[str], band: bool = False
-) -> Axes:
-    """Draw a row's means of a column over x, in percent, with bars (or a band) for the 95 % interval."""
-    for method in methods:
-        own = runs[(runs.method == method) & runs[value].notna()]
-        found = {place: t_interval(values) for place, values in own.groupby(x)[value]}
-        if not found:
-            continue
-        places, style = np.array(list(found), dtype=float), style_of(method)
-        mean, low, high, _ = 100 * np.array(list(found.values())).T
-        axis.plot(
-            places,
-            mean,
-            linewidth=2,
-            markersize=0 if band else 6,
-            label=METHODS[method].title,
-            **style,
-        )
-        if band:
-            axis.fill_between(places, low, high, color=style["color"], alpha=0.15, linewidth=0)
-        else:
-            axis.errorbar(
-                places,
-                mean,
-                yerr=np.nan_to_num(high - mean),
-                color=style["color"],
-                capsize=3,
-                linestyle="none",
-                elinewidth=1.5,
-            )
-    axis.grid(alpha=0.4)
-    axis.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(-0.05, -0.2))
-    return axis
-
-
-def plot_groups(
-    runs: pd.DataFrame, x: str, value: str, xlabel: str, ylabel: str, band: bool = False
-) -> np.ndarray:
-    """Draw ``plot_lines`` in a panel for each group of rows, all of one height."""
-    groups = groups_of(runs.method)
-    _, axes = plt.subplots(
-        1, len(groups), figsize=(3.9 * len(groups), 4.6), sharey=True, squeeze=False
-    )
-    for axis, (name, methods) in zip(axes[0], groups.items(), strict=True):
-        plot_lines(runs, x, value, axis, methods, band)
-        axis.set_title(name, loc="left")
-        axis.set_xlabel(xlabel)
-    axes[0, 0].set_ylabel(ylabel)
-    return axes[0]
 
 
 def plot_varied(runs: pd.DataFrame, name: str, axis: Axes, log: bool = False) -> Axes:
@@ -190,6 +128,8 @@ def plot_gains(runs: pd.DataFrame, pairs: tuple[tuple[str, str], ...], axis: Axe
     """Draw how much more accurate the first row of each pair is, in points, against epochs; seed by seed."""
     accuracy = runs.pivot_table(index=["epochs", "seed"], columns="method", values="accuracy_last")
     for first, second in pairs:
+        if not {first, second} <= set(accuracy):
+            continue
         differences = 100 * (accuracy[first] - accuracy[second]).dropna()
         found = {epochs: t_interval(values) for epochs, values in differences.groupby("epochs")}
         means = [interval.mean for interval in found.values()]
@@ -331,35 +271,3 @@ def plot_reliability(predictions: pd.DataFrame, runs: pd.DataFrame) -> np.ndarra
     axes[0, 0].figure.supxlabel("how sure the row is, %", fontsize=12)
     axes[0, 0].figure.supylabel("how often it is right, %", fontsize=12)
     return axes
-
-
-CORRUPTIONS = {
-    "accuracy_last": ("as they are", "o"),
-    "accuracy_blur": ("blurred", "s"),
-    "accuracy_noise": ("with noise", "^"),
-}
-
-
-def plot_corruptions(runs: pd.DataFrame, axis: Axes) -> Axes:
-    """Draw each row's accuracy on the test images as they are, blurred and with noise, with intervals."""
-    rows = [m for names in groups_of(runs.method).values() for m in names]
-    for place, (column, (label, marker)) in enumerate(CORRUPTIONS.items()):
-        means = by_method(runs, column).reindex(rows)
-        half = np.nan_to_num(100 * (means.high - means["mean"]))
-        axis.errorbar(
-            100 * means["mean"],
-            np.arange(len(rows)) + 0.2 * (place - 1),
-            xerr=half,
-            fmt=marker,
-            color=CLASS_COLOURS[(7, 0, 3)[place]],
-            capsize=3,
-            markersize=7,
-            label=label,
-        )
-    axis.set_yticks(range(len(rows)), [METHODS[method].title for method in rows])
-    axis.set_ylim(len(rows) - 0.5, -0.5)
-    axis.tick_params(axis="y", length=0)
-    axis.grid(axis="x", alpha=0.4)
-    axis.set_xlabel("accuracy, %, on test images")
-    axis.legend(frameon=False, fontsize=10, loc="upper left", bbox_to_anchor=(0, -0.12), ncols=3)
-    return axis

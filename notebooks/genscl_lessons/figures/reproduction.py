@@ -1,4 +1,4 @@
-"""Pictures of lesson 09: claims as intervals, rows and their costs, differences seed by seed.
+"""Pictures of lesson 09: the answer, claims as intervals, rows and their costs, differences seed by seed.
 
 All intervals are 95 % intervals of the mean over seeds, by Student's t; no picture shows another spread.
 """
@@ -11,10 +11,13 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
+from genscl_lessons.answer import DATASETS, Book, rows_of
+from genscl_lessons.figures.see_the_space import two_lines
 from genscl_lessons.plots import FAMILY_COLOURS, MEAN_STYLE, OTHER_COLOUR, draw_differences
-from genscl_lessons.report import by_method, whole_cost
+from genscl_lessons.report import difference_of, whole_cost
+from genscl_lite.runs.claims import AS_GOOD, deciding_interval
 from genscl_lite.runs.statistics import t_interval
-from genscl_lite.train.methods import METHODS, TEACHERS
+from genscl_lite.train.methods import METHODS
 
 VERDICT_COLOURS = {
     "supported": "tab:green",
@@ -23,7 +26,8 @@ VERDICT_COLOURS = {
     "undecided": "0.45",
     "untested": "0.7",
 }
-POOLED = {"linewidth": 6, "alpha": 0.35, "solid_capstyle": "butt"}
+BOOK_MARKERS = "osP"
+"""A data set each."""
 HOLLOW = {"color": "black", "fillstyle": "none"}
 
 
@@ -31,104 +35,92 @@ def colour_of(method: str):
     return FAMILY_COLOURS.get(METHODS[method].family, OTHER_COLOUR)
 
 
-def plot_ledger(ledger: pd.DataFrame, axis: Axes) -> Axes:
-    """Draw each claim's difference with its 95 % interval, coloured by verdict; the paper's as a diamond.
+def plot_answer(
+    books: list[Book], firsts: list[Book | None], published: pd.DataFrame
+) -> np.ndarray:
+    """Draw the primary claims as intervals, and beside them the paper's table and ours, above SupCon.
 
-    The interval by the pooled error is a broad, pale band; that over test images a thin black line below.
-    Above the line are the primary claims.
+    Args:
+        books: runs of a data set each, which has its own marker; colors are those of the verdicts.
+        firsts: for each the same data set by the first recipe, drawn pale; None where there is none.
+        published: the paper's accuracies.
+
+    Returns:
+        Both axes.
     """
-    for y, row in enumerate(ledger.itertuples()):
-        colour = VERDICT_COLOURS[row.verdict]
-        if pd.isna(row.difference):
-            axis.text(
-                0.02,
-                y,
-                row.verdict,
-                color=colour,
-                va="center",
-                fontsize=10,
-                style="italic",
-                transform=axis.get_yaxis_transform(),
-            )
-        elif pd.isna(row.low):
-            axis.plot(100 * row.difference, y, "o", color=colour, fillstyle="none", markersize=8)
-        else:
-            half = 100 * (row.high - row.low) / 2
-            axis.errorbar(
-                100 * row.difference,
-                y,
-                xerr=half,
-                fmt="o",
-                color=colour,
-                markersize=8,
-                capsize=4,
-                linewidth=2,
-            )
-        if not pd.isna(row.pooled_low):
-            axis.plot(
-                [100 * row.pooled_low, 100 * row.pooled_high], [y] * 2, color=colour, **POOLED
-            )
-        if not pd.isna(row.image_low):
-            axis.plot(
-                [100 * row.image_low, 100 * row.image_high],
-                [y + 0.27] * 2,
-                color="black",
-                linewidth=1,
-            )
-        if not pd.isna(row.published):
-            axis.plot(100 * row.published, y - 0.22, "D", markersize=6, **HOLLOW)
-    primary = (ledger.kind == "primary").sum()
-    axis.axhline(primary - 0.5, color="0.6", linewidth=1, linestyle=":")
-    axis.axvline(0, color="black", linewidth=1)
-    axis.axvspan(-0.5, 0.5, color="0.93", zorder=0)
-    axis.set_yticks(range(len(ledger)), ledger.claim)
-    axis.set_ylim(len(ledger) - 0.5, -0.5)
-    axis.tick_params(axis="y", length=0)
-    axis.grid(axis="x", alpha=0.4)
-    axis.set_xlabel("difference, percentage points")
-    for verdict in VERDICT_COLOURS:
-        own = ledger[ledger.verdict == verdict]
-        if len(own) and own.low.notna().any():
-            axis.errorbar(
-                [], [], xerr=[], fmt="o", color=VERDICT_COLOURS[verdict], capsize=4, label=verdict
-            )
-        if own.difference.notna().any() and own[own.difference.notna()].low.isna().any():
-            axis.plot(
-                [],
-                [],
-                "o",
-                color=VERDICT_COLOURS[verdict],
-                fillstyle="none",
-                markersize=8,
-                label=f"{verdict}, one seed",
-            )
-    if ledger.published.notna().any():
-        axis.plot([], [], "D", markersize=6, label="paper, ResNet-50", **HOLLOW)
-    if ledger.pooled_low.notna().any():
-        axis.plot([], [], color="black", label="pooled error", **POOLED)
-    if ledger.image_low.notna().any():
-        axis.plot([], [], color="black", linewidth=1, label="over seeds and test images")
-    return axis
-
-
-def plot_ledgers(ledgers: dict[str, pd.DataFrame]) -> np.ndarray:
-    """Draw a ledger for each title, side by side, with one legend; return the axes."""
-    rows = max(map(len, ledgers.values()))
-    figure, axes = plt.subplots(
-        1,
-        len(ledgers),
-        figsize=(4.6 + 3.7 * len(ledgers), 0.48 * rows + 1.5),
-        sharey=True,
-        squeeze=False,
+    figure, axes = plt.subplots(1, 2, figsize=(12, 4.8), width_ratios=(1, 1.15))
+    axes[0].axvspan(-100 * AS_GOOD, 100 * AS_GOOD, color="0.93", zorder=0)
+    for place, (book, first) in enumerate(zip(books, firsts, strict=True)):
+        plot_primary(book.ledger, axes[0], BOOK_MARKERS[place], 0.16 * place - 0.2)
+        if first:
+            plot_primary(first.ledger, axes[0], BOOK_MARKERS[place], 0.16 * place + 0.12, "0.75")
+        name = book.setting.partition(", ")[0]
+        axes[0].plot([], [], BOOK_MARKERS[place], color="black", label=f"here, {name}")
+    primary = books[0].ledger[books[0].ledger.kind == "primary"]
+    axes[0].set_yticks(
+        range(len(primary)), [f"minus {two_lines(row).strip()}" for row in primary.worse]
     )
-    handles = {}
-    for axis, (name, ledger) in zip(axes[0], ledgers.items(), strict=True):
-        plot_ledger(ledger, axis).set_title(name, loc="left")
-        handles |= dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
+    axes[0].set_ylim(len(primary) - 0.5, -0.5)
+    axes[0].set_title(f"{METHODS[primary.better.iloc[0]].title}", loc="left")
+    verdicts = [verdict for book in books for verdict in book.ledger.verdict[: len(primary)]]
+    for verdict in dict.fromkeys(verdicts):
+        axes[0].plot([], [], "s", color=VERDICT_COLOURS[verdict], label=verdict)
+    if any(firsts):
+        axes[0].plot([], [], "s", color="0.75", label="first recipe")
+    plot_above_supcon(books, published, axes[1])
+    for axis in axes:
+        axis.axvline(0, color="black", linewidth=1)
+        axis.tick_params(axis="y", length=0)
+        axis.grid(axis="x", alpha=0.4)
+        axis.set_xlabel("difference, percentage points")
+    legends = [axis.get_legend_handles_labels() for axis in axes]
+    handles = {name: handle for pair in legends for handle, name in zip(*pair, strict=True)}
     figure.legend(
-        handles.values(), handles, frameon=False, fontsize=10, loc="outside lower center", ncols=4
+        handles.values(), handles, frameon=False, fontsize=10, loc="outside lower center", ncols=5
     )
-    return axes[0]
+    return axes
+
+
+def plot_primary(
+    ledger: pd.DataFrame, axis: Axes, marker: str, aside: float, color: str | None = None
+) -> None:
+    """Draw the primary claims' differences with the intervals that decide; without a color, the verdict's."""
+    for y, row in enumerate(ledger[ledger.kind == "primary"].itertuples()):
+        if not row.seeds:
+            continue
+        own = color or VERDICT_COLOURS[row.verdict]
+        mean, low, high, seeds = deciding_interval(row)
+        if seeds > 1:
+            axis.plot([100 * low, 100 * high], [y + aside] * 2, color=own, linewidth=2)
+        fill = "full" if seeds > 1 else "none"
+        axis.plot(100 * mean, y + aside, marker, color=own, markersize=8, fillstyle=fill)
+
+
+def plot_above_supcon(books: list[Book], published: pd.DataFrame, axis: Axes) -> None:
+    """Draw how far each row of the paper's table lies above SupCon: published, and here with 95 % intervals.
+
+    SimCLR, which sees no labels, is far below and left out.
+    """
+    rows = [row for row in rows_of(books, published) if row not in ("simclr", "supcon")]
+    theirs = published[published.arch == "resnet50"]
+    accuracy = theirs.pivot(index="method", columns="dataset", values="published")
+    for (name, column), marker in zip(accuracy.items(), "Dv", strict=False):
+        own = 100 * (column - column["supcon"]).reindex(rows)
+        label = f"paper, {DATASETS[name]}"
+        axis.plot(own, np.arange(len(rows)) - 0.28, marker, markersize=7, label=label, **HOLLOW)
+    for place, book in enumerate(books):
+        for y, row in enumerate(rows):
+            found = difference_of(book.runs, row, "supcon")
+            if not found:
+                continue
+            mean, low, high, _ = found[0]
+            where = y + 0.16 * place
+            color = colour_of(row)
+            axis.plot([100 * low, 100 * high], [where] * 2, color=color, linewidth=2)
+            axis.plot(100 * mean, where, BOOK_MARKERS[place], color=color, markersize=8)
+    axis.set_yticks(range(len(rows)), [two_lines(row).strip() for row in rows])
+    axis.set_ylim(len(rows) - 0.4, -0.6)
+    axis.set_title("each row minus SupCon", loc="left")
 
 
 def plot_table(runs: pd.DataFrame, table: pd.DataFrame, axis: Axes) -> Axes:
@@ -196,63 +188,6 @@ def plot_costs(runs: pd.DataFrame, axis: Axes) -> Axes:
         ncols=2,
         bbox_to_anchor=(-0.05, -0.14),
     )
-    return axis
-
-
-def plot_cost_against_accuracy(runs: pd.DataFrame, axis: Axes) -> Axes:
-    """Draw each row's accuracy, with its interval, against its seconds, its teacher's run included.
-
-    A pale line leads back to where the row would stand if its teacher cost nothing. Rows with a teacher have
-    their names at the right, others at the left, in order of accuracy, a thin line from each to its point.
-    """
-    rows = runs[~runs.method.isin(TEACHERS)]
-    means = by_method(rows, "accuracy_last").join(whole_cost(runs)).dropna(subset="whole")
-    unit, name = (3600, "hours") if means.whole.max() > 7200 else (1, "seconds")
-    wrong = _percent_wrong(means["mean"])
-    most, least = np.log(wrong.max()), np.log(wrong.min())
-    step, right = max(most - least, 0.5) / 11, means.whole.max() / unit
-    alone = means.teacher == 0
-    for taught, side in ((~alone, 1.08 * right), (alone, 0.88 * means.whole[alone].min() / unit)):
-        height = -np.inf
-        for method in wrong[taught].sort_values().index:
-            row, y = means.loc[method], wrong[method]
-            height, x = max(np.log(y), height + step), row.whole / unit
-            half = 0 if np.isnan(row.low) else min(100 * (row.high - row["mean"]), 0.9 * y)
-            colour = colour_of(method)
-            axis.plot(
-                [row.own / unit, x],
-                [y, y],
-                color=colour,
-                alpha=0.3,
-                linewidth=4,
-                solid_capstyle="butt",
-            )
-            axis.errorbar(x, y, yerr=half, color=colour, **MEAN_STYLE)
-            axis.annotate(
-                METHODS[method].title,
-                (x, y),
-                (side, np.exp(height)),
-                fontsize=9,
-                va="center",
-                ha="left" if row.teacher else "right",
-                annotation_clip=False,
-                arrowprops={
-                    "arrowstyle": "-",
-                    "color": "0.75",
-                    "linewidth": 0.8,
-                    "shrinkB": 6,
-                    "relpos": (0 if row.teacher else 1, 0.5),
-                },
-            )
-    axis.set(xlabel=f"{name} of training, the teacher's included", yscale="log")
-    axis.set_xlim(0, right)
-    axis.set_xticks([tick for tick in axis.get_xticks() if tick <= right])
-    axis.set_xlim(-0.3 * right, 1.05 * right)  # room for the names at the left
-    axis.invert_yaxis()
-    _accuracy_ticks(*axis.get_ylim(), axis.set_yticks)
-    axis.minorticks_off()
-    axis.set_ylabel("test accuracy, %")
-    axis.grid(axis="x", alpha=0.4)
     return axis
 
 
