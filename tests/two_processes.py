@@ -1,6 +1,9 @@
-"""``python -m tests.train.two_processes FOLDER``: some runs, for test_processes.py to start under torchrun."""
+"""``python -m tests.two_processes FOLDER PRESET``: some runs, for test_two_processes.py to start under torchrun."""
 
+import os
+import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -8,17 +11,22 @@ from torch import nn
 
 from genscl_lite.datasets import load_dataset
 from genscl_lite.distillation import Teacher
+from genscl_lite.runs.train import main
 from genscl_lite.train import processes
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.loop import pretrain
 from tests.conftest import QUICK
 
+KILLED, KILLED_AFTER = "supcon", 2
+"""The first case loses a process after so many epochs, when those before are saved."""
 CASES = {
+    KILLED: {"method": "supcon", "epochs": 4},
     "ce_mix": {"method": "ce_mix", "ema": 0.9},
     "simclr": {"method": "simclr"},
     "genscl_mix_kd": {"method": "genscl_mix_kd", "ce_weight": 0.3, "balanced": True},
     "genscl_mix_kd_queue": {"method": "genscl_mix_kd_queue", "views": 3, "queue_size": 50},
 }
+FROM_FILES = "--only", "supcon", "-p", "epochs=2", "-p", "eval_every=2", "-p", "resident=never"
 
 
 def smooth_encoder():
@@ -44,13 +52,37 @@ def teacher():
     return Teacher(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
 
 
+def tell_start(case, run, seconds):
+    print(f"process {processes.rank()}: {case} goes on after epoch {run.epoch}", flush=True)
+
+
+def kill_second_process(run):
+    """Once: what torchrun starts afterwards lives on."""
+    first = os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0"
+    if first and processes.rank() == 1 and run.epoch == KILLED_AFTER:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def train_cases(out):
     device, images = processes.start_processes(), load_dataset("digits", labels_per_class=3)
-    for name, changes in CASES.items():
-        config = TrainConfig(**QUICK | {"learning_rate": 0.05, "arch": "custom"} | changes)
-        taught = {"teacher": teacher()} if "kd" in name else {}
-        pretrain(config, images, out / name, device=device, encoder=smooth_encoder(), **taught)
+    for case, changes in CASES.items():
+        pretrain(
+            TrainConfig(**QUICK | {"learning_rate": 0.05, "arch": "custom"} | changes),
+            images,
+            out / case,
+            device=device,
+            encoder=smooth_encoder(),
+            teacher=teacher() if "kd" in case else None,
+            on_start=partial(tell_start, case),
+            on_epoch=kill_second_process if case == KILLED else None,
+        )
+
+
+def train_all(out, preset):
+    """The cases, then a row of a preset from image files, as ``genscl train`` does it."""
+    train_cases(out)
+    return main([preset, *FROM_FILES, "--out", str(out / "files")])
 
 
 if __name__ == "__main__":
-    train_cases(Path(sys.argv[1]))
+    sys.exit(train_all(Path(sys.argv[1]), sys.argv[2]))
