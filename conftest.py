@@ -12,23 +12,32 @@ for threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 pytest_plugins = ["nbval.plugin"]  # after this, and not of its own accord
 
 SLOWEST = (
-    "10_see_the_space",
-    "05_distillation",
     "test_launch",
-    "test_own_images",
+    "05_distillation",
+    "test_two_processes",
+    "test_studies",
+    "10_see_the_space",
     "06_momentum_contrast",
-    "07_the_loop",
-    "08_train",
     "04_mixup_cutmix",
-    "03_generalized_loss",
-    "test_processes",
-    "test_streaming",
-    "test_loop",
-    "test_train_notebook",
+    "test_own_images",
+    "08_train",
+    "07_the_loop",
+    "test_memory",
+    "test_recipes",
+    "test_package",
     "test_cifar",
     "test_trained",
+    "test_loop",
+    "test_streaming",
+    "03_generalized_loss",
+    "01_binary_supcon",
+    "02_label_similarity",
+    "09_reproduce_table",
+    "test_train_notebook",
+    "test_teachers",
+    "test_fine_tuning",
 )
-"""Begun first, so that no process waits at the end for one of them."""
+"""Files begun first, the slowest at the front, so that no process waits at the end for one of them."""
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -127,3 +127,16 @@ def calibration_error(probabilities, labels, bins):
         right = sum(probabilities[i].index(max(probabilities[i])) == labels[i] for i in rows)
         gap += abs(confidence - right)
     return gap / len(labels)
+
+
+def retrieval(features, labels):
+    """Recall at 1 and 5 and mean average precision, as their definitions say, of tensors' rows."""
+    z, labels, found = features.double().tolist(), labels.tolist(), []
+    for i in range(len(z)):
+        cosine = [dot(z[i], other) / (norm(z[i]) * norm(other)) for other in z]
+        nearest = sorted(range(len(z)), key=lambda j: -cosine[j])
+        right = [labels[j] == labels[i] for j in nearest if j != i]
+        if any(right):
+            precisions = [sum(right[: k + 1]) / (k + 1) for k in range(len(right)) if right[k]]
+            found.append((right[0], any(right[:5]), sum(precisions) / len(precisions)))
+    return [sum(values) / len(found) for values in zip(*found, strict=True)]

@@ -19,7 +19,7 @@ def start_two(*words: object, printed: Path, max_restarts: int = 0) -> subproces
     return start_python("-m", "torch.distributed.run", *options, *words, printed=printed)
 
 
-def finish(process: subprocess.Popen, printed: Path, seconds: float = 300) -> str:
+def finish(process: subprocess.Popen, printed: Path, seconds: float = 600) -> str:
     """Wait until a process has succeeded; return what it printed."""
     assert process.wait(seconds) == 0, printed.read_text()
     return printed.read_text()

@@ -99,3 +99,15 @@ def test_the_top_of_the_package_is_the_core_and_its_doors():
     assert {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()} == {
         *ROOMS[1:]
     }
+
+
+def test_the_files_that_tests_begin_with_are_there():
+    project = PACKAGE.parent
+    code = ast.parse((project / "conftest.py").read_text())
+    [names] = [
+        ast.literal_eval(line.value)
+        for line in code.body
+        if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == "SLOWEST"
+    ]
+    found = [*project.glob("tests/**/test_*.py"), *project.glob("notebooks/*.ipynb")]
+    assert set(names) <= {path.stem for path in found} and len(set(names)) == len(names)

@@ -7,7 +7,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import genscl_lite
 from genscl_lite import (
@@ -20,6 +19,7 @@ from genscl_lite import (
     gradient_cache,
     log_partition,
 )
+from tests.core.largest import LargestTensor
 
 
 def sample(rows=40, dim=6, classes=4, seed=0):
@@ -201,16 +201,6 @@ def test_counts_become_distributions_where_it_is_asked_for():
             distributions_from_counts(wrong)
     with pytest.raises(ValueError, match="counts: expected numbers of shape"):
         distributions_from_counts(torch.arange(3))
-
-
-class LargestTensor(TorchDispatchMode):
-    numel = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, tuple | list) else (result,):
-            self.numel = max(self.numel, tensor.numel() if isinstance(tensor, torch.Tensor) else 0)
-        return result
 
 
 @pytest.mark.parametrize("backend", ["dense", "streamed"])

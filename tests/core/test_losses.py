@@ -153,7 +153,7 @@ def test_base_temperature_multiplies():
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     rows=st.integers(2, 12),
     classes=st.integers(1, 6),

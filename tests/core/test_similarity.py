@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from genscl_lite import (
     ClassSimilarity,
@@ -20,6 +19,7 @@ from genscl_lite import (
 )
 from genscl_lite.similarity import feature_pair
 from tests import oracle
+from tests.core.largest import LargestTensor
 from tests.pairwise import pairwise
 from tests.test_properties import FLOATS, SOME, finite_or_refused, floats, labels_of, quick
 
@@ -257,16 +257,6 @@ def test_float32_under_autocast_and_for_half_latents(dtype):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss = gen_supcon_loss(z, labels, similarity=CHAIN)
         assert loss.dtype == torch.float32 and torch.equal(loss, expected)
-
-
-class LargestTensor(TorchDispatchMode):
-    numel = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, tuple | list) else (result,):
-            self.numel = max(self.numel, tensor.numel() if isinstance(tensor, torch.Tensor) else 0)
-        return result
 
 
 @pytest.mark.parametrize("kind", ["distributions", "numbers"])

@@ -81,7 +81,7 @@ def assert_same(backend, rtol, **arguments):
         assert torch.allclose(a, b, rtol=rtol, atol=rtol * (1 + float(b.detach().abs().max())))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     kind=st.sampled_from(["distributions", "numbers", "weights", "function"]),
     rows=st.integers(2, 80),

@@ -1,4 +1,4 @@
-"""The whole way on real photographs: 1,000 images of CIFAR-10 and a small network, from teacher to probe."""
+"""The whole way on real photographs: 500 images of CIFAR-10 and a small network, from teacher to probe."""
 
 import dataclasses
 
@@ -12,23 +12,23 @@ from genscl_lite.train.loop import pretrain
 
 @pytest.fixture(scope="module")
 def cifar(cifar10_root):
-    images = load_dataset("cifar10", cifar10_root, labels_per_class=100)
+    images = load_dataset("cifar10", cifar10_root, labels_per_class=50)
     return dataclasses.replace(
-        images, test_images=images.test_images[:1000], test_labels=images.test_labels[:1000]
+        images, test_images=images.test_images[:500], test_labels=images.test_labels[:500]
     )
 
 
 def test_teacher_student_and_probe_learn_from_photographs(cifar, tmp_path):
     recipe = {
         "dataset": "cifar10",
-        "labels_per_class": 100,
+        "labels_per_class": 50,
         "arch": "resnet_small",
         "augmentation": "crop_jitter",
         "seed": 1,
         "epochs": 2,
         "warmup_epochs": 1,
         "batch_size": 50,
-        "queue_size": 400,
+        "queue_size": 200,
         "mix_per_image": False,
         "probe_epochs": 3,
         "probe_augmentation": "crop",

@@ -41,7 +41,7 @@ def test_a_kernel_that_does_not_start_is_one_line(execute_cell, tmp_path, monkey
     startup.parent.mkdir(parents=True)
     startup.write_text("import time; time.sleep(60)")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    monkeypatch.setattr(kernels, "PATIENCE", 4)
+    monkeypatch.setattr(kernels, "PATIENCE", 1)
     with pytest.raises(ValueError, match="^its kernel did not start within .* look at the startup"):
         execute_cell("print(1)")
 

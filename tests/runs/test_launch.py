@@ -351,6 +351,7 @@ def test_a_shorter_length_is_overrides(capsys):
 )
 def test_wrong_requests_end_before_any_work(words, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(launch, "run_all", None)  # what is accepted fails at once
     assert main(words) == 2
     printed = capsys.readouterr()
     assert printed.err.startswith(message) and printed.err.count("\n") == 1 and not printed.out

@@ -20,7 +20,6 @@ from genscl_lite.runs.plan import read_preset
 from genscl_lite.runs.train import main as train
 from tests.conftest import QUICK
 from tests.folders import CORRUPT, make_digit_folder
-from tests.processes import finish, start_two
 
 CLASSES = 4
 
@@ -105,29 +104,6 @@ def execute(notebook, parameters):
 def without_kernel(notebook, output, parameters, **options):
     nbformat.write(nbformat.v4.new_notebook(), output)
     execute(Path(notebook).name, parameters)
-
-
-@pytest.mark.slow
-def test_two_processes_share_the_files(preset, tmp_path):
-    """Each decodes its rows of a batch; the weights are those of one process."""
-    words = [
-        preset,
-        "--only",
-        "supcon",
-        "-p",
-        "epochs=2",
-        "-p",
-        "eval_every=2",
-        "-p",
-        "resident=never",
-        "--out",
-    ]
-    printed = tmp_path / "printed"
-    finish(start_two("-m", "genscl_lite", "train", *words, "two", printed=printed), printed)
-    with pytest.warns(UserWarning, match="left out: 3 of 163 images"):
-        assert train([*words, "one"]) == 0
-    logs = (pd.read_csv(tmp_path / out / "supcon" / "seed0" / "log.csv") for out in ("one", "two"))
-    pd.testing.assert_series_equal(*(log.loss for log in logs), rtol=1e-4)
 
 
 def test_broken_files_stop_a_run_unless_they_are_to_be_skipped(preset, capsys):

@@ -1,8 +1,7 @@
 """The one way in."""
 
-import os
+import io
 import runpy
-import subprocess
 import sys
 from importlib import import_module
 from importlib.machinery import PathFinder
@@ -86,16 +85,14 @@ def test_python_m_is_the_same(module, words, monkeypatch, capsys):
     )
 
 
-def test_what_the_output_cannot_encode_is_escaped():
-    code = (
-        "from genscl_lite.tools import cli; from types import SimpleNamespace as N;"
-        "cli.import_module = lambda name: N(main=lambda words: print('\\u72d7')); cli.main(['train'])"
-    )
-    words = [sys.executable, "-c", code]
-    done = subprocess.run(
-        words, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "cp1252"}
-    )
-    assert done.stdout == rb"\u72d7" + os.linesep.encode() and done.returncode == 0
+def test_what_the_output_cannot_encode_is_escaped(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1252", newline="\n"))
+    command = SimpleNamespace(main=lambda words: print("\u72d7"))
+    monkeypatch.setattr(cli, "import_module", lambda name: command)
+    main(["train"])
+    sys.stdout.flush()
+    assert written.getvalue() == b"\\u72d7\n"
 
 
 def test_a_module_of_the_current_folder_is_found_and_does_not_take_the_place_of_a_package(
