@@ -31,13 +31,14 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genscl_lite import _checks
 from genscl_lite._deprecated import old_arguments
 from genscl_lite._rows import as_rows
-from genscl_lite.gather import group_of_processes
-from genscl_lite.label_sums import PairSums, Targets, row_entropy, sums_of
+from genscl_lite.gather import Group, group_of_processes
+from genscl_lite.label_sums import Targets, row_entropy
 from genscl_lite.log_partition import (
     all_scores,
     centered,
@@ -232,7 +233,7 @@ def _cross_entropy(
     similarity = as_similarity(similarity, validate)
     _checks.check_options(temperature, weighting, base_temperature, reduction, backend, validate)
     group = group_of_processes(gather_distributed, validate, latents=latents)
-    latents, pairs, pair_similarity, anchor_weight = as_rows(
+    rows = as_rows(
         latents,
         labels,
         contrast_latents,
@@ -244,65 +245,63 @@ def _cross_entropy(
         group,
         validate,
     )
-    alone = contrast_latents is None  # the batch is its own contrast
-    each = reduction == "none"
-
     with torch.autocast(latents.device.type, enabled=False):
-        dtype = torch.float64 if latents.dtype == torch.float64 else torch.float32
-        if isinstance(temperature, Tensor):
-            temperature = temperature.reshape(()).to(latents.device, dtype)
-        z = unit_rows(latents, dtype) / temperature**0.5  # (M, D), so that z_i . c_j are scores
-        c = group.rows(z) if alone else unit_rows(contrast_latents, dtype) / temperature**0.5
-        self_offset = group.rank * len(z) if alone else None
-        others = len(c) - int(alone)  # |A(i)|
+        z, c, temperature = score_rows(rows.latents, contrast_latents, temperature, group)
+        self_offset = group.rank * len(z) if contrast_latents is None else None
+        others = len(c) - (self_offset is not None)  # |A(i)|
+        options = {"self_offset": self_offset, "others": others if weighting == "eq2" else None}
+        targets = Targets.of(rows, similarity, group, z.dtype, validate, options)
 
-        kind = {"self_offset": self_offset, "dtype": dtype}
-        sums = [
-            (weight, sums_of(y, group.rows(y) if alone else other_y, similarity, validate, **kind))
-            for weight, y, other_y in pairs
-        ]
-        if pair_similarity is not None:
-            sums = [(1.0, PairSums.of(pair_similarity, **kind))]
-        targets = Targets(sums, others if weighting == "eq2" else None)
-        backend = choose_backend(backend, latents, len(c))
+        backend = choose_backend(backend, rows.latents, len(c))
         if backend == "dense":
-            log_p = all_scores(z, c, self_offset).log_softmax(dim=1)  # (M, K)
-            weights, gain = targets.weights()
+            w, gain = (
+                targets.weights()
+            )  # (M, K) w_ij and (M,) sum_j w_ij: 1, or 0 if nothing resembles i
         else:
-            rows = centered(z, c, latents.dtype if backend == "fused" else dtype)
-            targets = targets.merged()
-            attraction, gain = targets.attraction(*rows[:3])
+            pairs = centered(z, c)
+            attraction, gain = targets.attraction(*pairs[:3])  # (M,) sum_j w_ij u_ij
 
-        # gain, sum_j w_ij, is 1, or 0 where nothing resembles the anchor: a_i = share_i gain_i
-        share = gain.new_ones(()) if anchor_weight is None else anchor_weight.to(dtype)
-        share = share.expand(len(gain)) if weighting == "eq2" else share * (gain > 0)
+        a = gain.sign() if weighting == "normalized" else torch.ones_like(gain)
+        if rows.anchor_weight is not None:
+            a = a * rows.anchor_weight.to(a)
         if reduction == "mean":
-            share = share / group.sum(share.sum()).clamp(min=torch.finfo(dtype).tiny)
+            a = a / group.sum(a.sum()).clamp(min=torch.finfo(a.dtype).tiny)
         if base_temperature is not None:
-            share = share * (temperature / base_temperature)
+            a = a * (temperature / base_temperature)
 
+        each = reduction == "none"
         if backend == "dense":
-            loss = share * -(weights * log_p).sum(dim=1)
-            loss = loss if each else loss.sum()
+            loss = F.cross_entropy(all_scores(z, c, self_offset), w, reduction="none")
+            loss = a * loss if each else a @ loss
         else:
-            largest = 1 / temperature if c is z and not isinstance(temperature, Tensor) else None
-            fused_dtype = latents.dtype if backend == "fused" else None
-            repulsion = weighted_log_partition(
-                rows, share * gain, self_offset, largest, fused_dtype, each
-            )
-            attraction = share * attraction
-            loss = repulsion - (attraction if each else attraction.sum())
+            fused = rows.latents.dtype if backend == "fused" else None
+            loss = weighted_log_partition(pairs, a * gain, self_offset, temperature, fused, each)
+            loss = loss - (a * attraction if each else a @ attraction)
         loss = loss if each else group.loss(loss)
 
     def floor() -> tuple[Tensor, Tensor, Tensor]:
-        entropy = row_entropy(weights, gain) if backend == "dense" else targets.entropy(gain)
-        entropy, chance = share * entropy, share * gain * math.log(others)
+        entropy = row_entropy(w, gain) if backend == "dense" else targets.entropy(gain)
+        entropy, chance = a * entropy, a * gain * math.log(others)
         if not each:
             entropy, chance = group.sum(entropy.sum()), group.sum(chance.sum())
-        skipped = (gain == 0) & (True if anchor_weight is None else anchor_weight > 0)
+        skipped = (gain == 0) & (True if rows.anchor_weight is None else rows.anchor_weight > 0)
         return entropy.detach(), group.sum(skipped.sum()), chance.detach()
 
     return loss, floor
+
+
+def score_rows(
+    latents: Tensor, contrast_latents: Tensor | None, temperature: float | Tensor, group: Group
+) -> tuple[Tensor, Tensor, float | Tensor]:
+    """Return z, (M, D), and c, (K, D), of length 1 / sqrt(tau), so that u_ij = z_i . c_j; and tau, a scalar."""
+    dtype = torch.float64 if latents.dtype == torch.float64 else torch.float32
+    if isinstance(temperature, Tensor):
+        temperature = temperature.reshape(()).to(latents.device, dtype)
+    root = temperature**0.5
+    z = unit_rows(latents, dtype) / root
+    if contrast_latents is None:
+        return z, group.rows(z), temperature
+    return z, unit_rows(contrast_latents, dtype) / root, temperature
 
 
 def unit_rows(rows: Tensor, dtype: torch.dtype) -> Tensor:
@@ -313,11 +312,10 @@ def unit_rows(rows: Tensor, dtype: torch.dtype) -> Tensor:
     """
     shortest, rows = max(1e-12, torch.finfo(rows.dtype).tiny), rows.to(dtype)
     largest = rows.detach().abs().amax(dim=1, keepdim=True)
-    rows = rows / largest.where(largest > 1e16, 1)
-    rows = rows.where(
-        torch.linalg.vector_norm(rows.detach(), dim=1, keepdim=True) > shortest, rows.detach()
-    )
-    return rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp(min=1e-12)
+    rows = rows / F.threshold(largest, 1e16, 1)  # 1 for all but very long rows
+    length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    unit = rows / length.clamp(min=1e-12)
+    return unit.where(length > shortest, unit.detach())
 
 
 class GenSupConLoss(nn.Module):
