@@ -1,7 +1,8 @@
 """Rows of all processes, with gradient: what a loss over pairs needs where a batch is spread over processes.
 
-torch's own all_gather has no gradient, and the one in torch.distributed.nn is deprecated. Here each process's
-gradient with respect to all rows is summed over processes, and each keeps the part of its own rows.
+torch's own all_gather has no gradient, and the one in torch.distributed.nn is deprecated. Here the rows of all
+processes are a sum over processes, of their own rows between zeros. So one sum with a gradient serves all: each
+process's gradient by all rows is summed, too, and each keeps the part of its own rows.
 """
 
 from typing import NamedTuple
@@ -57,7 +58,9 @@ def group_of_processes(gather_distributed: bool, validate: bool, **tensors: Tens
 
 def gather_rows(tensor: Tensor) -> Tensor:
     """Return the rows of all processes, (P * rows, ...), those of process 0 first."""
-    return _GatherRows.apply(tensor)
+    by_process = tensor.new_zeros(dist.get_world_size(), *tensor.shape)
+    by_process[dist.get_rank()] = tensor
+    return add_over_processes(by_process).flatten(0, 1)
 
 
 def sum_over_processes(tensor: Tensor) -> Tensor:
@@ -80,19 +83,3 @@ class _AddOverProcesses(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
         return sum_over_processes(gradient)
-
-
-class _GatherRows(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, tensor: Tensor) -> Tensor:
-        ctx.rows = len(tensor)
-        everything = tensor.new_empty(dist.get_world_size() * len(tensor), *tensor.shape[1:])
-        all_gather = (
-            getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
-        )  # torch < 2.14
-        all_gather(everything, tensor.contiguous())
-        return everything
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        return sum_over_processes(gradient).narrow(0, dist.get_rank() * ctx.rows, ctx.rows)

@@ -254,9 +254,10 @@ def _cross_entropy(
 
         backend = choose_backend(backend, rows.latents, len(c))
         if backend == "dense":
+            u = all_scores(z, c, self_offset)
             w, gain = (
                 targets.weights()
-            )  # (M, K) w_ij and (M,) sum_j w_ij: 1, or 0 if nothing resembles i
+            )  # (M, K) w_ij; (M,) their sums: 1, or 0 if nothing resembles i
         else:
             pairs = centered(z, c)
             attraction, gain = targets.attraction(*pairs[:3])  # (M,) sum_j w_ij u_ij
@@ -271,7 +272,7 @@ def _cross_entropy(
 
         each = reduction == "none"
         if backend == "dense":
-            loss = F.cross_entropy(all_scores(z, c, self_offset), w, reduction="none")
+            loss = F.cross_entropy(u, w, reduction="none")
             loss = a * loss if each else a @ loss
         else:
             fused = rows.latents.dtype if backend == "fused" else None

@@ -20,6 +20,7 @@ from torch import Generator, Tensor
 from torch.utils.data import get_worker_info
 
 from genscl_lite._checks import require_choice, require_instances, require_positive, require_whole
+from genscl_lite._rows import one_hot
 
 MIXINGS = ("mixup_cutmix", "mixup", "cutmix")
 
@@ -336,12 +337,10 @@ def _distributions(labels: Tensor, images: int, num_classes: int | None) -> Tens
             f"labels: expected floating point distributions ({images}, C), or integers ({images},) "
             f"with num_classes=, {came}"
         )
-    classes = torch.arange(num_classes, device=labels.device)
-    labels = labels.long()
-    one_hot = (labels[:, None] == classes).float()  # a row without a 1 has no such class
-    if not one_hot.any(dim=1).all():
-        lowest, highest = (int(end) for end in labels.aminmax())
+    distributions = one_hot(labels.long(), num_classes)
+    if not distributions.any(dim=1).all():  # a row without a 1 has no such class
+        lowest, highest = (int(end) for end in labels.long().aminmax())
         raise ValueError(
             f"labels: expected class numbers from 0 to {num_classes - 1}, got {lowest} to {highest}"
         )
-    return one_hot
+    return distributions
