@@ -58,6 +58,16 @@ class Targets:
             parts.append(kind)
         return cls(parts)
 
+    def merged(self) -> "Targets":
+        """Return the same as one part, if all are products of features: so is A v_ij, theirs side by side."""
+        parts = [part for part in self.parts if isinstance(part, FeatureSums)]
+        if len(parts) < max(2, len(self.parts)):
+            return self
+        shares = [part.shares(part.total()[:, None])[0] for part in parts]
+        phi = torch.cat([p.phi * share for p, share in zip(parts, shares, strict=True)], dim=1)
+        psi = torch.cat([part.psi for part in parts], dim=1)
+        return Targets([FeatureSums(phi, psi, self_offset=parts[0].self_offset, others=1)])
+
     def weights(self, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """Return A_i v_ij, (rows, K), and A_i, (rows,): the sum of each row, 0 where nothing resembles it."""
         return _sum(part.weights(rows) for part in self.parts)
@@ -251,6 +261,10 @@ class FeatureSums(LabelSums):
 
     def similar(self, rows: slice) -> Tensor:
         return self.without_itself(self.phi[rows] @ self.psi.T, rows)
+
+    def total(self) -> Tensor:
+        """Return W_i, (M,)."""
+        return self.sums(self.psi.new_empty(self.contrasts, 0))[1]
 
     def sums(self, values: Tensor) -> tuple[Tensor, Tensor]:
         # beside each value a 1: the last column of a sum over contrasts is that of the similarities alone

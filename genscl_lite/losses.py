@@ -259,7 +259,7 @@ def _cross_entropy(
                 targets.weights()
             )  # (M, K) w_ij; (M,) their sums: 1, or 0 if nothing resembles i
         else:
-            pairs = centered(z, c)
+            pairs, targets = centered(z, c), targets.merged()
             attraction, gain = targets.attraction(*pairs[:3])  # (M,) sum_j w_ij u_ij
 
         a = gain.sign() if weighting == "normalized" else torch.ones_like(gain)
