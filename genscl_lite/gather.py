@@ -1,4 +1,4 @@
-"""Rows of all processes, with gradient: what a loss over pairs needs where a batch is spread over processes.
+"""Rows of all processes, with gradient: what a loss over pairs needs if a batch is spread over processes.
 
 torch's own all_gather has no gradient, and the one in torch.distributed.nn is deprecated. Here the rows of all
 processes are a sum over processes, of their own rows between zeros. So one sum with a gradient serves all: each
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class Group(NamedTuple):
-    """The processes that share a batch; of one process alone, nothing is gathered or summed."""
+    """The processes that share a batch; a single process gathers and sums nothing."""
 
     rank: int = 0
     size: int = 1
@@ -27,15 +27,18 @@ class Group(NamedTuple):
         return tensor.detach() if self.size == 1 else sum_over_processes(tensor)
 
     def loss(self, loss: Tensor) -> Tensor:
-        """Return the sum of all processes' losses, with the gradient of this one's, which their mean divides."""
+        """Return the sum of all processes' losses, with ``size`` times the gradient of this one's.
+
+        The mean over processes, as DistributedDataParallel takes it, is then the gradient of the sum.
+        """
         return loss if self.size == 1 else self.sum(loss) + self.size * (loss - loss.detach())
 
 
 def group_of_processes(gather_distributed: bool, validate: bool, **tensors: Tensor) -> Group:
-    """Return the group of all processes, where the loss is to gather; else this process alone.
+    """Return the group of all processes if the loss is to gather, else this process alone.
 
     Raises:
-        ValueError: there is no process group; or, on every process, not all hold equally many rows.
+        ValueError: there is no process group; or (on every process) they hold different numbers of rows.
     """
     if gather_distributed not in (True, False):
         raise ValueError(f"gather_distributed: expected True or False, got {gather_distributed!r}")
@@ -71,7 +74,7 @@ def sum_over_processes(tensor: Tensor) -> Tensor:
 
 
 def add_over_processes(tensor: Tensor) -> Tensor:
-    """Return the sum over processes, with gradient: that of all processes' losses comes back to each."""
+    """Return the sum over processes; its gradient is summed over processes, too."""
     return _AddOverProcesses.apply(tensor)
 
 

@@ -4,7 +4,7 @@ Symbols as in ``losses``. A kind of label has a class here, with two ways to the
 rows of w_ij themselves, for few rows; ``attraction`` makes sum_j w_ij u_ij alone, from sums over contrasts.
 ``Targets`` adds up several label distributions of a row.
 
-Contrast ``self_offset + i`` is anchor i itself and is left out; the offset is None where all contrasts are
+Contrast ``self_offset + i`` is anchor i itself and is left out; the offset is None if all contrasts are
 other rows. Scores are u_ij = anchors_i . contrasts_j + offset_j, of (M, D), (K, D) and (K,).
 """
 

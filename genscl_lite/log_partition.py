@@ -48,9 +48,9 @@ def all_scores(z: Tensor, c: Tensor, self_offset: int | None) -> Tensor:
 
 
 class Centered(NamedTuple):
-    """Latents less a common vector m, so that sums over them keep their digits where all are nearly parallel.
+    """Latents less a common vector m, so that sums over them keep their digits if all are nearly parallel.
 
-    z_i . c_j = (z_i - m) . (c_j - m) + m . (c_j - m) + a constant of the row, which no softmax sees: where sum_j
+    z_i . c_j = (z_i - m) . (c_j - m) + m . (c_j - m) + a constant of the row, which no softmax sees: as sum_j
     w_ij = 1, log Z_i and the attraction both grow by it. Near collapse, the gradient is a small difference of
     sum_j p_ij c_j and sum_j w_ij c_j. Both sums are small themselves once m is taken out.
     """

@@ -4,17 +4,17 @@ Symbols, the same in the whole kit:
 
 ====================  ===========================================================================
 N, V, M = V*N         images, views of each image, rows of a batch
-K                     contrasts (the batch itself, or keys and queue)
+K                     contrasts (the batch itself, or keys and a queue)
 C, D                  classes, latent size
-z, ``latents``        (M, D) output of the head, brought to unit length inside the loss
-c                     (K, D) the same of the contrasts: z itself where a batch is its own contrast
+z, ``latents``        (M, D) output of the head, normalized to unit length inside the loss
+c                     (K, D) the same of the contrasts: z itself if a batch is its own contrast
 y, ``labels``         (M, C) label distributions, or (M,) class numbers
 s_ij                  similarity of the labels of anchor i and contrast j; W_i = sum_j s_ij
 w_ij = s_ij / W_i     the same as a distribution over contrasts
 u_ij                  scores, z_i . c_j / tau
 p_ij                  softmax over contrasts j of the scores; log p_ij = u_ij - log Z_i
 tau, ``temperature``  softness of p
-A(i)                  contrasts of anchor i: all K, but not i where a batch is its own contrast
+A(i)                  contrasts of anchor i: all K, without i if a batch is its own contrast
 ====================  ===========================================================================
 
 As sum_j w_ij = 1, the cross-entropy of w and p is the same formula in every backend:
@@ -52,7 +52,7 @@ Similarity = str | Tensor | ClassSimilarity | Callable[[Tensor, Tensor], Tensor]
 
 
 class LossParts(NamedTuple):
-    """The loss and what it is made of; only the loss carries a gradient. All are reduced in the same way.
+    """The loss and what it is made of; only the loss carries a gradient. All but ``skipped`` are reduced alike.
 
     (chance - loss) / (chance - entropy) is the share of the way from knowing nothing to the floor.
     """
@@ -102,36 +102,36 @@ def gen_supcon_loss(
     nothing: "normalized" leaves it out of the mean, in eq2 it counts as 0. If all are left out, L is 0.
 
     Args:
-        latents: (M, D), of any length: normalized inside, by ``unit_rows``. Or (N, V, D), V views of N
-            images; rows are then taken view by view (row v*N + n).
+        latents: (M, D) rows of any length; ``unit_rows`` normalizes them. Or (N, V, D), V views of N images,
+            which become rows view by view (row v*N + n).
         labels: (M, C) distributions (rows non-negative, summing to 1) or (M,) class numbers. With (N, V, D)
             latents: (N, C) or (N,) shared by the views, or (N, V, C) / (N, V) for labels of each view; None:
             every image its own class. Or a list of T pairs (a_t, labels), a_t >= 0, such as [(1.0, labels),
             (alpha, teacher's)]: sum_t a_t L(labels_t) at the price of one loss, see ``label_sums.Targets``.
-        contrast_latents: (K, D) keys, all of them used. Default: the batch, each row without itself.
+        contrast_latents: (K, D) keys; every anchor meets all of them. Default: the batch, without the anchor.
         contrast_labels: (K, C) or (K,), of the same kind as ``labels``; for a list of T pairs, T of them.
-        temperature: tau > 0; or a scalar tensor, which gets its gradient.
+        temperature: tau > 0, or a scalar tensor, which can learn.
         base_temperature: multiply the loss by temperature / base_temperature, as SupContrast does.
         similarity: one of ``SIMILARITIES``, for distributions; a (C, C) matrix of classes, which a
             ``ClassSimilarity`` checks once, not each time; or a function from (rows, ...) and (K, ...) labels
             of any kind to (rows, K) values >= 0 (for continuous targets, ``gaussian_similarity``). A function
-            is called for blocks of rows: as slow as all pairs, but never all of them in memory.
+            is called for blocks of rows: as slow as all pairs, but without holding them all in memory.
         pair_similarity: (M, K) similarities s_ij >= 0 of your own, instead of any labels.
         weighting: "normalized" or "eq2".
-        mask: SupContrast's, instead of labels: with (N, V, D) latents, (N, N) similarities of images, 1 for
-            positives and 0 for others, which all views share; with (M, D), the same as ``pair_similarity``.
-        anchor_weight: (M,) weights >= 0 of anchors, or (N, V), for instance against an imbalance of classes;
-            the mean is a weighted one. A bool picks anchors; the other rows are contrasts only.
-        reduction: "mean", "sum" or "none", which gives a loss for each anchor, 0 for those left out.
+        mask: SupContrast's, instead of labels. With (N, V, D) latents: (N, N) similarities of images, 1 for
+            positives and 0 for others, shared by all views. With (M, D) latents: as ``pair_similarity``.
+        anchor_weight: (M,) or (N, V) weights >= 0 of anchors in the mean, for instance against imbalanced
+            classes. Bools pick anchors; the other rows are contrasts only.
+        reduction: "mean", "sum" or "none" (one loss for each anchor, 0 for those left out).
         backend: "dense" (all scores at once; can be differentiated twice), "streamed" (blocks of scores, the
             gradient in the same pass), "fused" (CUDA, FlexAttention; scores as precise as the latents) or
             "auto": dense for few scores, fused for half precision latents on CUDA, else streamed.
-        gather_distributed: contrast with the rows of all processes of torch.distributed, equally many of
-            each. Every process returns the loss of the whole batch (with "none", of its own anchors); the
-            mean of their gradients, as DistributedDataParallel takes it, is that of one process with all
-            rows. Contrasts that you pass are taken as they are (``gather.gather_rows`` gathers them, with
-            gradient). ``pair_similarity`` has columns for all contrasts, those of process 0 first.
-        validate: check values too (finite, non-negative, sums), for which a GPU has to be waited for.
+        gather_distributed: contrast with the rows of all processes of torch.distributed, each of which must
+            have equally many. Every process returns the loss of the whole batch (with "none", of its own
+            anchors). The mean of their gradients, as DistributedDataParallel takes it, is that of one process
+            with all rows. Contrasts that you pass are used as they are; ``gather.gather_rows`` gathers them,
+            with gradient. ``pair_similarity`` has columns for all contrasts, those of process 0 first.
+        validate: also check values (finite, non-negative, sums), which has to wait for a GPU.
 
     Returns:
         The loss, a scalar, or (M,) for "none", in float32 (float64 for float64 latents), also under autocast.
@@ -181,9 +181,13 @@ def gen_supcon_loss_parts(
     gather_distributed: bool = False,
     validate: bool = True,
 ) -> LossParts:
-    """Compute the same as ``gen_supcon_loss``, with its floor, its distance from it and the level of chance.
+    """Compute the loss, its floor, the distance between them and the level of chance.
 
-    The floor takes a second look at all pairs of labels, in blocks.
+    Arguments and errors as in ``gen_supcon_loss``. The floor takes a second look at all pairs of labels, in
+    blocks; for class numbers it is a sum over classes.
+
+    Returns:
+        ``LossParts``: scalars, or (M,) each for ``reduction="none"``; ``skipped`` is always a scalar.
 
     >>> z, y = torch.randn(6, 8), torch.arange(6) // 2  # each anchor has one other of its class
     >>> parts = gen_supcon_loss_parts(z, y)
@@ -306,17 +310,16 @@ def score_rows(
 
 
 def unit_rows(rows: Tensor, dtype: torch.dtype) -> Tensor:
-    """Bring (M, D) rows to length 1, also where the squares of their numbers would overflow.
+    """Normalize (M, D) rows to length 1, even if the squares of their entries would overflow.
 
-    A row shorter than 1e-12, or than the least normal number of its type, has no direction: it gets no
-    gradient, which would be of any size. That of another row is at most 2 / temperature over its length.
+    A row with no entry above 1e-12, or above the smallest normal number of its type, has no direction. It gets
+    no gradient, because that could be arbitrarily large.
     """
-    shortest, rows = max(1e-12, torch.finfo(rows.dtype).tiny), rows.to(dtype)
+    smallest, rows = max(1e-12, torch.finfo(rows.dtype).tiny), rows.to(dtype)
     largest = rows.detach().abs().amax(dim=1, keepdim=True)
-    rows = rows / F.threshold(largest, 1e16, 1)  # 1 for all but very long rows
-    length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    unit = rows / length.clamp(min=1e-12)
-    return unit.where(length > shortest, unit.detach())
+    rows = rows.where(largest > smallest, rows.detach())
+    rows = rows / F.threshold(largest, 1e16, 1)  # by 1, but for very long rows
+    return rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp(min=1e-12)
 
 
 class GenSupConLoss(nn.Module):
@@ -329,10 +332,10 @@ class GenSupConLoss(nn.Module):
     its first column.
 
     Args:
-        validate: check values at each call on a CPU, and at the first one on a GPU, which would have to be
-            waited for.
+        validate: check values at each call on a CPU, but only at the first one on a GPU, which a check has to
+            wait for.
 
-    The other arguments, and the errors: see ``gen_supcon_loss``.
+    For the other arguments and the errors see ``gen_supcon_loss``.
 
     >>> loss = GenSupConLoss(temperature=0.1)
     >>> z = torch.randn(8, 2, 16, generator=torch.Generator().manual_seed(0))  # 8 images, 2 views
@@ -386,6 +389,7 @@ class GenSupConLoss(nn.Module):
         pair_similarity: Tensor | None = None,
         anchor_weight: Tensor | None = None,
     ) -> Tensor:
+        """Return the loss, see ``gen_supcon_loss``."""
         return gen_supcon_loss(
             latents,
             labels,
@@ -408,7 +412,7 @@ class GenSupConLoss(nn.Module):
         pair_similarity: Tensor | None = None,
         anchor_weight: Tensor | None = None,
     ) -> LossParts:
-        """Return ``LossParts`` of the same arguments."""
+        """Return the loss and what it is made of, see ``gen_supcon_loss_parts``."""
         return gen_supcon_loss_parts(
             latents,
             labels,
