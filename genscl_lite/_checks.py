@@ -172,8 +172,8 @@ def _check_distributions(name: str, labels) -> None:
     """Check (rows, C) values; look for the row to name only after one look at all of them has failed."""
     sums = labels.float().sum(dim=1)
     tolerance = 1e-5 + min(0.1, max(0.005 * labels.shape[1], 0.01 * (labels.element_size() == 2)))
-    least, low, high = labels.min(), *sums.aminmax()
-    if (least >= 0) & (low >= 1 - tolerance) & (high <= 1 + tolerance):  # a GPU waits once
+    least, low, high = (t.item() for t in (labels.min(), *sums.aminmax()))
+    if least >= 0 and low >= 1 - tolerance and high <= 1 + tolerance:
         return
     row = int((~((labels.amin(dim=1) >= 0) & ((sums - 1).abs() <= tolerance))).nonzero()[0])
     values = labels[row]

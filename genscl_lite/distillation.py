@@ -16,15 +16,15 @@ from genscl_lite.losses import LossParts
 class Teacher(nn.Module):
     """Turn images into label distributions: softmax(logits / temperature) of a trained classifier.
 
-    The classifier computes in evaluation mode and gets no gradient. Its training modes and its parameters'
-    ``requires_grad`` stay the caller's own: a teacher inside a larger module is not for the optimizer, and
-    under DistributedDataParallel wants ``classifier.requires_grad_(False)``.
+    The classifier runs in evaluation mode and gets no gradient. Its modes and its parameters'
+    ``requires_grad`` are left as they are. So keep a teacher inside a larger module out of the optimizer, and
+    under DistributedDataParallel call ``classifier.requires_grad_(False)``.
 
     Args:
         classifier: a module from images to (N, C) logits. It sees what the student sees, augmented,
-            normalized and mixed; wrap one that expects other images.
+            normalized and mixed; if it expects other images, wrap it.
         temperature: above 0; higher is softer.
-        validate: check values too, which makes a GPU wait.
+        validate: also check values, which has to wait for a GPU.
 
     Raises:
         ValueError: the temperature is not above 0; when called: the output is not (N, C) finite logits.
@@ -78,8 +78,8 @@ def distilled_cross_entropy(
 ) -> LossParts:
     """Compute sum_t a_t CE(y_t, softmax(logits)) = A CE(y, softmax(logits)), y = sum_t a_t y_t / A, A = sum_t a_t.
 
-    The floor is A H(y), that of the mean label. Differs from Hinton et al. (arXiv 1503.02531): the student is
-    not tempered, so there is no factor T^2; at temperature 1, the paper's value, both agree.
+    The floor is A H(y), that of the mean label. Differs from Hinton et al. (arXiv 1503.02531): the student's
+    logits are not divided by T, so there is no factor T^2; at T = 1, the paper's value, both agree.
 
     Args:
         logits: (M, C).
@@ -89,7 +89,7 @@ def distilled_cross_entropy(
         ``LossParts`` of the mean over rows.
 
     Raises:
-        ValueError: weights are no numbers >= 0, or all are 0.
+        ValueError: a weight is not a number >= 0, or all weights are 0.
 
     >>> parts = distilled_cross_entropy(torch.zeros(4, 2), torch.full((4, 2), 0.5))
     >>> parts.loss, parts.chance

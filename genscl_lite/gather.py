@@ -1,7 +1,8 @@
-"""Rows of all processes, with gradient: what a loss over pairs needs where a batch is spread over processes.
+"""Rows of all processes, with gradient: what a loss over pairs needs if a batch is spread over processes.
 
-torch's own all_gather has no gradient, and the one in torch.distributed.nn is deprecated. Here each process's
-gradient with respect to all rows is summed over processes, and each keeps the part of its own rows.
+torch's own all_gather has no gradient, and the one in torch.distributed.nn is deprecated. Here the rows of all
+processes are a sum over processes, of their own rows between zeros. So one sum with a gradient serves all: each
+process's gradient by all rows is summed, too, and each keeps the part of its own rows.
 """
 
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from torch import Tensor
 
 
 class Group(NamedTuple):
-    """The processes that share a batch; of one process alone, nothing is gathered or summed."""
+    """The processes that share a batch; a single process gathers and sums nothing."""
 
     rank: int = 0
     size: int = 1
@@ -26,15 +27,18 @@ class Group(NamedTuple):
         return tensor.detach() if self.size == 1 else sum_over_processes(tensor)
 
     def loss(self, loss: Tensor) -> Tensor:
-        """Return the sum of all processes' losses, with the gradient of this one's, which their mean divides."""
+        """Return the sum of all processes' losses, with ``size`` times the gradient of this one's.
+
+        The mean over processes, as DistributedDataParallel takes it, is then the gradient of the sum.
+        """
         return loss if self.size == 1 else self.sum(loss) + self.size * (loss - loss.detach())
 
 
 def group_of_processes(gather_distributed: bool, validate: bool, **tensors: Tensor) -> Group:
-    """Return the group of all processes, where the loss is to gather; else this process alone.
+    """Return the group of all processes if the loss is to gather, else this process alone.
 
     Raises:
-        ValueError: there is no process group; or, on every process, not all hold equally many rows.
+        ValueError: there is no process group; or (on every process) they hold different numbers of rows.
     """
     if gather_distributed not in (True, False):
         raise ValueError(f"gather_distributed: expected True or False, got {gather_distributed!r}")
@@ -57,7 +61,9 @@ def group_of_processes(gather_distributed: bool, validate: bool, **tensors: Tens
 
 def gather_rows(tensor: Tensor) -> Tensor:
     """Return the rows of all processes, (P * rows, ...), those of process 0 first."""
-    return _GatherRows.apply(tensor)
+    by_process = tensor.new_zeros(dist.get_world_size(), *tensor.shape)
+    by_process[dist.get_rank()] = tensor
+    return add_over_processes(by_process).flatten(0, 1)
 
 
 def sum_over_processes(tensor: Tensor) -> Tensor:
@@ -68,7 +74,7 @@ def sum_over_processes(tensor: Tensor) -> Tensor:
 
 
 def add_over_processes(tensor: Tensor) -> Tensor:
-    """Return the sum over processes, with gradient: that of all processes' losses comes back to each."""
+    """Return the sum over processes; its gradient is summed over processes, too."""
     return _AddOverProcesses.apply(tensor)
 
 
@@ -80,19 +86,3 @@ class _AddOverProcesses(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
         return sum_over_processes(gradient)
-
-
-class _GatherRows(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, tensor: Tensor) -> Tensor:
-        ctx.rows = len(tensor)
-        everything = tensor.new_empty(dist.get_world_size() * len(tensor), *tensor.shape[1:])
-        all_gather = (
-            getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
-        )  # torch < 2.14
-        all_gather(everything, tensor.contiguous())
-        return everything
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        return sum_over_processes(gradient).narrow(0, dist.get_rank() * ctx.rows, ctx.rows)

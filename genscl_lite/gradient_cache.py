@@ -1,4 +1,4 @@
-"""Large batches on small memory: the whole batch's loss and gradient, with the graph of one piece at a time."""
+"""Large batches in little memory: the whole batch's loss and gradient, with the graph of one piece at a time."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -15,25 +15,25 @@ def gradient_cache(
     loss: Callable[[Tensor], Tensor],
     piece: int,
 ) -> Tensor:
-    """Do what ``loss(encoder(images)).backward()`` does, with the memory of ``piece`` images (arXiv 2101.06983).
+    """Do what ``loss(encoder(images)).backward()`` does in the memory of ``piece`` images (arXiv 2101.06983).
 
     The mean of the losses of small batches is not the loss of the large one, because each anchor would meet
-    fewer contrasts. This is exact: latents of all pieces without a graph; the loss and its gradient by them;
-    each piece once more, with a graph, which passes its part of the gradient on. It costs one more forward pass.
-    Dropout is the same in both passes. Parameters' gradients are added to what they hold.
+    fewer contrasts. This is exact: it computes the latents of all pieces without a graph, then the loss and its
+    gradient by them, then each piece again with a graph, which takes its part of the gradient. It costs one
+    more forward pass. Dropout is the same in both passes. As in ``backward``, gradients are accumulated.
 
     Args:
-        encoder: from (n, ...) images to (n, D) latents, each image by itself.
+        encoder: maps (n, ...) images to (n, D) latents, each image by itself.
         images: (N, ...).
-        loss: of (N, D) latents, a scalar; the labels are its own: ``lambda z: gen_supcon_loss(z, labels)``.
-        piece: images to be held at once, >= 1.
+        loss: maps (N, D) latents to a scalar and knows the labels: ``lambda z: gen_supcon_loss(z, labels)``.
+        piece: number of images whose graph is held at once, >= 1.
 
     Returns:
-        The loss, without gradient.
+        The loss, a scalar without gradient.
 
     Raises:
-        ValueError: ``piece`` is no whole number above 0; the encoder has a BatchNorm that is training, whose
-            statistics would be those of a piece.
+        ValueError: ``piece`` is not a whole number above 0, or the encoder has a BatchNorm in training mode,
+            whose statistics would be those of a piece.
 
     >>> encoder, images, labels = nn.Linear(5, 3), torch.randn(12, 5), torch.arange(12) % 4
     >>> from genscl_lite import gen_supcon_loss

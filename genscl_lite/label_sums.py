@@ -1,15 +1,16 @@
 """The labels' side of the loss: how much each anchor resembles its contrasts, without an (M, K) matrix.
 
-Symbols as in ``losses``. A kind of label has a class here, with two ways to the same numbers: ``similar`` makes
-rows of similarities themselves, for few rows; ``attraction`` makes sum_j w_ij u_ij alone, from sums over contrasts.
+Symbols as in ``losses``. A kind of label has a class here, with two ways to the same numbers: ``weights`` makes
+rows of w_ij themselves, for few rows; ``attraction`` makes sum_j w_ij u_ij alone, from sums over contrasts.
 ``Targets`` adds up several label distributions of a row.
 
-Contrast ``self_offset + i`` is anchor i itself and is left out; the offset is None where all contrasts are
+Contrast ``self_offset + i`` is anchor i itself and is left out; the offset is None if all contrasts are
 other rows. Scores are u_ij = anchors_i . contrasts_j + offset_j, of (M, D), (K, D) and (K,).
 """
 
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +18,10 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from genscl_lite._checks import check_similarities, require_instances
+from genscl_lite._rows import Rows
+from genscl_lite.gather import Group
 from genscl_lite.similarity import ClassSimilarity, feature_pair
 
-FEW_ROWS = 512  # up to so many, all labels of a batch are compared at once; sums over blocks would cost more
 BLOCK_ELEMENTS = 2**22  # similarities held at once where they are computed block by block
 
 
@@ -30,43 +32,45 @@ class Targets:
     not the sum of their entropies, which no p can reach where they disagree.
 
     Args:
-        parts: pairs of a_t and a kind of label below.
-        others: |A(i)| for Eq. 2 of GenSCL, where w_t,ij is s_t,ij / |A(i)| instead; None: row-normalized.
+        parts: kinds of labels below, which know their a_t.
     """
 
-    def __init__(self, parts: list[tuple[float, "PairSums | ClassSums"]], others: int | None):
-        self.parts, self.others = parts, others
+    def __init__(self, parts: "list[LabelSums]"):
+        self.parts = parts
+
+    @classmethod
+    def of(
+        cls,
+        rows: Rows,
+        similarity: str | ClassSimilarity | Callable[[Tensor, Tensor], Tensor],
+        group: Group,
+        dtype: torch.dtype,
+        validate: bool,
+        options: dict,
+    ) -> "Targets":
+        """Return the targets of what came into the loss; options as in ``LabelSums``."""
+        if rows.pair_similarity is not None:
+            return cls([PairSums.of(rows.pair_similarity, dtype, **options)])
+        parts = []
+        for weight, labels, contrast_labels in rows.pairs:
+            others = group.rows(labels) if contrast_labels is None else contrast_labels
+            kind = sums_of(labels, others, similarity, dtype, validate, weight=weight, **options)
+            parts.append(kind)
+        return cls(parts)
 
     def merged(self) -> "Targets":
-        """Return the same as one part, where all are products of features: so is v_ij, theirs side by side."""
-        kinds = [part for _, part in self.parts]
-        if len(kinds) == 1 or not all(isinstance(part, FeatureSums) for part in kinds):
+        """Return the same as one part, if all are products of features: so is A v_ij, theirs side by side."""
+        parts = [part for part in self.parts if isinstance(part, FeatureSums)]
+        if len(parts) < max(2, len(self.parts)):
             return self
-        totals = [part.total() for part in kinds]
-        gains = [self._gain(a, total) for (a, _), total in zip(self.parts, totals, strict=True)]
-        scaled = [
-            part.phi * _ratio(gain, total)[:, None]
-            for part, gain, total in zip(kinds, gains, totals, strict=True)
-        ]
-        phi, psi = torch.cat(scaled, dim=1), torch.cat([part.psi for part in kinds], dim=1)
-        return Targets([(1.0, FeatureSums(phi, psi, kinds[0].self_offset))], others=1)
-
-    def _gain(self, weight: float, total: Tensor) -> Tensor:
-        """Return a_t sum_j w_t,ij, (M,), for W_i: 0 for an anchor that no contrast resembles."""
-        if self.others:
-            return total * (weight / self.others)
-        return (total > 0) * total.new_full((), weight)
+        shares = [part.shares(part.total()[:, None])[0] for part in parts]
+        phi = torch.cat([p.phi * share for p, share in zip(parts, shares, strict=True)], dim=1)
+        psi = torch.cat([part.psi for part in parts], dim=1)
+        return Targets([FeatureSums(phi, psi, self_offset=parts[0].self_offset, others=1)])
 
     def weights(self, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """Return A_i v_ij, (rows, K), and A_i, (rows,): the sum of each row."""
-        w = gain = 0
-        for weight, part in self.parts:
-            s, total, largest = part.similar(rows)
-            part_gain = self._gain(weight, total * largest)
-            share = _ratio(part_gain, total)[:, None]
-            w = torch.addcmul(w, s, share) if isinstance(w, Tensor) else s * share
-            gain = gain + part_gain
-        return w, gain
+        """Return A_i v_ij, (rows, K), and A_i, (rows,): the sum of each row, 0 where nothing resembles it."""
+        return _sum(part.weights(rows) for part in self.parts)
 
     def attraction(
         self, anchors: Tensor, contrasts: Tensor, offset: Tensor
@@ -74,28 +78,20 @@ class Targets:
         """Return A_i sum_j v_ij u_ij and A_i, both (M,)."""
         anchors = torch.cat([anchors, anchors.new_ones(len(anchors), 1)], dim=1)
         contrasts = torch.cat([contrasts, offset[:, None]], dim=1)  # u_ij is their product
-        attraction = gain = 0
-        for weight, part in self.parts:
-            mean, total = part.attraction(anchors, contrasts)
-            part_gain = self._gain(weight, total)
-            attraction, gain = attraction + part_gain * mean, gain + part_gain
-        return attraction, gain
+        return _sum(part.attraction(anchors, contrasts) for part in self.parts)
 
     def entropy(self, gain: Tensor) -> Tensor:
         """Return A_i H(v_i), (M,), in nats, for (M,) A_i: the least loss of each anchor."""
-        (_, part), *more = self.parts
+        part, *more = self.parts
         if not more and isinstance(part, ClassSums):
             return gain * part.total(*part.places()).clamp(min=1).log()
         blocks = blocks_of(len(gain), part.contrasts)
-        if more:
-            return torch.cat([row_entropy(*self.weights(rows)) for rows in blocks])
-        entropies = []
-        for rows in blocks:  # H(w) = log W - 1/W sum_j s_j log s_j
-            s, total, _ = part.similar(rows)
-            entropies.append(
-                _ratio(torch.special.entr(s).sum(dim=1), total) + total.where(total > 0, 1).log()
-            )
-        return gain * torch.cat(entropies)
+        return torch.cat([row_entropy(*self.weights(rows)) for rows in blocks])
+
+
+def _sum(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    first, second = (functools.reduce(torch.add, part) for part in zip(*pairs, strict=True))
+    return first, second
 
 
 def row_entropy(w: Tensor, gain: Tensor) -> Tensor:
@@ -107,85 +103,120 @@ def sums_of(
     labels: Tensor,
     contrast_labels: Tensor,
     similarity: str | ClassSimilarity | Callable[[Tensor, Tensor], Tensor],
-    validate: bool,
-    *,
-    self_offset: int | None,
     dtype: torch.dtype,
-) -> "PairSums | ClassSums":
-    """Return the kind of sums that these labels and this similarity have."""
+    validate: bool,
+    **options,
+) -> "LabelSums":
+    """Return the kind of sums that these labels and this similarity have; options as in ``LabelSums``."""
     if isinstance(similarity, str) and labels.ndim == 1:
-        return ClassSums(labels.long(), contrast_labels.long(), self_offset, dtype)
+        return ClassSums(labels.long(), contrast_labels.long(), dtype, **options)
     if isinstance(similarity, str | ClassSimilarity):
         features = feature_pair(labels, contrast_labels, similarity, dtype, validate)
-        return FeatureSums(*features, self_offset)
-    size = len(labels), len(contrast_labels)
+        return FeatureSums(*features, **options)
 
     def compare(rows: slice) -> Tensor:
         some = labels[rows]
-        s, shape = similarity(some, contrast_labels), (len(some), size[1])
+        s = similarity(some, contrast_labels)
         require_instances(Tensor, similarity=s)
         expected = "similarity: expected the function to return"
-        check_similarities(expected, s, shape, validate)
+        check_similarities(expected, s, (len(some), len(contrast_labels)), validate)
         return s.to(dtype)
 
-    return PairSums(compare, size, self_offset)
+    return PairSums(compare, (len(labels), len(contrast_labels)), **options)
 
 
-class PairSums:
-    """Any similarity: ``compare`` turns a slice of anchors into (block, K), and again for the gradient."""
+class LabelSums:
+    """What all kinds of labels share.
+
+    Args:
+        anchors, contrasts: M and K.
+        self_offset: see above.
+        weight: a_t of these labels.
+        others: |A(i)| for Eq. 2 of GenSCL, where w_ij is s_ij / |A(i)|; None: s_ij / W_i.
+    """
 
     def __init__(
-        self, compare: Callable[[slice], Tensor], size: tuple[int, int], self_offset: int | None
+        self,
+        anchors: int,
+        contrasts: int,
+        self_offset: int | None,
+        weight: float = 1.0,
+        others: int | None = None,
     ):
-        self.compare, self.self_offset = compare, self_offset
-        self.anchors, self.contrasts = size  # M, K
-
-    @classmethod
-    def of(
-        cls, pair_similarity: Tensor, *, self_offset: int | None, dtype: torch.dtype
-    ) -> "PairSums":
-        """Take (M, K) similarities that are there already."""
-        return cls(lambda rows: pair_similarity[rows].to(dtype), pair_similarity.shape, self_offset)
-
-    def similar_others(self, rows: slice) -> Tensor:
-        """Return (rows, K) similarities, 0 to the anchor itself."""
-        s = self.compare(rows)
-        if self.self_offset is None:
-            return s
-        return s.diagonal_scatter(s.new_zeros(len(s)), self.self_offset + (rows.start or 0))
-
-    def similar(self, rows: slice) -> tuple[Tensor, Tensor, Tensor | float]:
-        """Return similarities s_ij over their largest, (rows, K), their sum, and the largest, both (rows,).
-
-        However small or large they are, no sum is lost.
-        """
-        s = self.similar_others(rows)
-        largest = s.amax(dim=1)
-        s = s / largest.where(largest > 0, 1)[:, None]
-        return s, s.sum(dim=1), largest
+        self.anchors, self.contrasts, self.self_offset = anchors, contrasts, self_offset
+        self.weight, self.others = weight, others
 
     def weights(self, rows: slice) -> tuple[Tensor, Tensor]:
-        """Return w_ij, (rows, K), and W_i, (rows,)."""
-        s, total, largest = self.similar(rows)
-        return s / total.where(total > 0, 1)[:, None], total * largest
+        """Return a_t w_ij, (rows, K), and the sum of each row, (rows,)."""
+        s = self.similar(rows)
+        share, gain = self.shares(s.sum(dim=1, keepdim=True))
+        return s * share, gain[:, 0]
 
     def attraction(self, anchors: Tensor, contrasts: Tensor) -> tuple[Tensor, Tensor]:
-        """Return sum_j w_ij u_ij and W_i, both (M,); where W_i is 0, so is the former."""
-        blocks = blocks_of(self.anchors, self.contrasts)
-        w, total = self.weights(blocks[0])
-        if len(blocks) == 1:
-            return ((w @ contrasts) * anchors).sum(dim=1), total
-        if not w.requires_grad:
-            sums, total = _SumsOfBlocks.apply(contrasts, self.weights, blocks)
-            return (sums * anchors).sum(dim=1), total
+        """Return a_t sum_j w_ij u_ij and a_t sum_j w_ij, both (M,)."""
+        sums, total = self.sums(contrasts)
+        share, gain = self.shares(total)
+        return share * (sums * anchors).sum(dim=1), gain
 
-        def block_sums(rows: slice) -> tuple[Tensor, Tensor]:
-            w, total = self.weights(rows)
-            return ((w @ contrasts) * anchors[rows]).sum(dim=1), total
+    def shares(self, total: Tensor) -> tuple[Tensor | float, Tensor]:
+        """Return a_t w_ij / s_ij and a_t sum_j w_ij of anchors, for W_i; by a tiny W_i nothing is divided."""
+        if self.others:
+            share = self.weight / self.others
+            return share, total * share
+        tiny = torch.finfo(total.dtype).tiny
+        gain = (total > 1e8 * tiny).to(total.dtype) * self.weight
+        return gain / total.clamp(min=tiny), gain
+
+    def without_itself(self, s: Tensor, rows: slice) -> Tensor:
+        """Set the similarity of an anchor to itself to 0, in place."""
+        if self.self_offset is not None:
+            s.diagonal(self.self_offset + (rows.start or 0)).fill_(0)
+        return s
+
+    def similar(self, rows: slice) -> Tensor:
+        """Return s_ij, (rows, K), 0 to the anchor itself."""
+        raise NotImplementedError
+
+    def sums(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Return sum_j s_ij v_j, (M, E), for (K, E) values v, and W_i, (M,)."""
+        raise NotImplementedError
+
+
+class PairSums(LabelSums):
+    """Any similarity: ``compare`` turns a slice of anchors into (block, K), and again for the gradient."""
+
+    def __init__(self, compare: Callable[[slice], Tensor], size: tuple[int, int], **options):
+        super().__init__(*size, **options)
+        self.compare = compare
+
+    @classmethod
+    def of(cls, pair_similarity: Tensor, dtype: torch.dtype, **options) -> "PairSums":
+        """Take (M, K) similarities that are there already."""
+        return cls(lambda rows: pair_similarity[rows].to(dtype), pair_similarity.shape, **options)
+
+    def similar(self, rows: slice) -> Tensor:
+        """Return s_ij; over their largest, where only proportions count, so that no sum is lost."""
+        s = self.without_itself(self.compare(rows).clone(), rows)
+        if self.others:
+            return s
+        largest = s.amax(dim=1, keepdim=True)
+        return s / largest.where(largest > 0, 1)
+
+    def attraction(self, anchors: Tensor, contrasts: Tensor) -> tuple[Tensor, Tensor]:
+        blocks = blocks_of(self.anchors, self.contrasts)
+        w, gain = self.weights(blocks[0])
+        if len(blocks) == 1:
+            return ((w @ contrasts) * anchors).sum(dim=1), gain
+        if not w.requires_grad:
+            sums, gain = _SumsOfBlocks.apply(contrasts, self.weights, blocks)
+            return (sums * anchors).sum(dim=1), gain
+
+        def of_block(rows: slice) -> tuple[Tensor, Tensor]:
+            w, gain = self.weights(rows)
+            return ((w @ contrasts) * anchors[rows]).sum(dim=1), gain
 
         keep = {"use_reentrant": False, "preserve_rng_state": False}
-        parts = [checkpoint(block_sums, rows, **keep) for rows in blocks]
-        return tuple(torch.cat(part) for part in zip(*parts, strict=True))
+        return _joined(checkpoint(of_block, rows, **keep) for rows in blocks)
 
 
 def blocks_of(anchors: int, contrasts: int) -> list[slice]:
@@ -195,12 +226,11 @@ def blocks_of(anchors: int, contrasts: int) -> list[slice]:
 
 
 class _SumsOfBlocks(torch.autograd.Function):
-    """sum_j w_ij c_j, (M, E), and W_i, of weights that are made anew for the gradient, block by block."""
+    """sum_j w_ij c_j, (M, E), and sum_j w_ij, of weights that are made anew for the gradient, block by block."""
 
     @staticmethod
     def forward(values: Tensor, weights: Callable, blocks: list[slice]):
-        parts = ((w @ values, total) for w, total in map(weights, blocks))
-        return tuple(torch.cat(part) for part in zip(*parts, strict=True))
+        return _joined((w @ values, gain) for w, gain in map(weights, blocks))
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -212,7 +242,12 @@ class _SumsOfBlocks(torch.autograd.Function):
         return sum(ctx.weights(rows)[0].T @ gradient[rows] for rows in ctx.blocks), None, None
 
 
-class FeatureSums(PairSums):
+def _joined(parts: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    first, second = map(torch.cat, zip(*parts, strict=True))
+    return first, second
+
+
+class FeatureSums(LabelSums):
     """Distributions, whose similarity is a product of features, s_ij = phi_i . psi_j.
 
     So sum_j s_ij c_j = phi_i^T (sum_j psi_j c_j^T), and the sum in brackets, (C, D), is the same for all
@@ -220,61 +255,34 @@ class FeatureSums(PairSums):
     put in: an anchor meets the rows of its own block one by one, and all other blocks as sums.
     """
 
-    def __init__(self, phi: Tensor, psi: Tensor, self_offset: int | None):
-        super().__init__(lambda rows: phi[rows] @ psi.T, (len(phi), len(psi)), self_offset)
+    def __init__(self, phi: Tensor, psi: Tensor, **options):
+        super().__init__(len(phi), len(psi), **options)
         self.phi, self.psi = phi, psi
 
-    def similar_others(self, rows: slice) -> Tensor:
-        s = self.phi[rows] @ self.psi.T
-        if self.self_offset is None:
-            return s
-        if s.requires_grad:
-            return s.diagonal_scatter(s.new_zeros(len(s)), self.self_offset + (rows.start or 0))
-        s.diagonal(self.self_offset + (rows.start or 0)).fill_(0)
-        return s
-
-    def similar(self, rows: slice) -> tuple[Tensor, Tensor, float]:
-        s = self.similar_others(rows)
-        return s, _not_tiny(s.sum(dim=1)), 1.0
-
-    def sums(self, values: Tensor) -> Tensor:
-        """Return sum_j s_ij v_j, (M, E), for (K, E) values."""
-        if self.self_offset is None:
-            return self.phi @ (self.psi.T @ values)
-        batch = slice(self.self_offset, self.self_offset + self.anchors)
-        sums = _sums_over_others(self.phi, self.psi[batch], values[batch])
-        if self.anchors < self.contrasts:  # rows of other processes
-            for rest in (slice(0, batch.start), slice(batch.stop, None)):
-                sums = sums + self.phi @ (self.psi[rest].T @ values[rest])
-        return sums
+    def similar(self, rows: slice) -> Tensor:
+        return self.without_itself(self.phi[rows] @ self.psi.T, rows)
 
     def total(self) -> Tensor:
         """Return W_i, (M,)."""
-        return _not_tiny(self.sums(self.psi.new_ones(self.contrasts, 1))[:, 0])
+        return self.sums(self.psi.new_empty(self.contrasts, 0))[1]
 
-    def attraction(self, anchors: Tensor, contrasts: Tensor) -> tuple[Tensor, Tensor]:
-        # beside each contrast a 1: the last column of a sum over contrasts is that of the similarities alone
-        values = torch.cat([contrasts, contrasts.new_ones(len(contrasts), 1)], dim=1)
-        sums, total = self.sums(values).split([contrasts.shape[1], 1], dim=1)
-        total = _not_tiny(total[:, 0])
-        return _ratio((sums * anchors).sum(dim=1), total), total
-
-
-def _not_tiny(total: Tensor) -> Tensor:
-    """Return 0 for sums so small that a gradient divided by them would overflow."""
-    return total.where(total > 1e8 * torch.finfo(total.dtype).tiny, 0)
-
-
-def _ratio(value: Tensor, total: Tensor) -> Tensor:
-    """Return value / total, and something finite, to be multiplied by 0, where the total is 0."""
-    return value / total.clamp(min=torch.finfo(total.dtype).tiny)
+    def sums(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        # beside each value a 1: the last column of a sum over contrasts is that of the similarities alone
+        values = torch.cat([values, values.new_ones(len(values), 1)], dim=1)
+        if self.self_offset is None:
+            sums = self.phi @ (self.psi.T @ values)
+        else:
+            batch = slice(self.self_offset, self.self_offset + self.anchors)
+            sums = _sums_over_others(self.phi, self.psi[batch], values[batch])
+            if self.anchors < self.contrasts:  # rows of other processes
+                for rest in (slice(0, batch.start), slice(batch.stop, None)):
+                    sums = sums + self.phi @ (self.psi[rest].T @ values[rest])
+        return sums[:, :-1], sums[:, -1]
 
 
 def _sums_over_others(phi: Tensor, psi: Tensor, values: Tensor) -> Tensor:
     """Return sum_{j != i} (phi_i . psi_j) v_j, (M, E), for (M, C) features and (M, E) values v."""
     rows, classes, columns = *phi.shape, values.shape[1]
-    if rows <= FEW_ROWS:
-        return ((phi @ psi.T) * _zero_diagonal(rows, phi)) @ values
     # a block so large that both parts below cost about the same
     size = max(32, math.isqrt(classes * columns) // 2)
     phi, psi, values = (
@@ -290,29 +298,23 @@ def _zero_diagonal(size: int, like: Tensor) -> Tensor:
     return 1 - torch.eye(size, dtype=like.dtype, device=like.device)
 
 
-class ClassSums:
+class ClassSums(LabelSums):
     """Class numbers, s_ij = 1 where they are equal, else 0: sums over classes, never a one-hot matrix."""
 
-    def __init__(
-        self, labels: Tensor, contrast_labels: Tensor, self_offset: int | None, dtype: torch.dtype
-    ):
-        self.labels, self.contrast_labels = labels, contrast_labels
-        self.self_offset, self.dtype, self.contrasts = self_offset, dtype, len(contrast_labels)
+    def __init__(self, labels: Tensor, contrast_labels: Tensor, dtype: torch.dtype, **options):
+        super().__init__(len(labels), len(contrast_labels), **options)
+        self.labels, self.contrast_labels, self.dtype = labels, contrast_labels, dtype
 
-    def similar(self, rows: slice) -> tuple[Tensor, Tensor, float]:
-        """Return similarities, (rows, K), 0 to the anchor itself, their sum, (rows,), and 1."""
-        same = (self.labels[rows, None] == self.contrast_labels).to(self.dtype)
-        if self.self_offset is not None:
-            same.diagonal(self.self_offset + (rows.start or 0)).fill_(0)
-        return same, same.sum(dim=1), 1.0
+    def similar(self, rows: slice) -> Tensor:
+        same = self.labels[rows, None] == self.contrast_labels
+        return self.without_itself(same.to(self.dtype), rows)
 
     def places(self) -> tuple[Tensor, Tensor]:
         """Return classes renumbered 0, 1, ... in order: of the anchors, (M,), and the contrasts, (K,)."""
-        both = torch.cat([self.labels, self.contrast_labels])
-        ordered, order = both.sort()
+        ordered, order = torch.cat([self.labels, self.contrast_labels]).sort()
         place = F.pad((ordered[1:] != ordered[:-1]).cumsum(dim=0), (1, 0))
         places = torch.empty_like(place).scatter_(0, order, place)
-        return places.split([len(self.labels), len(self.contrast_labels)])
+        return places.split([self.anchors, self.contrasts])
 
     def total(self, own: Tensor, others: Tensor) -> Tensor:
         """Return W_i, (M,): how many others are in the anchor's place."""
@@ -320,11 +322,10 @@ class ClassSums:
         counts = ones.new_zeros(len(own) + len(others)).index_add(0, others, ones)
         return counts[own] - int(self.self_offset is not None)
 
-    def attraction(self, anchors: Tensor, contrasts: Tensor) -> tuple[Tensor, Tensor]:
+    def sums(self, values: Tensor) -> tuple[Tensor, Tensor]:
         own, others = self.places()
-        classes = contrasts.new_zeros(len(own) + len(others), contrasts.shape[1])
-        sums = classes.index_add(0, others, contrasts)[own]  # (M, D + 1) sum_j s_ij c_j
+        of_class = values.new_zeros(len(own) + len(others), values.shape[1])
+        sums = of_class.index_add(0, others, values)[own]
         if self.self_offset is not None:
-            sums = sums - contrasts[self.self_offset : self.self_offset + len(own)]
-        total = self.total(own, others)
-        return (sums * anchors).sum(dim=1) / total.clamp(min=1), total
+            sums = sums - values[self.self_offset : self.self_offset + len(own)]
+        return sums, self.total(own, others)

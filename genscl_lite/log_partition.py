@@ -21,7 +21,7 @@ from torch import Tensor
 
 DENSE_UP_TO, DENSE_UP_TO_ON_CUDA = 2**18, 2**24  # scores; for more, blocks are quicker and smaller
 TILE = {"cpu": 512}  # rows and columns of a block: it should stay in a CPU's cache, keep a GPU busy
-LARGEST_EXPONENT = {torch.float32: 80.0, torch.float64: 700.0}  # exp of minus this is normal
+LARGEST = {torch.float32: 80.0, torch.float64: 700.0}  # exponent: exp of minus this is normal
 
 
 def choose_backend(backend: str, latents: Tensor, contrasts: int) -> str:
@@ -48,9 +48,9 @@ def all_scores(z: Tensor, c: Tensor, self_offset: int | None) -> Tensor:
 
 
 class Centered(NamedTuple):
-    """Latents less a common vector m, so that sums over them keep their digits where all are nearly parallel.
+    """Latents less a common vector m, so that sums over them keep their digits if all are nearly parallel.
 
-    z_i . c_j = (z_i - m) . (c_j - m) + m . (c_j - m) + a constant of the row, which no softmax sees: where sum_j
+    z_i . c_j = (z_i - m) . (c_j - m) + m . (c_j - m) + a constant of the row, which no softmax sees: as sum_j
     w_ij = 1, log Z_i and the attraction both grow by it. Near collapse, the gradient is a small difference of
     sum_j p_ij c_j and sum_j w_ij c_j. Both sums are small themselves once m is taken out.
     """
@@ -61,12 +61,9 @@ class Centered(NamedTuple):
     mean: Tensor  # (D,): m, without gradient; the loss is the same for any
 
 
-def centered(z: Tensor, c: Tensor, dtype: torch.dtype) -> Centered:
-    """Center (M, D) anchors and (K, D) contrasts by the latter's mean, of a length that ``dtype`` holds exactly."""
+def centered(z: Tensor, c: Tensor) -> Centered:
+    """Center (M, D) anchors and (K, D) contrasts by the latter's mean."""
     mean = c.detach().mean(dim=0)
-    if dtype != z.dtype:
-        length = torch.linalg.vector_norm(mean).clamp(min=1e-12)
-        mean = mean * (length.to(dtype).to(mean) / length)
     anchors = z - mean
     contrasts = anchors if c is z else c - mean
     return Centered(anchors, contrasts, contrasts @ mean, mean)
@@ -76,62 +73,47 @@ def weighted_log_partition(
     latents: Centered,
     anchor_weight: Tensor,
     self_offset: int | None,
-    largest: float | None = None,
+    temperature: float | Tensor,
     fused_dtype: torch.dtype | None = None,
     each: bool = False,
 ) -> Tensor:
-    """Return sum_i a_i log Z_i, or all a_i log Z_i, block by block, or by the fused kernel in ``fused_dtype``.
-
-    ``largest`` is the largest score that latents can have, 1 / tau, for a batch that is its own contrast.
-    """
+    """Return sum_i a_i log Z_i, or all a_i log Z_i, block by block, or by the fused kernel in ``fused_dtype``."""
     if fused_dtype is not None:
-        weighted = anchor_weight * _fused(latents, self_offset, fused_dtype)
-        return weighted if each else weighted.sum()
+        log_z = _fused(latents, self_offset, fused_dtype)
+        return anchor_weight * log_z if each else anchor_weight @ log_z
     anchors, contrasts, offset, mean = latents
     shift = None
-    if largest is not None and 2 * largest < LARGEST_EXPONENT[anchors.dtype]:
-        anchors, shift = None, largest - mean.square().sum()
-    elif anchors is contrasts:
+    own = anchors is contrasts  # scores are symmetric, none above 1 / tau
+    if own and not isinstance(temperature, Tensor) and 2 / temperature < LARGEST[anchors.dtype]:
+        anchors, shift = None, 1 / temperature - mean.square().sum()
+    elif own:
         anchors = anchors.view_as(anchors)  # another role, another argument
     itself = -1 if self_offset is None else self_offset
+    rows = contrasts, offset, anchors
     if each:
-        return anchor_weight * _LogPartition.apply(contrasts, offset, anchors, shift, itself)
-    gradient = torch.is_grad_enabled() and any(
-        t is not None and t.requires_grad for t in (contrasts, offset, anchors)
-    )
-    return _WeightedLogPartition.apply(
-        contrasts, offset, anchors, anchor_weight, shift, itself, gradient
-    )[0]
+        return anchor_weight * _LogPartition.apply(*rows, shift, itself)
+    gradient = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in rows)
+    return _WeightedLogPartition.apply(*rows, anchor_weight, shift, itself, gradient)[0]
 
 
 def _fused(latents: Centered, self_offset: int | None, dtype: torch.dtype) -> Tensor:
     """Return (M,) log Z_i from an attention kernel: queries z, keys c, values that nobody reads.
 
-    The kernel rounds latents to 8 bits, of which a vector common to all would take most. So all are reflected
-    to where m has one coordinate other than 0. Keys have none of m; queries have it in one exact number.
+    The kernel rounds latents to 8 bits, of which a vector common to all would take most. So that stays out of
+    them: what it adds to a score, ``offset``, is added in float32, and so is the gradient by it.
     """
     flex_attention, logarithms = _flex_attention()
-    anchors, contrasts, _, mean = latents
-    length = torch.linalg.vector_norm(mean)
-    sign = torch.where(mean[0] < 0, -1, 1)
-    axis = mean / length.clamp(min=1e-12)
-    axis[0] += sign
-    axis = axis / torch.linalg.vector_norm(axis)  # to reflect along: m becomes -sign |m| e_0
-
-    def reflected(rows: Tensor) -> Tensor:
-        return rows - 2 * (rows @ axis)[:, None] * axis
-
-    reflected_mean = torch.zeros_like(mean)
-    reflected_mean[0] = -sign * length
-    queries, keys = reflected(anchors) + reflected_mean, reflected(contrasts)
-    queries, keys = (t.to(dtype)[None, None] for t in (queries, keys))  # (1, 1, M, D), (1, 1, K, D)
+    anchors, contrasts, offset, _ = latents
+    queries, keys = (t.to(dtype)[None, None] for t in (anchors, contrasts))  # (1, 1, rows, D)
     values = keys.new_zeros(1, 1, keys.shape[2], 16)
 
-    def without_itself(score, batch, head, i, j):
+    def with_offset(score, batch, head, i, j):
+        score = score + offset[j]
+        if self_offset is None:
+            return score
         return torch.where(i + self_offset == j, float("-inf"), score)
 
-    score_mod = None if self_offset is None else without_itself
-    _, aux = flex_attention(queries, keys, values, score_mod, scale=1.0, return_aux=logarithms)
+    _, aux = flex_attention(queries, keys, values, with_offset, scale=1.0, return_aux=logarithms)
     return aux.lse[0, 0].to(anchors.dtype)
 
 

@@ -4,17 +4,17 @@ Symbols, the same in the whole kit:
 
 ====================  ===========================================================================
 N, V, M = V*N         images, views of each image, rows of a batch
-K                     contrasts (the batch itself, or keys and queue)
+K                     contrasts (the batch itself, or keys and a queue)
 C, D                  classes, latent size
-z, ``latents``        (M, D) output of the head, brought to unit length inside the loss
-c                     (K, D) the same of the contrasts: z itself where a batch is its own contrast
+z, ``latents``        (M, D) output of the head, normalized to unit length inside the loss
+c                     (K, D) the same of the contrasts: z itself if a batch is its own contrast
 y, ``labels``         (M, C) label distributions, or (M,) class numbers
 s_ij                  similarity of the labels of anchor i and contrast j; W_i = sum_j s_ij
 w_ij = s_ij / W_i     the same as a distribution over contrasts
 u_ij                  scores, z_i . c_j / tau
 p_ij                  softmax over contrasts j of the scores; log p_ij = u_ij - log Z_i
 tau, ``temperature``  softness of p
-A(i)                  contrasts of anchor i: all K, but not i where a batch is its own contrast
+A(i)                  contrasts of anchor i: all K, without i if a batch is its own contrast
 ====================  ===========================================================================
 
 As sum_j w_ij = 1, the cross-entropy of w and p is the same formula in every backend:
@@ -31,13 +31,14 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genscl_lite import _checks
 from genscl_lite._deprecated import old_arguments
 from genscl_lite._rows import as_rows
-from genscl_lite.gather import group_of_processes
-from genscl_lite.label_sums import PairSums, Targets, row_entropy, sums_of
+from genscl_lite.gather import Group, group_of_processes
+from genscl_lite.label_sums import Targets, row_entropy
 from genscl_lite.log_partition import (
     all_scores,
     centered,
@@ -51,7 +52,7 @@ Similarity = str | Tensor | ClassSimilarity | Callable[[Tensor, Tensor], Tensor]
 
 
 class LossParts(NamedTuple):
-    """The loss and what it is made of; only the loss carries a gradient. All are reduced in the same way.
+    """The loss and what it is made of; only the loss carries a gradient. All but ``skipped`` are reduced alike.
 
     (chance - loss) / (chance - entropy) is the share of the way from knowing nothing to the floor.
     """
@@ -101,36 +102,36 @@ def gen_supcon_loss(
     nothing: "normalized" leaves it out of the mean, in eq2 it counts as 0. If all are left out, L is 0.
 
     Args:
-        latents: (M, D), of any length: normalized inside, by ``unit_rows``. Or (N, V, D), V views of N
-            images; rows are then taken view by view (row v*N + n).
+        latents: (M, D) rows of any length; ``unit_rows`` normalizes them. Or (N, V, D), V views of N images,
+            which become rows view by view (row v*N + n).
         labels: (M, C) distributions (rows non-negative, summing to 1) or (M,) class numbers. With (N, V, D)
             latents: (N, C) or (N,) shared by the views, or (N, V, C) / (N, V) for labels of each view; None:
             every image its own class. Or a list of T pairs (a_t, labels), a_t >= 0, such as [(1.0, labels),
             (alpha, teacher's)]: sum_t a_t L(labels_t) at the price of one loss, see ``label_sums.Targets``.
-        contrast_latents: (K, D) keys, all of them used. Default: the batch, each row without itself.
+        contrast_latents: (K, D) keys; every anchor meets all of them. Default: the batch, without the anchor.
         contrast_labels: (K, C) or (K,), of the same kind as ``labels``; for a list of T pairs, T of them.
-        temperature: tau > 0; or a scalar tensor, which gets its gradient.
+        temperature: tau > 0, or a scalar tensor, which can learn.
         base_temperature: multiply the loss by temperature / base_temperature, as SupContrast does.
         similarity: one of ``SIMILARITIES``, for distributions; a (C, C) matrix of classes, which a
             ``ClassSimilarity`` checks once, not each time; or a function from (rows, ...) and (K, ...) labels
             of any kind to (rows, K) values >= 0 (for continuous targets, ``gaussian_similarity``). A function
-            is called for blocks of rows: as slow as all pairs, but never all of them in memory.
+            is called for blocks of rows: as slow as all pairs, but without holding them all in memory.
         pair_similarity: (M, K) similarities s_ij >= 0 of your own, instead of any labels.
         weighting: "normalized" or "eq2".
-        mask: SupContrast's, instead of labels: with (N, V, D) latents, (N, N) similarities of images, 1 for
-            positives and 0 for others, which all views share; with (M, D), the same as ``pair_similarity``.
-        anchor_weight: (M,) weights >= 0 of anchors, or (N, V), for instance against an imbalance of classes;
-            the mean is a weighted one. A bool picks anchors; the other rows are contrasts only.
-        reduction: "mean", "sum" or "none", which gives a loss for each anchor, 0 for those left out.
+        mask: SupContrast's, instead of labels. With (N, V, D) latents: (N, N) similarities of images, 1 for
+            positives and 0 for others, shared by all views. With (M, D) latents: as ``pair_similarity``.
+        anchor_weight: (M,) or (N, V) weights >= 0 of anchors in the mean, for instance against imbalanced
+            classes. Bools pick anchors; the other rows are contrasts only.
+        reduction: "mean", "sum" or "none" (one loss for each anchor, 0 for those left out).
         backend: "dense" (all scores at once; can be differentiated twice), "streamed" (blocks of scores, the
             gradient in the same pass), "fused" (CUDA, FlexAttention; scores as precise as the latents) or
             "auto": dense for few scores, fused for half precision latents on CUDA, else streamed.
-        gather_distributed: contrast with the rows of all processes of torch.distributed, equally many of
-            each. Every process returns the loss of the whole batch (with "none", of its own anchors); the
-            mean of their gradients, as DistributedDataParallel takes it, is that of one process with all
-            rows. Contrasts that you pass are taken as they are (``gather.gather_rows`` gathers them, with
-            gradient). ``pair_similarity`` has columns for all contrasts, those of process 0 first.
-        validate: check values too (finite, non-negative, sums), for which a GPU has to be waited for.
+        gather_distributed: contrast with the rows of all processes of torch.distributed, each of which must
+            have equally many. Every process returns the loss of the whole batch (with "none", of its own
+            anchors). The mean of their gradients, as DistributedDataParallel takes it, is that of one process
+            with all rows. Contrasts that you pass are used as they are; ``gather.gather_rows`` gathers them,
+            with gradient. ``pair_similarity`` has columns for all contrasts, those of process 0 first.
+        validate: also check values (finite, non-negative, sums), which has to wait for a GPU.
 
     Returns:
         The loss, a scalar, or (M,) for "none", in float32 (float64 for float64 latents), also under autocast.
@@ -180,9 +181,13 @@ def gen_supcon_loss_parts(
     gather_distributed: bool = False,
     validate: bool = True,
 ) -> LossParts:
-    """Compute the same as ``gen_supcon_loss``, with its floor, its distance from it and the level of chance.
+    """Compute the loss, its floor, the distance between them and the level of chance.
 
-    The floor takes a second look at all pairs of labels, in blocks.
+    Arguments and errors as in ``gen_supcon_loss``. The floor takes a second look at all pairs of labels, in
+    blocks; for class numbers it is a sum over classes.
+
+    Returns:
+        ``LossParts``: scalars, or (M,) each for ``reduction="none"``; ``skipped`` is always a scalar.
 
     >>> z, y = torch.randn(6, 8), torch.arange(6) // 2  # each anchor has one other of its class
     >>> parts = gen_supcon_loss_parts(z, y)
@@ -232,7 +237,7 @@ def _cross_entropy(
     similarity = as_similarity(similarity, validate)
     _checks.check_options(temperature, weighting, base_temperature, reduction, backend, validate)
     group = group_of_processes(gather_distributed, validate, latents=latents)
-    latents, pairs, pair_similarity, anchor_weight = as_rows(
+    rows = as_rows(
         latents,
         labels,
         contrast_latents,
@@ -244,79 +249,76 @@ def _cross_entropy(
         group,
         validate,
     )
-    alone = contrast_latents is None  # the batch is its own contrast
-    each = reduction == "none"
-
     with torch.autocast(latents.device.type, enabled=False):
-        dtype = torch.float64 if latents.dtype == torch.float64 else torch.float32
-        if isinstance(temperature, Tensor):
-            temperature = temperature.reshape(()).to(latents.device, dtype)
-        z = unit_rows(latents, dtype) / temperature**0.5  # (M, D), so that z_i . c_j are scores
-        c = group.rows(z) if alone else unit_rows(contrast_latents, dtype) / temperature**0.5
-        self_offset = group.rank * len(z) if alone else None
-        others = len(c) - int(alone)  # |A(i)|
+        z, c, temperature = score_rows(rows.latents, contrast_latents, temperature, group)
+        self_offset = group.rank * len(z) if contrast_latents is None else None
+        others = len(c) - (self_offset is not None)  # |A(i)|
+        options = {"self_offset": self_offset, "others": others if weighting == "eq2" else None}
+        targets = Targets.of(rows, similarity, group, z.dtype, validate, options)
 
-        kind = {"self_offset": self_offset, "dtype": dtype}
-        sums = [
-            (weight, sums_of(y, group.rows(y) if alone else other_y, similarity, validate, **kind))
-            for weight, y, other_y in pairs
-        ]
-        if pair_similarity is not None:
-            sums = [(1.0, PairSums.of(pair_similarity, **kind))]
-        targets = Targets(sums, others if weighting == "eq2" else None)
-        backend = choose_backend(backend, latents, len(c))
+        backend = choose_backend(backend, rows.latents, len(c))
         if backend == "dense":
-            log_p = all_scores(z, c, self_offset).log_softmax(dim=1)  # (M, K)
-            weights, gain = targets.weights()
+            u = all_scores(z, c, self_offset)
+            w, gain = (
+                targets.weights()
+            )  # (M, K) w_ij; (M,) their sums: 1, or 0 if nothing resembles i
         else:
-            rows = centered(z, c, latents.dtype if backend == "fused" else dtype)
-            targets = targets.merged()
-            attraction, gain = targets.attraction(*rows[:3])
+            pairs, targets = centered(z, c), targets.merged()
+            attraction, gain = targets.attraction(*pairs[:3])  # (M,) sum_j w_ij u_ij
 
-        # gain, sum_j w_ij, is 1, or 0 where nothing resembles the anchor: a_i = share_i gain_i
-        share = gain.new_ones(()) if anchor_weight is None else anchor_weight.to(dtype)
-        share = share.expand(len(gain)) if weighting == "eq2" else share * (gain > 0)
+        a = gain.sign() if weighting == "normalized" else torch.ones_like(gain)
+        if rows.anchor_weight is not None:
+            a = a * rows.anchor_weight.to(a)
         if reduction == "mean":
-            share = share / group.sum(share.sum()).clamp(min=torch.finfo(dtype).tiny)
+            a = a / group.sum(a.sum()).clamp(min=torch.finfo(a.dtype).tiny)
         if base_temperature is not None:
-            share = share * (temperature / base_temperature)
+            a = a * (temperature / base_temperature)
 
+        each = reduction == "none"
         if backend == "dense":
-            loss = share * -(weights * log_p).sum(dim=1)
-            loss = loss if each else loss.sum()
+            loss = F.cross_entropy(u, w, reduction="none")
+            loss = a * loss if each else a @ loss
         else:
-            largest = 1 / temperature if c is z and not isinstance(temperature, Tensor) else None
-            fused_dtype = latents.dtype if backend == "fused" else None
-            repulsion = weighted_log_partition(
-                rows, share * gain, self_offset, largest, fused_dtype, each
-            )
-            attraction = share * attraction
-            loss = repulsion - (attraction if each else attraction.sum())
+            fused = rows.latents.dtype if backend == "fused" else None
+            loss = weighted_log_partition(pairs, a * gain, self_offset, temperature, fused, each)
+            loss = loss - (a * attraction if each else a @ attraction)
         loss = loss if each else group.loss(loss)
 
     def floor() -> tuple[Tensor, Tensor, Tensor]:
-        entropy = row_entropy(weights, gain) if backend == "dense" else targets.entropy(gain)
-        entropy, chance = share * entropy, share * gain * math.log(others)
+        entropy = row_entropy(w, gain) if backend == "dense" else targets.entropy(gain)
+        entropy, chance = a * entropy, a * gain * math.log(others)
         if not each:
             entropy, chance = group.sum(entropy.sum()), group.sum(chance.sum())
-        skipped = (gain == 0) & (True if anchor_weight is None else anchor_weight > 0)
+        skipped = (gain == 0) & (True if rows.anchor_weight is None else rows.anchor_weight > 0)
         return entropy.detach(), group.sum(skipped.sum()), chance.detach()
 
     return loss, floor
 
 
-def unit_rows(rows: Tensor, dtype: torch.dtype) -> Tensor:
-    """Bring (M, D) rows to length 1, also where the squares of their numbers would overflow.
+def score_rows(
+    latents: Tensor, contrast_latents: Tensor | None, temperature: float | Tensor, group: Group
+) -> tuple[Tensor, Tensor, float | Tensor]:
+    """Return z, (M, D), and c, (K, D), of length 1 / sqrt(tau), so that u_ij = z_i . c_j; and tau, a scalar."""
+    dtype = torch.float64 if latents.dtype == torch.float64 else torch.float32
+    if isinstance(temperature, Tensor):
+        temperature = temperature.reshape(()).to(latents.device, dtype)
+    root = temperature**0.5
+    z = unit_rows(latents, dtype) / root
+    if contrast_latents is None:
+        return z, group.rows(z), temperature
+    return z, unit_rows(contrast_latents, dtype) / root, temperature
 
-    A row shorter than 1e-12, or than the least normal number of its type, has no direction: it gets no
-    gradient, which would be of any size. That of another row is at most 2 / temperature over its length.
+
+def unit_rows(rows: Tensor, dtype: torch.dtype) -> Tensor:
+    """Normalize (M, D) rows to length 1, even if the squares of their entries would overflow.
+
+    A row with no entry above 1e-12, or above the smallest normal number of its type, has no direction. It gets
+    no gradient, because that could be arbitrarily large.
     """
-    shortest, rows = max(1e-12, torch.finfo(rows.dtype).tiny), rows.to(dtype)
+    smallest, rows = max(1e-12, torch.finfo(rows.dtype).tiny), rows.to(dtype)
     largest = rows.detach().abs().amax(dim=1, keepdim=True)
-    rows = rows / largest.where(largest > 1e16, 1)
-    rows = rows.where(
-        torch.linalg.vector_norm(rows.detach(), dim=1, keepdim=True) > shortest, rows.detach()
-    )
+    rows = rows.where(largest > smallest, rows.detach())
+    rows = rows / F.threshold(largest, 1e16, 1)  # by 1, but for very long rows
     return rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp(min=1e-12)
 
 
@@ -330,10 +332,10 @@ class GenSupConLoss(nn.Module):
     its first column.
 
     Args:
-        validate: check values at each call on a CPU, and at the first one on a GPU, which would have to be
-            waited for.
+        validate: check values at each call on a CPU, but only at the first one on a GPU, which a check has to
+            wait for.
 
-    The other arguments, and the errors: see ``gen_supcon_loss``.
+    For the other arguments and the errors see ``gen_supcon_loss``.
 
     >>> loss = GenSupConLoss(temperature=0.1)
     >>> z = torch.randn(8, 2, 16, generator=torch.Generator().manual_seed(0))  # 8 images, 2 views
@@ -387,6 +389,7 @@ class GenSupConLoss(nn.Module):
         pair_similarity: Tensor | None = None,
         anchor_weight: Tensor | None = None,
     ) -> Tensor:
+        """Return the loss, see ``gen_supcon_loss``."""
         return gen_supcon_loss(
             latents,
             labels,
@@ -409,7 +412,7 @@ class GenSupConLoss(nn.Module):
         pair_similarity: Tensor | None = None,
         anchor_weight: Tensor | None = None,
     ) -> LossParts:
-        """Return ``LossParts`` of the same arguments."""
+        """Return the loss and what it is made of, see ``gen_supcon_loss_parts``."""
         return gen_supcon_loss_parts(
             latents,
             labels,

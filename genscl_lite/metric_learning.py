@@ -18,13 +18,13 @@ LossDict = dict[str, dict[str, object]]
 
 
 class SupConLoss(losses.SupConLoss):
-    """The generalized loss as a loss of pytorch-metric-learning, called like its own ``SupConLoss``.
+    """Compute the generalized loss as pytorch-metric-learning's own ``SupConLoss`` is called.
 
-    L_i = - sum_{j in A(i)} w_ij log p_ij, for each element of the batch; the reducer makes one number of them.
+    L_i = - sum_{j in A(i)} w_ij log p_ij, for each element of the batch; the reducer makes a scalar of them.
     Class numbers give what pytorch-metric-learning gives. Beyond that, labels may be distributions, and
     memory does not grow with the square of the batch, unless ``indices_tuple`` says which pairs to look at.
 
-    Differs: with no pair of different classes there, pytorch-metric-learning's loss is 0, this one is not.
+    Differs: without any pair of different classes, pytorch-metric-learning's loss is 0; this one is not.
 
     Args:
         temperature: tau > 0.

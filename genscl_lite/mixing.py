@@ -9,7 +9,7 @@ MixUp (arXiv 1710.09412) has a constant map, CutMix (arXiv 1905.04899) a map wit
 mean of the map, it is also right when CutMix's box is clipped at the border.
 
 What is drawn, a ``Mixture``, is apart from what is done with it: ``blend`` is a function of tensors alone.
-A ``generator`` is drawn from on its own device; a CPU generator gives the same mix on every device.
+Numbers are drawn on the device of the ``generator``, so a CPU generator gives the same mix on every device.
 """
 
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from torch import Generator, Tensor
 from torch.utils.data import get_worker_info
 
 from genscl_lite._checks import require_choice, require_instances, require_positive, require_whole
+from genscl_lite._rows import one_hot
 
 MIXINGS = ("mixup_cutmix", "mixup", "cutmix")
 
@@ -42,13 +43,13 @@ def mixup(
         alpha: > 0; 1 draws lam uniformly, values near 0 leave images nearly whole.
         num_classes: C; needed for class numbers.
         per_image: draw lam for each image instead of once for the batch.
-        probability: in [0, 1], of mixing at all; drawn for each image or once for the batch, as
-            ``per_image`` says. What is not mixed comes back as it was.
+        probability: of mixing at all, in [0, 1]; drawn for each image or once for the batch, as
+            ``per_image`` says. What is not mixed comes back unchanged.
         generator: source of randomness; default: torch's global one.
 
     Returns:
-        Mixed images, of the shape and type that came in, and (N, C) label distributions, of the type of
-        ``labels`` (float32 for class numbers).
+        Mixed images, of the same shape and type, and (N, C) label distributions, of the type of ``labels``
+        (float32 for class numbers).
 
     Raises:
         ValueError: an argument has the wrong shape, type or range.
@@ -81,8 +82,8 @@ def cutmix(
 ) -> tuple[Tensor, Tensor]:
     """Replace a box of each image by its partner's: sides sqrt(1 - lam) of the image's, uniform center.
 
-    The box is clipped at the border; labels get the share of the pixels really kept. ``images`` must be
-    (N, channels, height, width). Everything else: see ``mixup``.
+    The box is clipped at the border; labels get the share of the pixels that are kept. ``images`` must be
+    (N, channels, height, width). For everything else see ``mixup``.
 
     >>> x, y = cutmix(torch.zeros(2, 1, 8, 8), torch.eye(2))
     >>> bool(torch.isclose(y.sum(), torch.tensor(2.0)))
@@ -112,7 +113,7 @@ def mixup_or_cutmix(
 ) -> tuple[Tensor, Tensor]:
     """Flip a fair coin, for the batch or for each image, between ``mixup`` and ``cutmix``.
 
-    This is GenSCL's "MixUp-CutMix". ``images`` must be (N, channels, height, width). Everything else: see
+    This is GenSCL's "MixUp-CutMix". ``images`` must be (N, channels, height, width). For everything else see
     ``mixup``.
 
     >>> x, y = torch.rand(4, 3, 8, 8), torch.eye(4)
@@ -133,11 +134,11 @@ def mixup_or_cutmix(
 
 @dataclass(frozen=True, kw_only=True)
 class MixUpOrCutMix:
-    """``mixup_or_cutmix`` with its options kept, to be called with a batch.
+    """``mixup_or_cutmix`` as an object that keeps its options and is called with a batch.
 
-    In a ``collate_fn`` it mixes in the loader: ``lambda batch: mix(*default_collate(batch))``, as with
-    torchvision's. Arguments and errors: see ``mixup``. With workers leave ``generator`` out: the loader seeds
-    each worker's global one, whereas copies of yours would draw the same in all of them.
+    In a ``collate_fn`` it mixes in the loader, as torchvision's do: ``lambda batch:
+    mix(*default_collate(batch))``. For arguments and errors see ``mixup``. With workers, leave ``generator``
+    out: the loader seeds each worker's global one, whereas copies of yours would all draw the same.
 
     >>> from torch.utils.data import DataLoader, TensorDataset, default_collate
     >>> data, mix = TensorDataset(torch.rand(8, 3, 4, 4), torch.arange(8) % 5), MixUpOrCutMix(num_classes=5)
@@ -166,7 +167,7 @@ class MixUpOrCutMix:
 
 
 class MixUp(MixUpOrCutMix):
-    """``mixup`` with its options kept; see ``MixUpOrCutMix``.
+    """``mixup`` as an object that keeps its options, see ``MixUpOrCutMix``.
 
     >>> MixUp(num_classes=2)(torch.rand(3, 100), torch.tensor([0, 1, 1]))[1].shape
     torch.Size([3, 2])
@@ -176,7 +177,7 @@ class MixUp(MixUpOrCutMix):
 
 
 class CutMix(MixUpOrCutMix):
-    """``cutmix`` with its options kept; see ``MixUpOrCutMix``.
+    """``cutmix`` as an object that keeps its options, see ``MixUpOrCutMix``.
 
     >>> CutMix(alpha=0)
     Traceback (most recent call last):
@@ -238,9 +239,9 @@ def draw_mixture(
     probability: float = 1.0,
     generator: Generator | None = None,
 ) -> Mixture:
-    """Draw how to mix so many images of (height, width) ``size``, which "mixup" does not ask for.
+    """Draw how to mix a number of images of (height, width) ``size``, which "mixup" does not need.
 
-    Other arguments and errors: see ``mix``.
+    For the other arguments and the errors see ``mix``.
     """
     _check_options(mixing, alpha, None, probability)
     device = generator.device if generator is not None else "cpu"
@@ -336,12 +337,10 @@ def _distributions(labels: Tensor, images: int, num_classes: int | None) -> Tens
             f"labels: expected floating point distributions ({images}, C), or integers ({images},) "
             f"with num_classes=, {came}"
         )
-    classes = torch.arange(num_classes, device=labels.device)
-    labels = labels.long()
-    one_hot = (labels[:, None] == classes).float()  # a row without a 1 has no such class
-    if not one_hot.any(dim=1).all():
-        lowest, highest = (int(end) for end in labels.aminmax())
+    distributions = one_hot(labels.long(), num_classes)
+    if not distributions.any(dim=1).all():  # a row without a 1 has no such class
+        lowest, highest = (int(end) for end in labels.long().aminmax())
         raise ValueError(
             f"labels: expected class numbers from 0 to {num_classes - 1}, got {lowest} to {highest}"
         )
-    return one_hot
+    return distributions

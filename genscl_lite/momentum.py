@@ -12,25 +12,25 @@ from genscl_lite.wrappers import bare_copy, named_tensors
 class MomentumEncoder(nn.Module):
     """A slowly moving copy of an encoder: key <- momentum * key + (1 - momentum) * query, after each step.
 
-    Averaged: all parameters and all floating point buffers, BatchNorm's running means and variances among
-    them. Integer buffers (BatchNorm's count of batches) are copied. torch's AveragedModel would copy at its
-    first update, and average integers too.
+    All parameters and floating point buffers are averaged, among them BatchNorm's running means and variances.
+    Integer buffers (BatchNorm's count of batches) are copied. torch's AveragedModel, in contrast, copies at
+    its first update and averages integers.
 
-    Keys are computed in evaluation mode. What BatchNorm normalizes with is a choice: with the averaged
-    statistics a key depends on its own image alone (as in EMAN, arXiv 2101.08482), so nothing leaks between
-    the images of a batch. With those of the batch, keys look from the first step on like the queries they
-    are compared with; MoCo does this, and shuffles batches between GPUs against the leak.
+    Keys are computed in evaluation mode, but you choose BatchNorm's statistics. With the averaged ones, a key
+    depends on its own image alone (as in EMAN, arXiv 2101.08482), so nothing leaks between the images of a
+    batch. With those of the batch, keys resemble the queries they are compared with from the first step on;
+    MoCo does this, and shuffles batches between GPUs against the leak.
 
     Args:
-        encoder: the module to follow; copied, left as it is. DataParallel, DistributedDataParallel and
-            torch.compile are looked through, here and in ``update``: names are the network's own.
-        momentum: in [0, 1); 0 copies it each time.
-        batch_statistics: normalize keys with the statistics of their batch. The averaged ones are never
-            changed by keys.
+        encoder: the module to follow; it is copied and not changed. Wrappers (DataParallel,
+            DistributedDataParallel, torch.compile) are looked through, here and in ``update``.
+        momentum: in [0, 1); 0 copies the encoder at each update.
+        batch_statistics: normalize keys with the statistics of their batch. Computing keys never changes
+            the averaged statistics.
 
     Raises:
-        ValueError: momentum outside [0, 1), or the encoder cannot be copied; in ``update``: the structure
-            is another.
+        ValueError: momentum is outside [0, 1), or the encoder cannot be copied; in ``update``: its
+            structure is another.
 
     >>> query = nn.Linear(2, 2)
     >>> key = MomentumEncoder(query, momentum=0.9)
@@ -92,7 +92,7 @@ def _batch_norms(module: nn.Module) -> list[_BatchNorm]:
 
 
 class LabelledQueue(nn.Module):
-    """The latest ``size`` latents with their labels, oldest replaced first.
+    """Keep the latest ``size`` latents with their labels; new ones replace the oldest.
 
     Args:
         size: slots, at least a batch.
@@ -130,7 +130,7 @@ class LabelledQueue(nn.Module):
 
     @torch.no_grad()
     def enqueue(self, latents: Tensor, labels: Tensor) -> None:
-        """Put (N, D) latents and their labels into the next N slots, from the last slot on to the first."""
+        """Put (N, D) latents and their labels into the next N slots; after the last slot comes the first."""
         require_instances(Tensor, latents=latents, labels=labels)
         size, rows = len(self.latents), latents.shape[:1]
         expected = (*rows, *self.latents.shape[1:]), (*rows, *self.labels.shape[1:])
@@ -155,7 +155,7 @@ class LabelledQueue(nn.Module):
         self.filled = min(self.filled + len(latents), size)
 
     def contents(self) -> tuple[Tensor, Tensor]:
-        """Return copies of the filled slots, (filled, D) and (filled, ...): no empty one is contrasted."""
+        """Return copies of the filled slots: (filled, D) latents and (filled, ...) labels."""
         return self.latents[: self.filled].clone(), self.labels[: self.filled].clone()
 
     def get_extra_state(self) -> dict:

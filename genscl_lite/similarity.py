@@ -59,7 +59,7 @@ def label_similarity(
 
 
 class ClassSimilarity(nn.Module):
-    """A similarity of labels that follows from one of classes: from a hierarchy, or from frequent confusions.
+    """Compare labels by a similarity of classes, which comes from a hierarchy or from frequent confusions.
 
     s_ij = y_i^T S y_j / sqrt(y_i^T S y_i  y_j^T S y_j): with S = L L^T the cosine of y_i L and y_j L. S =
     identity gives the cosine of GenSCL, Eq. 1. Only the proportions of S count. Class numbers stand for
@@ -69,13 +69,13 @@ class ClassSimilarity(nn.Module):
     d = sqrt(diag S) and T_ab = S_ab / (d_a d_b). Nothing in it is negative: labels with nothing in common
     keep exactly 0, where products of rows of L leave noise of both signs, from which anchors would learn.
 
-    Cost: the eigenvalues of S, of order C^3 on the CPU, once. So make it once, not at each step. Each use is
-    of order (M + K) C^2; move it to the labels' device with ``.to`` to save a copy of S at each use.
+    Cost: the eigenvalues of S are computed once, on the CPU, in order C^3. So make it once, not at each step.
+    Each use is of order (M + K) C^2; ``.to`` the labels' device saves a copy of S at each use.
 
     Args:
         matrix: S, (C, C) real numbers >= 0, symmetric and positive semidefinite to the rounding of its type,
             with a diagonal above 0 (at least 1e-30 of its largest). It is copied and gets no gradient.
-        validate: check the values, not just the shape and the type.
+        validate: check values, too, not just shape and type.
 
     Raises:
         ValueError: S is not such a matrix; when used: it does not have a row for each class.
@@ -153,7 +153,7 @@ def superclass_similarity(groups, within: float = 0.5) -> Tensor:
     semidefinite matrices. ``within`` = 0 gives the cosine of classes; 1 makes each group one class.
 
     Args:
-        groups: the group of each of C classes, names or numbers; for CIFAR-100 its 100 coarse labels.
+        groups: the group of each of C classes, as a name or number; for CIFAR-100, the superclass of each class.
         within: in [0, 1].
 
     Returns:
@@ -180,7 +180,7 @@ def gaussian_similarity(bandwidth: float) -> Callable[[Tensor, Tensor], Tensor]:
     """Return a similarity of continuous targets, for regression: ``similarity=gaussian_similarity(0.5)``.
 
     s_ij = exp(-|t_i - t_j|^2 / (2 bandwidth^2)), the kernel of y-aware contrastive learning (arXiv
-    2106.08808, Eq. 2), whose loss this makes of the row-normalized form.
+    2106.08808, Eq. 2). With it, the row-normalized loss is theirs.
 
     Args:
         bandwidth: > 0, in the unit of the targets: targets this far apart have a similarity of 0.61.
@@ -208,16 +208,16 @@ def gaussian_similarity(bandwidth: float) -> Callable[[Tensor, Tensor], Tensor]:
 def distributions_from_counts(counts: Tensor) -> Tensor:
     """Divide counts of votes, or rows of several classes, by their sums: (N, C) label distributions.
 
-    The loss takes no counts itself, because a forgotten softmax looks the same.
+    The loss itself refuses counts, because a forgotten softmax looks the same.
 
     Args:
-        counts: (N, C) numbers >= 0, each row with at least one above 0.
+        counts: (N, C) numbers >= 0, at least one of each row above 0.
 
     Returns:
         (N, C) in float32 (float64 for float64), each row of sum 1.
 
     Raises:
-        ValueError: counts are not of this kind; the message names a row.
+        ValueError: the counts are not like this; the message names the first such row.
 
     >>> distributions_from_counts(torch.tensor([[3, 1], [0, 5]]))
     tensor([[0.7500, 0.2500],

@@ -49,7 +49,7 @@ def bare_copy(module: nn.Module, shared: Iterable[Tensor] = ()) -> nn.Module:
     Tensors in ``shared`` are not copied: both modules hold them.
 
     Raises:
-        ValueError: it holds what cannot be copied.
+        ValueError: it holds something that cannot be copied.
     """
     memo: dict[int, object] = {id(tensor): tensor for tensor in shared}
     parts = list(module.modules())

@@ -9,12 +9,12 @@ from torch.nn.attention.flex_attention import AuxRequest, flex_attention
 from genscl_lite import gen_supcon_loss, log_partition
 
 
-def nearly_parallel(spread, rows=300, dim=128):
-    """Return latents of one direction and a little besides, half of it their classes', and class numbers."""
+def nearly_parallel(spread, rows=300, dim=128, signal=1.0):
+    """Return latents of one direction and a little besides, of it a share their classes', and class numbers."""
     g = torch.Generator().manual_seed(0)
     direction, classes, noise = (torch.randn(n, dim, generator=g) / dim**0.5 for n in (1, 10, rows))
     labels = torch.randint(10, (rows,), generator=g)
-    return direction + spread * (classes[labels] + noise), labels
+    return direction + spread * (signal * classes[labels] + noise), labels
 
 
 def gradient_error(z, labels, contrasts=None, **options):
@@ -49,8 +49,9 @@ def test_the_streamed_gradient_is_as_exact_as_the_dense_one(queue, soft, monkeyp
 
 
 @pytest.mark.parametrize("queue", [False, True])
-def test_the_fused_gradient_is_within_1_percent(queue, monkeypatch):
-    """bfloat16 scores by FlexAttention's own reference, which runs on a CPU."""
+@pytest.mark.parametrize("signal", [0.0, 1.0])
+def test_the_fused_gradient_is_within_1_percent(queue, signal, monkeypatch):
+    """bfloat16 scores by FlexAttention's own reference, which runs on a CPU; also if labels are random."""
     monkeypatch.setattr(
         "torch.nn.attention.flex_attention._validate_device", lambda *_: None, raising=False
     )
@@ -60,8 +61,8 @@ def test_the_fused_gradient_is_within_1_percent(queue, monkeypatch):
     )
     warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
     for spread in (0.3, 0.01):
-        z, labels = nearly_parallel(spread)
-        contrasts = nearly_parallel(spread, rows=250)[0] if queue else None
+        z, labels = nearly_parallel(spread, signal=signal)
+        contrasts = nearly_parallel(spread, rows=250, signal=signal)[0] if queue else None
         rounded = [t if t is None else t.bfloat16().float() for t in (z, contrasts)]
         error = fused_error(*rounded, labels)
         assert error < 0.01, (spread, error)

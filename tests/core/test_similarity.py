@@ -120,7 +120,6 @@ def test_streamed_is_the_explicit_matrix(name, kind, contrasts, monkeypatch):
     """In many blocks, against the (M, K) similarities given as ``weights``; the gradients too."""
     monkeypatch.setitem(log_partition.TILE, "cpu", 5)
     monkeypatch.setattr(label_sums, "BLOCK_ELEMENTS", 64)
-    monkeypatch.setattr(label_sums, "FEW_ROWS", 3)
     z, y, c, yc = sample(rows=71, contrasts=19)
     y, yc = (y, yc) if kind == "distributions" else (y.argmax(1), yc.argmax(1))
     leaves = [t.requires_grad_() for t in ((z, c) if contrasts else (z,))]
@@ -263,7 +262,6 @@ def test_float32_under_autocast_and_for_half_latents(dtype):
 @pytest.mark.parametrize("queue", [False, True])
 def test_no_matrix_of_all_pairs_is_formed(kind, queue, monkeypatch):
     monkeypatch.setitem(log_partition.TILE, "cpu", 32)
-    monkeypatch.setattr(label_sums, "FEW_ROWS", 32)
     z, y, c, yc = sample(rows=1500, contrasts=1600)
     y, yc = (y, yc) if kind == "distributions" else (y.argmax(1), yc.argmax(1))
     contrast = {"contrast_latents": c, "contrast_labels": yc} if queue else {}

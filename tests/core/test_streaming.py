@@ -20,7 +20,6 @@ def small_blocks(monkeypatch):
     """Blocks of five rows, FlexAttention as written, not compiled: small batches go through all the code."""
     monkeypatch.setitem(log_partition.TILE, "cpu", 5)
     monkeypatch.setattr(label_sums, "BLOCK_ELEMENTS", 64)
-    monkeypatch.setattr(label_sums, "FEW_ROWS", 3)
     monkeypatch.setattr(
         log_partition, "_flex_attention", lambda: (flex_attention, AuxRequest(lse=True))
     )

@@ -13,7 +13,6 @@ from tests import oracle
 def small_blocks(monkeypatch):
     monkeypatch.setitem(log_partition.TILE, "cpu", 5)
     monkeypatch.setattr(label_sums, "BLOCK_ELEMENTS", 64)
-    monkeypatch.setattr(label_sums, "FEW_ROWS", 3)
 
 
 def sample(rows=13, contrasts=9):
@@ -80,8 +79,8 @@ def test_the_floor_can_be_reached_where_the_sum_of_entropies_cannot():
     v = w.mean(dim=0)
     floor = 2 * torch.special.entr(v).sum(dim=1)
     entropies = torch.special.entr(w).sum(dim=(0, 2))
-    sums = [(1.0, label_sums.PairSums.of(each, self_offset=0, dtype=torch.float64)) for each in s]
-    assert torch.allclose(label_sums.Targets(sums, None).entropy(torch.full((6,), 2.0)), floor)
+    sums = [label_sums.PairSums.of(each, torch.float64, self_offset=0) for each in s]
+    assert torch.allclose(label_sums.Targets(sums).entropy(torch.full((6,), 2.0)), floor)
     assert (floor > entropies + 1e-3).all()
 
 
