@@ -85,13 +85,17 @@ class TrainConfig:
         ""  # begin from these: a run, its model.safetensors, an exported encoder, a state
     )
     encoder_lr_scale: float = 1.0  # the encoder's learning rate by that of the head; 0: frozen
-    seed: int = 0  # weights, order, augmentation, and which labels are kept
+    seed: int = dataclasses.field(
+        default=0, metadata={"below": 2**63}
+    )  # weights, order, augmentation, and which labels are kept
     epochs: int = positive(80)  # passes over the training images
     batch_size: int = positive(50)  # N, images of a batch
     micro_batch: int = (
         0  # views in the network at a time, for large batches on small memory; 0: all
     )
-    views: int = positive(2)  # V, augmented views of each image
+    views: int = dataclasses.field(
+        default=2, metadata={"above": 0, "below": 1000}
+    )  # V, augmented views of each image
     augmentation: str = "affine"  # of the views: a name in AUGMENTATIONS, or module:function
     optimizer: str = choice("muon", OPTIMIZERS)  # sgd, nesterov, adamw, muon
     learning_rate: float = positive(0.1)  # peak

@@ -106,7 +106,15 @@ def pretrain(
         there = folder and (folder / "checkpoint.pt").exists()
         saved = run_folder.read_checkpoint(folder / "checkpoint.pt", device) if there else None
         dtype = saved and saved["progress"].get("dtype")
-        run = new_run(config, dataset, encoder, device, dtype, begins=not saved)
+        try:
+            run = new_run(config, dataset, encoder, device, dtype, begins=not saved)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            raise MemoryError(
+                f"out of memory on {device}: {config.arch} with latent_dim {config.latent_dim} and "
+                f"queue_size {config.queue_size} needs more than there is"
+            ) from None
         if writes:
             run_folder.claim(folder, dataclasses.asdict(config))
         processes.wait_for_all()

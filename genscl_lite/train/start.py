@@ -154,6 +154,9 @@ def _read_state(path: Path, header_only: bool = False) -> tuple[dict[str, Tensor
         state = {} if header_only else safetensors.torch.load_file(path)
         with safetensors.safe_open(str(path), framework="pt") as file:
             notes = file.metadata() or {}
+    for name, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise RunFolderError(f"weights: {path}: NaN or infinity in {name}")
     state |= {name: state[same] for name, same in notes.items() if same in state}  # tied weights
     return state, read_about(path) if notes.keys() & {"data", "arch"} else {}
 
