@@ -122,7 +122,8 @@ def train_backbone(path: Path, work: Path, root: str | None) -> None:
     )
     run = pretrain(config, data, work / "backbone", device=CPU)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(run.model.encoder.state_dict(), path, {"format": "pt"})
+    state = run.model.encoder.state_dict()
+    save_file({name: part.contiguous() for name, part in state.items()}, path, {"format": "pt"})
     found = {
         "accuracy": run.log[-1]["accuracy"],
         "cpu_seconds": round(run.cpu_seconds, 1),
