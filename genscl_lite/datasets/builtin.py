@@ -20,8 +20,8 @@ from torchvision.datasets.utils import calculate_md5, check_integrity, download_
 
 from genscl_lite._checks import require_choice
 from genscl_lite.datasets.files import as_path, locked, written_whole
-from genscl_lite.datasets.images import mean_and_std, value_counts
 from genscl_lite.datasets.registry import Dataset, dataset
+from genscl_lite.datasets.seen import mean_and_std
 
 ARCHIVES = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 MIRRORS = {  # asked before the university, whose host is slow; the md5 decides which file is right
@@ -43,7 +43,7 @@ def digits(root, config) -> Dataset:
         np.arange(1797), test_size=797, stratify=found.target, random_state=0
     )
     names = tuple(str(digit) for digit in range(10))
-    mean_std = mean_and_std(value_counts(images[train]))
+    mean_std = mean_and_std(images[train])
     return Dataset(
         "digits", images[train], labels[train], images[test], labels[test], names, *mean_std
     )
@@ -59,7 +59,7 @@ def cifar(root, config) -> Dataset:
         torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous() for part in (train, test)
     ]
     labels = [torch.tensor(part.targets) for part in (train, test)]
-    names, mean_std = tuple(train.classes), mean_and_std(value_counts(images[0]))
+    names, mean_std = tuple(train.classes), mean_and_std(images[0])
     return Dataset(config.dataset, images[0], labels[0], images[1], labels[1], names, *mean_std)
 
 

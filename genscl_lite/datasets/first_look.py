@@ -8,19 +8,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from genscl_lite.datasets.decode import Glance, centre_crop, look_at, reason
 from genscl_lite.datasets.depth import find_intensity
-from genscl_lite.datasets.images import (
-    CHUNK,
-    Glance,
-    answers,
-    centre_crop,
-    chunks,
-    look_at,
-    make_loader,
-    reason,
-    resolve_workers,
-)
 from genscl_lite.datasets.seen import Seen, moments
+from genscl_lite.datasets.workers import CHUNK, answers, chunks, make_loader, resolve_workers
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,10 +11,11 @@ from genscl_lite.datasets.check import describe_files, odd_files, odd_pixels
 from genscl_lite.datasets.depth import parse_intensity
 from genscl_lite.datasets.files import as_path, read_json, write_json
 from genscl_lite.datasets.first_look import FirstLook, first_look
-from genscl_lite.datasets.images import ImageFiles, mean_and_std_of
+from genscl_lite.datasets.images import ImageFiles
 from genscl_lite.datasets.labels import first_few, read_table
 from genscl_lite.datasets.listing import Listing, list_files
 from genscl_lite.datasets.registry import Dataset, dataset
+from genscl_lite.datasets.seen import mean_and_std_of
 from genscl_lite.datasets.splits import FolderFiles, paths, split_files
 
 RESIDENT_BYTES = 4 * 2**30
@@ -88,6 +89,10 @@ def load_folder(
             keep=resident,
             intensity=parse_intensity(config.intensity),
             pages=config.pages,
+        )
+    if look and config.intensity and not look.intensity:
+        raise ValueError(
+            f"intensity: {config.intensity} is about files with more than 8 bits, and there are none"
         )
     if bad := look.bad if look else check.bad:
         _stop_or_warn(files, bad, config.on_bad_image)

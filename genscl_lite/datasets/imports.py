@@ -31,3 +31,12 @@ def import_function(parameter: str, name: str) -> Callable:
     if not callable(found):
         raise ValueError(f"{parameter}: {name!r}: module {module!r} has no function {function!r}")
     return found
+
+
+def one_line(error: Exception) -> str:
+    """Return the type of an error and the first line of what it says.
+
+    >>> one_line(KeyError("a"))
+    "KeyError: 'a'"
+    """
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

@@ -2,9 +2,11 @@
 
 import codecs
 import csv
+import posixpath
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +51,7 @@ class LabelTable:
             raise ValueError(
                 f"{self.where}, line {line}: {file!r} is none of the image files{hint}"
             )
-        shares = self.shares(class_names).set_index(paths).reindex(files)
+        shares = self.shares[list(class_names)].set_index(paths).reindex(files)
         missing = shares.index[shares.isna().all(axis=1)].tolist()
         if missing:
             raise ValueError(
@@ -57,23 +59,35 @@ class LabelTable:
                 f"{first_few(missing)}"
             )
         self.warn_of_sums()
-        return torch.tensor(shares.to_numpy(), dtype=torch.float32)
+        return torch.from_numpy(np.ascontiguousarray(shares, dtype=np.float32))
 
-    def shares(self, class_names: Sequence[str]) -> pd.DataFrame:
-        """Return each row divided by its sum, after a look at whether it is a distribution, or counts of votes."""
-        numbers = self.rows[list(class_names)].apply(pd.to_numeric, errors="coerce").astype(float)
-        sums = numbers.sum(axis=1, skipna=False)
-        values = numbers.to_numpy()
-        half = half_unit(values)
-        if half == 0.5 and (sums != 1).any():  # whole numbers: votes
-            good = (values >= 0).all(axis=1) & np.isfinite(sums) & (sums > 0)
-            expected = "finite counts of at least 0, not all of them 0"
-        else:
+    @cached_property
+    def numbers(self) -> pd.DataFrame:
+        """The columns of classes; NaN where there is no number."""
+        columns = self.rows[list(self.classes)]
+        return columns.apply(pd.to_numeric, errors="coerce").astype(float)
+
+    @cached_property
+    def sums(self) -> pd.Series:
+        with np.errstate(over="ignore"):  # infinite sums are refused
+            return self.numbers.sum(axis=1, skipna=False)
+
+    @cached_property
+    def are_votes(self) -> bool:
+        """Whether all numbers are whole, and rows are not one-hot labels."""
+        return half_unit(self.numbers.to_numpy()) == 0.5 and bool((self.sums != 1).any())
+
+    @cached_property
+    def shares(self) -> pd.DataFrame:
+        """Each row divided by its sum, after a look at whether it is a distribution, or counts of votes."""
+        numbers, sums, values = self.numbers, self.sums, self.numbers.to_numpy()
+        good = (values >= 0).all(axis=1) & np.isfinite(sums) & (sums >= 0.5)
+        expected = "finite counts of at least 0, not all of them 0"
+        if not self.are_votes:
+            half = half_unit(values)
             below = np.maximum(LEAST_TOLERANCE, half * values.shape[1])
             above = np.maximum(LEAST_TOLERANCE, half * (values != 0).sum(axis=1))
-            good = (
-                (values >= 0).all(axis=1) & (sums > 0) & (1 - sums <= below) & (sums - 1 <= above)
-            )
+            good &= (1 - sums <= below) & (sums - 1 <= above)
             expected = "finite numbers of at least 0 with sum 1"
         if not good.all():
             line = good.idxmin()
@@ -86,7 +100,7 @@ class LabelTable:
             )
             percent = "; divide percent by 100" if np.allclose(sums, 100, atol=1) else ""
             raise ValueError(
-                f"{self.where}, line {line}, {self.rows.path[line]}: expected {len(class_names)} "
+                f"{self.where}, line {line}, {self.rows.path[line]}: expected {len(row)} "
                 f"{expected}, got {got}{percent}"
             )
         return numbers.div(sums, axis=0)
@@ -95,27 +109,21 @@ class LabelTable:
         """Say what its rows are, if they are distributions."""
         if not self.classes:
             return ()
-        sums, counts = self._sums()
-        what = "counts of votes" if counts else "distributions"
-        return (
-            f"labels   {what} of {len(sums)} images, sums {sums.min():.6g} to {sums.max():.6g}",
-        )
+        what = "counts of votes" if self.are_votes else "distributions"
+        return (f"labels   {what} of {len(self.sums)} images, sums {self._range_of_sums()}",)
 
     def warn_of_sums(self) -> None:
         """Warn of rows that have another sum than 1."""
-        sums, counts = self._sums()
-        if abs(sums - 1).max() > LEAST_TOLERANCE:
-            what = "counts of votes" if counts else "distributions rounded"
+        if abs(self.sums - 1).max() > LEAST_TOLERANCE:
+            what = "counts of votes" if self.are_votes else "distributions rounded"
             warnings.warn(
-                f"{self.where}: taken as {what}, sums {sums.min():.6g} to {sums.max():.6g}; each row "
-                "is divided by its sum",
+                f"{self.where}: taken as {what}, sums {self._range_of_sums()}; each row is divided "
+                "by its sum",
                 stacklevel=3,
             )
 
-    def _sums(self) -> tuple[np.ndarray, bool]:
-        values = self.rows[list(self.classes)].to_numpy(float)
-        sums = values.sum(axis=1)
-        return sums, half_unit(values) == 0.5 and bool((sums != 1).any())
+    def _range_of_sums(self) -> str:
+        return f"{self.sums.min():.6g} to {self.sums.max():.6g}"
 
 
 def half_unit(values: np.ndarray) -> float:
@@ -149,21 +157,44 @@ def read_table(path: str | Path, name: str = "labels") -> LabelTable:
     path, where = as_path(path), f"{name}: {path}"
     if not path.is_file():
         raise ValueError(f"{where} is no file")
+    try:
+        table = _read_csv(path, where)
+    except UnicodeError:
+        raise ValueError(
+            f"{where} is neither UTF-8 nor marked as UTF-16; "
+            'save it from the spreadsheet as "CSV UTF-8"'
+        ) from None
+    except pd.errors.ParserError as error:
+        raise ValueError(f"{where}: {str(error).strip()}") from None
+    table = table.dropna(how="all")
+    for column in table.columns.intersection(OTHER_COLUMNS):
+        table[column] = table[column].fillna("").str.strip()
+    if not len(table):
+        raise ValueError(f"{where}: holds no rows")
+    table["path"] = _below_folder(table.path, where)
+    others = tuple(column for column in table.columns if column not in OTHER_COLUMNS)
+    if "label" in table and {*others} != {*table.label}:
+        return LabelTable(where, table, (), others)
+    return LabelTable(where, table, others)
+
+
+def _read_csv(path: Path, where: str) -> pd.DataFrame:
+    """Return the rows by the numbers of their lines, after a look at the names of the columns."""
     with open(path, "rb") as start:
         utf16 = start.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     encoding = "utf-16" if utf16 else "utf-8-sig"
+    with open(path, encoding=encoding, newline="") as text:
+        first = text.readline()
+        separator = max(",;\t", key=first.count)
+        text.seek(0)
+        header = [column.strip() for column in next(csv.reader(text, delimiter=separator), [""])]
+    if "\0" in first:
+        raise ValueError(f"{where} is no text")
+    if "path" not in header:
+        raise ValueError(f"{where}: expected a column path, got {first_few(header)}")
+    if twice := sorted({column for column in header if header.count(column) > 1}):
+        raise ValueError(f"{where}: columns that are there twice: {first_few(twice)}")
     try:
-        with open(path, encoding=encoding, newline="") as text:
-            first = text.readline()
-            separator = max(",;\t", key=first.count)
-            text.seek(0)
-            header = [
-                column.strip() for column in next(csv.reader(text, delimiter=separator), [""])
-            ]
-        if "path" not in header:
-            raise ValueError(f"{where}: expected a column path, got {first_few(header)}")
-        if twice := sorted({column for column in header if header.count(column) > 1}):
-            raise ValueError(f"{where}: columns that are there twice: {first_few(twice)}")
         table = pd.read_csv(
             path,
             names=header,
@@ -178,35 +209,28 @@ def read_table(path: str | Path, name: str = "labels") -> LabelTable:
             sep=separator,
             decimal="." if separator == "," else ",",
         )
-    except UnicodeError:
-        raise ValueError(
-            f"{where} is neither UTF-8 nor marked as UTF-16; "
-            'save it from the spreadsheet as "CSV UTF-8"'
-        ) from None
     except pd.errors.EmptyDataError:
-        table = pd.DataFrame(columns=header)
-    except pd.errors.ParserError as error:
-        raise ValueError(f"{where}: {str(error).strip()}") from None
-    if not isinstance(
-        table.index, pd.RangeIndex
-    ):  # pandas takes the first values for names of rows
+        return pd.DataFrame(columns=header)
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first values as row names
         raise ValueError(f"{where}, line 2: expected {len(header)} values, got more")
-    table.index += 2  # the number of its line
-    table = table.dropna(how="all")
-    for column in table.columns.intersection(OTHER_COLUMNS):
-        table[column] = table[column].fillna("").str.strip()
-    if not len(table):
-        raise ValueError(f"{where}: holds no rows")
-    for line, file in table.path[table.path.duplicated() | (table.path == "")].items():
-        if not file:
-            raise ValueError(f"{where}, line {line}: no path")
+    table.index += 2
+    return table
+
+
+def _below_folder(written: pd.Series, where: str) -> pd.Series:
+    """Return paths without "./" and the like; ValueError names one that is missing, leads out or had a row."""
+    for line in written.index[written == ""]:
+        raise ValueError(f"{where}, line {line}: no path")
+    paths = written.map(posixpath.normpath)
+    for line in paths.index[paths.str.contains(r"^/|^\.\.(?:/|$)|[\x00-\x1f]")]:
         raise ValueError(
-            f"{where}, line {line}: {file} had a row already, line {(table.path == file).idxmax()}"
+            f"{where}, line {line}: expected a path below the folder of the images, "
+            f"got {written[line]!r}"
         )
-    others = tuple(column for column in header if column not in OTHER_COLUMNS)
-    if "label" in table and {*others} != {*table.label}:
-        return LabelTable(where, table, (), others)
-    return LabelTable(where, table, others)
+    for line, file in paths[paths.duplicated()].items():
+        first = (paths == file).idxmax()
+        raise ValueError(f"{where}, line {line}: {file} had a row already, line {first}")
+    return paths
 
 
 def read_distributions(
@@ -248,10 +272,11 @@ def read_distributions(
 
 
 def first_few(names: Sequence[str], most: int = 5) -> str:
-    """Return the first few names, and how many more there are.
+    """Return the first few names, on one line, and how many more there are.
 
-    >>> first_few("abcd", most=2)
-    'a, b and 2 more'
+    >>> first_few(["a\\n", "b", "c", "d"], most=2)
+    'a\\\\n, b and 2 more'
     """
+    shown = [name if name.isprintable() else repr(name)[1:-1] for name in names[:most]]
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return ", ".join(shown) + more

@@ -259,11 +259,12 @@ def list_table(root: str | Path, labels: LabelTable) -> Listing:
         for line in rows.index[rows[column] == ""]:
             raise ValueError(f"{where}, line {line}, {rows.path[line]}: no {column}")
     if "label" in rows:
-        names = sorted(rows.label.unique(), key=by_number(rows.label))
+        by_number = rows.label.str.fullmatch("[0-9]+").all()
+        names = sorted(rows.label.unique(), key=int if by_number else str)
         numbers = rows.label.map({name: c for c, name in enumerate(names)})
     else:
         names = list(labels.classes)
-        numbers = labels.shares(names).to_numpy().argmax(axis=1) if names else ()
+        numbers = labels.shares.to_numpy().argmax(axis=1) if names else ()
     if len(names) < 2:
         raise ValueError(
             f"{where}: expected two or more classes, in a column label or with a column each, "
@@ -273,6 +274,7 @@ def list_table(root: str | Path, labels: LabelTable) -> Listing:
         wanted = root / rows.path.iloc[0]
         close = sorted(path.name for path in wanted.parent.glob(f"{glob.escape(wanted.name)}.*"))
         hint = f"; write names with their ending, {close[0]}" if close else ""
+        hint = "; write / for \\" if "\\" in rows.path.iloc[0] else hint
         raise ValueError(f"{where}: none of its files is in {root}, the first is {wanted}{hint}")
     table = pd.DataFrame({"path": rows.path, "label": numbers})
     table["split"] = _named_splits(labels) if "split" in rows else ""
@@ -281,11 +283,6 @@ def list_table(root: str | Path, labels: LabelTable) -> Listing:
     if labels.ignored:
         warnings.warn(f"{where}: columns passed over: {first_few(labels.ignored)}", stacklevel=2)
     return Listing(root, table[table.split != "unused"].reset_index(drop=True), tuple(names))
-
-
-def by_number(labels: pd.Series):
-    """Return a key to sort by: as numbers if all are, else as texts."""
-    return int if labels.str.fullmatch("[0-9]+").all() else str
 
 
 def _named_splits(labels: LabelTable) -> pd.Series:

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from genscl_lite._checks import require_choice
 from genscl_lite.datasets.check import check_data
-from genscl_lite.datasets.imports import import_function, names_a_function
+from genscl_lite.datasets.imports import import_function, names_a_function, one_line
 from genscl_lite.datasets.labels import first_few
 
 
@@ -160,7 +160,15 @@ def load_data(
             returns no ``Dataset``.
     """
     load = find_loader(config.dataset)
-    data = load(root, config, check_path) if config.dataset == "folder" else load(root, config)
+    words = (root, config, check_path) if config.dataset == "folder" else (root, config)
+    try:
+        data = load(*words)
+    except (ValueError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        if not names_a_function(config.dataset):
+            raise
+        raise ValueError(f"dataset: {config.dataset} fails: {one_line(error)}") from error
     if not isinstance(data, Dataset):
         raise ValueError(
             f"dataset: {config.dataset} returned {type(data).__name__}, expected a Dataset"

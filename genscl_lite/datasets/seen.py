@@ -55,3 +55,27 @@ def moments(images: Tensor) -> Tensor:
     """
     values = images.flatten(2).int()
     return torch.stack([values.sum(dim=2), (values * values).sum(dim=2)], dim=1)
+
+
+def mean_and_std(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and deviation of each channel of uint8 (N, channels, H, W) in [0, 1], to 4 digits.
+
+    >>> mean_and_std(torch.tensor([[[[0, 255]]]], dtype=torch.uint8))
+    ((0.5,), (0.7071,))
+    """
+    sums = sum(moments(part).sum(dim=0) for part in images.split(1000))
+    return mean_and_std_of(sums, images[:, 0].numel())
+
+
+def mean_and_std_of(sums: Tensor, pixels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the same from (2, channels) ``moments``, summed over images of so many pixels in all.
+
+    A constant channel has the deviation 1, as in scikit-learn, so that it can be divided by.
+    """
+    totals, squares = sums.tolist()
+    mean = [total / pixels / 255 for total in totals]
+    variance = [
+        (pixels * square - total**2) / (pixels * max(pixels - 1, 1)) / 255**2
+        for total, square in zip(totals, squares, strict=True)
+    ]
+    return tuple(round(m, 4) for m in mean), tuple(round(v**0.5, 4) or 1.0 for v in variance)

@@ -22,11 +22,13 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torchvision.transforms.v2 import functional as F
 
 from genscl_lite._checks import require_whole
 from genscl_lite.datasets import Dataset, files
+from genscl_lite.datasets.decode import centre_crop, read_rgb
 from genscl_lite.datasets.files import RunFolderError
-from genscl_lite.datasets.images import ImageFiles, centre_crop, read_rgb, to_gray
+from genscl_lite.datasets.images import ImageFiles
 from genscl_lite.datasets.listing import find_images
 from genscl_lite.runs.onnx import export_onnx
 from genscl_lite.train.config import TrainConfig
@@ -185,7 +187,7 @@ class Encoder:
         beside = path.with_suffix(".json")
         if path.suffix != ".safetensors":
             raise ValueError(f"path: expected a file name ending in .safetensors, got {path}")
-        if path.exists() and "arch" not in read_about(path):
+        if path.is_dir() or path.exists() and "arch" not in read_about(path):
             raise ValueError(f"path: {path} exists and is no exported encoder; choose another name")
         if beside.exists() and not path.exists():
             raise ValueError(
@@ -300,7 +302,9 @@ def _read_picture(
     intensity: tuple[float, float] | None,
 ) -> Tensor:
     pixels = centre_crop(read_rgb(image, intensity), image_shape[-1])
-    return to_gray(pixels) if image_shape[0] == 1 else pixels
+    if image_shape[0] == 1:
+        return F.pil_to_tensor(F.to_pil_image(pixels).convert("L"))
+    return pixels
 
 
 # The command line

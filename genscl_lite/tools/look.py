@@ -29,7 +29,7 @@ def look(options: Namespace) -> int:
             odd = odd_things(data)
         if options.picture:
             draw(data, options.picture)
-    except (ValueError, FileNotFoundError, ImportError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"problem  {error}")
         return 1
     notes = [str(warning.message) for warning in caught] + odd

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from genscl_lite._checks import require_choice
-from genscl_lite.datasets.imports import import_function, names_a_function
+from genscl_lite.datasets.imports import import_function, names_a_function, one_line
 
 GRAY = (0.2989, 0.587, 0.114)
 """Shares of red, green and blue in brightness (ITU-R 601-2), as in torchvision."""
@@ -187,13 +187,28 @@ class OwnAugment:
                 as_unit_float(images), (uniforms[0] * 2**31).tolist(), strict=True
             ):
                 torch.manual_seed(int(seed))
-                views.append(self.transform(image))
-                if not isinstance(views[-1], Tensor) or views[-1].shape != image.shape:
-                    raise ValueError(
-                        f"augmentation: expected a view of shape {tuple(image.shape)} of such an image, "
-                        f"got {tuple(getattr(views[-1], 'shape', ())) or type(views[-1]).__name__}"
-                    )
+                views.append(self._view(image))
         return torch.stack(views).float()
+
+    def _view(self, image: Tensor) -> Tensor:
+        try:
+            view = self.transform(image)
+        except Exception as error:  # whatever somebody else's function does
+            raise ValueError(f"augmentation: the transform fails: {one_line(error)}") from error
+        if not isinstance(view, Tensor) or view.shape != image.shape:
+            raise ValueError(
+                f"augmentation: expected a view of shape {tuple(image.shape)} of such an image, "
+                f"got {tuple(getattr(view, 'shape', ())) or type(view).__name__}"
+            )
+        if not view.is_floating_point():
+            raise ValueError(f"augmentation: expected a floating point view, got {view.dtype}")
+        least, most = view.aminmax()
+        if not (least > -0.5 and most < 1.5):  # NaN too; bicubic interpolation may overshoot
+            raise ValueError(
+                f"augmentation: expected a view with values in [0, 1], got {least:.3g} to "
+                f"{most:.3g}; leave out normalization, which the run adds"
+            )
+        return view
 
 
 def check_augmentation(name: str) -> None:
@@ -211,7 +226,11 @@ def build_augment(name: str) -> Augment | OwnAugment:
     check_augmentation(name)
     if name in AUGMENTATIONS:
         return AUGMENTATIONS[name]
-    transform = import_function("augmentation", name)()
+    make = import_function("augmentation", name)
+    try:
+        transform = make()
+    except Exception as error:
+        raise ValueError(f"augmentation: {name}() fails: {one_line(error)}") from error
     if not callable(transform):
         raise ValueError(f"augmentation: {name} should return a transform, got {transform!r}")
     return OwnAugment(transform)

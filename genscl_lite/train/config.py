@@ -17,7 +17,7 @@ from genscl_lite.train.optimizers import OPTIMIZERS
 
 
 def limited(default, **limits):
-    """Make a field with limits: ``choices``, or a number ``above`` 0, ``below`` 1 or ``at_most`` 1.
+    """Make a field with limits: ``choices``, or numbers to lie ``above``, ``below`` or ``at_most`` at.
 
     Without one, a number is at least 0.
     """
@@ -67,12 +67,12 @@ class TrainConfig:
     weights: str = ""
     encoder_lr_scale: float = 1.0  # the encoder's learning rate by that of the head; 0: frozen
 
-    seed: int = 0  # weights, order, augmentation, and which labels are kept
+    seed: int = limited(0, below=2**63)  # weights, order, augmentation, and which labels are kept
     epochs: int = limited(80, above=0)  # passes over the training images
     batch_size: int = limited(50, above=0)  # N, images of a batch
     # views that are in the network at a time, for large batches on small memory; 0: all
     micro_batch: int = 0
-    views: int = limited(2, above=0)  # V, augmented views of each image
+    views: int = limited(2, above=0, below=1000)  # V, augmented views of each image
     augmentation: str = "affine"  # of the views: a name in AUGMENTATIONS, or module:function
     optimizer: str = limited("muon", choices=OPTIMIZERS)  # sgd, nesterov, adamw, muon
     learning_rate: float = limited(0.1, above=0)  # peak

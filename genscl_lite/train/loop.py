@@ -95,7 +95,8 @@ def pretrain(
         there = folder and (folder / "checkpoint.pt").exists()
         saved = run_folder.read_checkpoint(folder / "checkpoint.pt", device) if there else None
         dtype = saved and saved["progress"]["dtype"]
-        run = new_run(config, dataset, encoder, device, dtype, begins=not saved)
+        with memory.too_large_named(config, device):
+            run = new_run(config, dataset, encoder, device, dtype, begins=not saved)
         if writes:
             run_folder.claim(folder, dataclasses.asdict(config))
         processes.wait_for_all()

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import torch
 
+from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.state import Run
 
 Result = TypeVar("Result")
@@ -54,6 +55,20 @@ def in_pieces(test: Callable[[int], Result], device: torch.device) -> Result:
             f"memory: too little on {device} to test {images} images at a time; fewer are tried",
             stacklevel=3,
         )
+
+
+@contextmanager
+def too_large_named(config: TrainConfig, device: torch.device) -> Iterator[None]:
+    """Say which settings make a model too large for the device's memory."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise MemoryError(
+            f"out of memory on {device}: {config.arch} with latent_dim {config.latent_dim} and "
+            f"queue_size {config.queue_size} needs more than there is"
+        ) from None
 
 
 @contextmanager

@@ -20,6 +20,9 @@ from genscl_lite.train.config import TrainConfig, read_config
 from genscl_lite.train.methods import METHODS
 from genscl_lite.wrappers import unwrapped
 
+PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
+"""Endings of files as ``torch.save`` writes them."""
+
 
 def save_weights(path: str | Path, model: nn.Module, **about: object) -> None:
     """Write a model's weights; each of ``about`` (``config``, ``summary``) goes into the header as JSON.
@@ -46,6 +49,11 @@ def weights_path(path: str | Path, argument: str = "path") -> Path:
     if not path.exists():
         raise ValueError(
             f"{argument}: {path} does not exist; expected a run's folder or a model.safetensors"
+        )
+    if path.suffix in PICKLES:
+        raise ValueError(
+            f"{argument}: {path} is a pickle, which may run code when it is read; expected a "
+            ".safetensors, as safetensors.torch.save_file(state_dict, path) writes it"
         )
     if path.is_file():
         return path
@@ -152,6 +160,9 @@ def load_weights(path: str | Path, model: nn.Module, parts: bool = True) -> None
     except (SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise RunFolderError(f"{path}: damaged, or of another model ({reason})") from None
+    for name, tensor in model.state_dict().items():
+        if not tensor.isfinite().all():
+            raise RunFolderError(f"{path}: NaN or infinity in {name}")
     modules = dict(model.named_modules())
     unexpected = set(unexpected) - model.state_dict().keys()  # a second name of tied weights
 

@@ -22,7 +22,7 @@ from torchvision.datasets.utils import download_url
 
 from genscl_lite.datasets import Dataset, files, load_dataset
 from genscl_lite.datasets.builtin import data_root
-from genscl_lite.datasets.images import mean_and_std, value_counts
+from genscl_lite.datasets.seen import mean_and_std
 from genscl_lite.losses import unit_rows
 from genscl_lite.runs.tables import SUMMARIES
 from genscl_lite.runs.trained import Encoder
@@ -50,7 +50,7 @@ def published(root: str | Path | None, config) -> Dataset:
     """Load the same images with their published class numbers alone."""
     cifar = load_dataset("cifar10", root)
     images = cifar.test_images[:-HELD_OUT]
-    mean, std = mean_and_std(value_counts(images))
+    mean, std = mean_and_std(images)
     return replace(
         cifar,
         train_images=images,

@@ -11,8 +11,8 @@ from PIL import Image, PngImagePlugin
 
 from genscl_lite.datasets import load_data
 from genscl_lite.datasets.check import odd_things
+from genscl_lite.datasets.decode import look_at, read_rgb
 from genscl_lite.datasets.depth import find_intensity, parse_intensity
-from genscl_lite.datasets.images import look_at, read_rgb
 from genscl_lite.train.config import TrainConfig
 
 RANDOM = np.random.default_rng(0)

@@ -12,8 +12,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms import v2
 
 from genscl_lite.datasets import images as image_files
+from genscl_lite.datasets import workers as worker_file
+from genscl_lite.datasets.decode import centre_crop, read_rgb
 from genscl_lite.datasets.first_look import first_look
-from genscl_lite.datasets.images import ImageFiles, centre_crop, read_rgb
+from genscl_lite.datasets.images import ImageFiles
 from tests.folders import add_corrupt, make_digit_folder
 from tests.processes import finish, start_python
 
@@ -276,9 +278,9 @@ def test_small_shared_memory_is_done_without(images, digits, monkeypatch):
     monkeypatch.setattr(
         shutil, "disk_usage", lambda path: asked.append(path) or usage._replace(free=2**15)
     )
-    by_pipe = image_files.ByPipe.__call__
+    by_pipe = worker_file.ByPipe.__call__
     monkeypatch.setattr(
-        image_files.ByPipe,
+        worker_file.ByPipe,
         "__call__",
         lambda *args: Path(digits[0] / "by_pipe.txt").touch() or by_pipe(*args),
     )

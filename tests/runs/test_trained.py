@@ -11,8 +11,9 @@ import torchvision
 from PIL import Image
 from torch import nn
 
+from genscl_lite.datasets.decode import centre_crop, read_rgb
 from genscl_lite.datasets.files import RunFolderError
-from genscl_lite.datasets.images import ImageFiles, centre_crop, read_rgb
+from genscl_lite.datasets.images import ImageFiles
 from genscl_lite.runs.finish import finish_run, probe_run
 from genscl_lite.runs.trained import Encoder
 from genscl_lite.tools.cli import main

@@ -205,28 +205,6 @@ def plot_differences(
     )
 
 
-def plot_confusion(counts: np.ndarray, names: list[str], axis: Axes) -> Axes:
-    """Draw of each class (row) the share of its images that were said to be of each class (column).
-
-    Shares stand in the cells of up to twelve classes; names beside up to forty.
-    """
-    counts = np.asarray(counts)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axis.set(xlabel="said", ylabel="true")
-    axis.grid(False)
-    if len(names) <= 40:
-        texts = [name.replace("$", r"\$") for name in names]
-        axis.set_xticks(range(len(names)), texts, rotation=90)
-        axis.set_yticks(range(len(names)), texts)
-    if len(names) <= 12:
-        for row, column in zip(*counts.nonzero(), strict=True):
-            share = shares[row, column]
-            colour = "white" if share > 0.5 else "black"
-            axis.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color=colour)
-    return axis
-
-
 def _rows_of_methods(table: pd.DataFrame, axis: Axes) -> None:
     axis.set_yticks(range(len(table)), [METHODS[method].title for method in table.method])
     axis.set_ylim(len(table) - 0.5, -0.5)
