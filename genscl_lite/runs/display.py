@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
 
+import pandas as pd
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -18,9 +19,18 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from genscl_lite.datasets import files
 from genscl_lite.runs.claims import read_predictions, verdict_lines
 from genscl_lite.runs.job import PROGRESS, Job
-from genscl_lite.runs.tables import make_table, read_summaries, render_table, write_table
+from genscl_lite.runs.tables import (
+    make_table,
+    read_summaries,
+    render_table,
+    run_files,
+    write_csv,
+    write_table,
+)
 from genscl_lite.train.methods import METHODS
 
+REPORT, SPACE = "report.html", "10_see_the_space.ipynb"
+"""What ``genscl reproduce`` makes beside the table."""
 REFRESH = 0.5  # seconds between two looks at the folders
 SILENCE = 60.0  # seconds after which a line is printed though no seed has finished
 
@@ -31,18 +41,36 @@ def display(jobs: Iterable[Job]) -> "Lines":
     return Bars(jobs, console) if console.is_terminal else Lines(jobs)
 
 
-def show_results(out: Path) -> Path:
-    """Write and print the table of a folder and what it says of the paper's claims; return the CSV file."""
+def show_results(out: Path) -> pd.DataFrame:
+    """Write and print the table of a folder and what it says of the paper's claims; return the table.
+
+    A report that shows another table is deleted.
+    """
     runs = read_summaries(out)
-    table = make_table(runs)
-    write_table(out / "table.csv", table)
-    text = "\n\n".join([render_table(table), "\n".join(verdict_lines(runs, read_predictions(out)))])
+    table, path = make_table(runs), out / "table.csv"
+    if not path.exists() or path.read_text("utf-8") != write_csv(table):
+        (out / REPORT).unlink(missing_ok=True)
+        write_table(path, table)
+    parts = render_table(table), "\n".join(verdict_lines(runs, read_predictions(out)))
+    text = "\n\n".join(part for part in parts if part)
     console = Console(file=sys.stdout)
     if console.is_terminal:
         console.print(Markdown(text))
     else:
         print(f"\n{text}", flush=True)
-    return out / "table.csv"
+    return table
+
+
+def next_steps(out: Path) -> str:
+    """Say what may be done with the results, and last where to look at them."""
+    *_, (_, _, model) = run_files(out, "model.safetensors")
+    predict = f"genscl predict {model.parent} IMAGE..."
+    lines = ["what next:", f"  {predict}   names the classes of your images"]
+    if (out / SPACE).exists():
+        lines.append(f"  jupyter lab {out / SPACE}   shows what the latents look like")
+    if (out / REPORT).exists():
+        return "\n".join([*lines, f"report: {out / REPORT}, to be opened in a browser"])
+    return "\n".join([*lines, f"table: {out / 'table.csv'}"])
 
 
 class Row:

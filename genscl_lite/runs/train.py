@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import torch.distributed as dist
 
-from genscl_lite.runs.display import display, show_results
+from genscl_lite.runs.display import display, next_steps, show_results
 from genscl_lite.runs.job import train_job
 from genscl_lite.runs.request import Request, make_parser, read_requests
 from genscl_lite.train.loop import OutOfTime
@@ -52,4 +52,5 @@ def train_table(request: Request, device, deadline: float) -> None:
             for _ in train_job(job, deadline, device=device):
                 pass
     if rank() == 0:
-        print(f"\ntable: {show_results(request.out)}", flush=True)
+        show_results(request.out)
+        print(f"\n{next_steps(request.out)}", flush=True)
