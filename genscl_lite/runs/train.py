@@ -20,7 +20,7 @@ from genscl_lite.train.processes import rank, start_processes
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point of ``genscl train``. Returns 0 on success or timeout, 2 on a wrong request or failed run."""
+    """Entry point of ``genscl train``. Returns 0 on success or timeout, 2 on an error, 130 when interrupted."""
     parser = make_parser(
         "genscl train", "Train the rows of a preset, in one process or started by torchrun."
     )
@@ -35,6 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
     except OutOfTime as stop:
         if rank() == 0:
             print(f"time is up: {stop}", flush=True)
+    except KeyboardInterrupt:
+        if rank() == 0:
+            print("interrupted; the same command continues", file=sys.stderr, flush=True)
+        return 130
     except (ValueError, OSError, MemoryError) as error:
         where = f"process {rank()}: " if rank() else ""
         print(f"error: {where}{error}", file=sys.stderr, flush=True)
