@@ -1,7 +1,7 @@
 """The ledger: what the paper claims, what it measured, and what runs of this kit say of it.
 
 Three claims are primary: named before the runs, and corrected among themselves alone. The others are
-exploratory, which is said beside them, and corrected among themselves.
+exploratory, which is written beside them, and corrected among themselves.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from genscl_lite.datasets import files
 from genscl_lite.runs.paths import PUBLISHED
 from genscl_lite.runs.statistics import (
     Interval,
@@ -25,7 +24,7 @@ from genscl_lite.runs.statistics import (
     pooled_p_value,
     t_interval,
 )
-from genscl_lite.train.methods import METHODS
+from genscl_lite.runs.tables import markdown_table, run_files
 
 LEDGER_COLUMNS = (
     "claim",
@@ -49,7 +48,6 @@ LEDGER_COLUMNS = (
     "equivalent",
     "verdict",
 )
-VERDICTS = ("supported", "contradicted", "as good", "undecided", "untested")
 CONFIGURATION = (
     "dataset",
     "arch",
@@ -120,18 +118,10 @@ POOLED_ROWS = list(
 def read_predictions(folder: str | Path) -> pd.DataFrame:
     """Read all predictions.npz below a folder: a row a run, with arrays ``right`` and ``confidence``."""
     rows = []
-    for path in sorted(files.as_path(folder).glob("*/seed*/predictions.npz")):
-        with np.load(path) as said:
-            rows.append(
-                {
-                    "method": path.parts[-3],
-                    "seed": int(path.parts[-2].removeprefix("seed")),
-                    "right": said["predicted"] == said["labels"],
-                    "confidence": said["confidence_percent"] / 100,
-                }
-            )
-    order = {method: place for place, method in enumerate(METHODS)}
-    rows.sort(key=lambda row: order.get(row["method"], -1))
+    for method, seed, path in run_files(folder, "predictions.npz"):
+        with np.load(path) as stored:
+            right = stored["predicted"] == stored["labels"]
+            rows.append((method, seed, right, stored["confidence_percent"] / 100))
     return pd.DataFrame(rows, columns=["method", "seed", "right", "confidence"])
 
 
@@ -270,9 +260,15 @@ def deciding_interval(row) -> Interval:
     return Interval(row.difference, *bounds, row.seeds)
 
 
-def points(low: float, high: float) -> str:
-    """Write an interval of fractions in percentage points."""
-    return f"{low / POINT:+.1f} to {high / POINT:+.1f}"
+def points(*fractions: float) -> str:
+    """Write a fraction, or the two ends of an interval, in percentage points; "" for NaN.
+
+    >>> points(0.012), points(-0.003, 0.017), points(float("nan"))
+    ('+1.2', '-0.3 to +1.7', '')
+    """
+    if any(map(pd.isna, fractions)):
+        return ""
+    return " to ".join(f"{fraction / POINT:+.1f}" for fraction in fractions)
 
 
 def conditions(row) -> str:
@@ -287,17 +283,16 @@ def claim_line(row) -> str:
         return f"{claim}: untested, there are no runs."
     if pd.isna(row.low):
         return (
-            f"{claim}: undecided. One seed says {row.difference / POINT:+.1f} points, "
+            f"{claim}: undecided. One seed says {points(row.difference)} points, "
             f"and a single seed has no interval ({conditions(row)})."
         )
-    as_good = "not shown, but both rows are as good as each other, within half a point"
-    pooled = (
-        "" if pd.isna(row.pooled_low) else f", pooled {points(row.pooled_low, row.pooled_high)}"
-    )
+    found = row.verdict
+    if found == "as good":
+        found = "not shown, but both rows are as good as each other, within half a point"
+    pooled = points(row.pooled_low, row.pooled_high)
     return (
-        f"{claim}: {as_good if row.verdict == 'as good' else row.verdict}. "
-        f"{row.difference / POINT:+.1f} points ({points(row.low, row.high)}{pooled}; {row.seeds} seeds, "
-        f"{conditions(row)})."
+        f"{claim}: {found}. {points(row.difference)} points ({points(row.low, row.high)}"
+        f"{pooled and f', pooled {pooled}'}; {row.seeds} seeds, {conditions(row)})."
     )
 
 
@@ -309,31 +304,27 @@ def verdict_lines(runs: pd.DataFrame, predictions: pd.DataFrame | None = None) -
 
 def render_ledger(ledger: pd.DataFrame) -> str:
     """Render the ledger as Markdown, differences in percentage points; columns that nothing is in are left out."""
-    optional = {"pooled_low": "pooled error", "image_low": "with test images"}
-    shown = {name: title for name, title in optional.items() if ledger[name].notna().any()}
-    header = ["claim", "kind", "paper", "here, 95 % interval", *shown.values(), "seeds", "verdict"]
-    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
-
-    def bounds(low: float, high: float) -> str:
-        return "" if pd.isna(low) else points(low, high)
-
+    optional = {"pooled": "pooled error", "image": "with test images"}
+    shown = {name: title for name, title in optional.items() if ledger[f"{name}_low"].notna().any()}
+    rows = []
     for row in ledger.itertuples():
-        here = "" if pd.isna(row.difference) else f"{row.difference / POINT:+.1f}"
-        here += "" if pd.isna(row.low) else f" ({bounds(row.low, row.high)})"
+        interval = points(row.low, row.high)
         others = {
-            "pooled_low": bounds(row.pooled_low, row.pooled_high),
-            "image_low": bounds(row.image_low, row.image_high),
+            "pooled": points(row.pooled_low, row.pooled_high),
+            "image": points(row.image_low, row.image_high),
         }
-        cells = [
-            row.claim,
-            row.kind,
-            "" if pd.isna(row.published) else f"{row.published / POINT:+.1f}",
-            here,
-            *(others[name] for name in shown),
-            str(row.seeds or ""),
-            row.verdict,
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
+        rows.append(
+            [
+                row.claim,
+                row.kind,
+                points(row.published),
+                points(row.difference) + (interval and f" ({interval})"),
+                *(others[name] for name in shown),
+                str(row.seeds or ""),
+                row.verdict,
+            ]
+        )
+    header = ["claim", "kind", "paper", "here, 95 % interval", *shown.values(), "seeds", "verdict"]
     tested = ledger[ledger.seeds > 0]
     of = " and ".join(dict.fromkeys(map(conditions, tested.itertuples())))
-    return "\n".join([*lines, *(["", f"Of {of}."] if of else [])])
+    return markdown_table(header, rows) + (of and f"\n\nOf {of}.")

@@ -11,16 +11,28 @@ from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
 
+import pandas as pd
 from rich.console import Console
 from rich.markdown import Markdown
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 
 from genscl_lite.datasets import files
 from genscl_lite.runs.claims import read_predictions, verdict_lines
 from genscl_lite.runs.job import PROGRESS, Job
-from genscl_lite.runs.tables import make_table, read_summaries, render_table, write_table
+from genscl_lite.runs.tables import (
+    make_table,
+    read_summaries,
+    render_table,
+    run_files,
+    write_csv,
+    write_table,
+)
 from genscl_lite.train.methods import METHODS
 
+REPORT, SPACE = "report.html", "10_see_the_space.ipynb"
+"""What ``genscl reproduce`` makes beside the table."""
+VERDICTS = "What these runs say of the paper's claims (differences with their 95 % intervals):"
 REFRESH = 0.5  # seconds between two looks at the folders
 SILENCE = 60.0  # seconds after which a line is printed though no seed has finished
 
@@ -31,18 +43,37 @@ def display(jobs: Iterable[Job]) -> "Lines":
     return Bars(jobs, console) if console.is_terminal else Lines(jobs)
 
 
-def show_results(out: Path) -> Path:
-    """Write and print the table of a folder and what it says of the paper's claims; return the CSV file."""
+def show_results(out: Path) -> pd.DataFrame:
+    """Write and print the table of a folder and what it says of the paper's claims; return the table.
+
+    A report that shows another table is deleted.
+    """
     runs = read_summaries(out)
-    table = make_table(runs)
-    write_table(out / "table.csv", table)
-    text = "\n\n".join([render_table(table), "\n".join(verdict_lines(runs, read_predictions(out)))])
+    table, path = make_table(runs), out / "table.csv"
+    if not path.exists() or path.read_text("utf-8") != write_csv(table):
+        (out / REPORT).unlink(missing_ok=True)
+        write_table(path, table)
+    text = render_table(table)
+    if verdicts := verdict_lines(runs, read_predictions(out)):
+        text += "\n\n".join(["", VERDICTS, "\n".join(verdicts)])
     console = Console(file=sys.stdout)
     if console.is_terminal:
         console.print(Markdown(text))
     else:
         print(f"\n{text}", flush=True)
-    return out / "table.csv"
+    return table
+
+
+def next_steps(out: Path) -> str:
+    """Say what may be done with the results, and last where to look at them."""
+    *_, (_, _, model) = run_files(out, "model.safetensors")
+    predict = f"genscl predict {model.parent} IMAGE..."
+    lines = ["what next:", f"  {predict}   names the classes of your images"]
+    if (out / SPACE).exists():
+        lines.append(f"  jupyter lab {out / SPACE}   shows what the latents look like")
+    if (out / REPORT).exists():
+        return "\n".join([*lines, f"report: {out / REPORT}, to be opened in a browser"])
+    return "\n".join([*lines, f"table: {out / 'table.csv'}"])
 
 
 class Row:
@@ -50,7 +81,8 @@ class Row:
 
     def __init__(self, job: Job):
         self.job, self.finished, self.running = job, {}, {}
-        self.total = sum(config.epochs for config in job.configs)
+        self.epochs_of = {config.seed: config.epochs for config in job.configs}
+        self.total = sum(self.epochs_of.values())
         self.look()
 
     def look(self) -> list[dict]:
@@ -70,15 +102,17 @@ class Row:
 
     @property
     def epochs(self) -> int:
-        epochs = {config.seed: config.epochs for config in self.job.configs}
-        done = sum(epochs[seed] for seed in self.finished)
+        done = sum(self.epochs_of[seed] for seed in self.finished)
         return done + sum(progress["epoch"] for progress in self.running.values())
 
     def __str__(self) -> str:
         seeds = f"{len(self.finished)} of {len(self.job.configs)} seeds"
+        if any(shown["epoch"] == self.epochs_of[seed] for seed, shown in self.running.items()):
+            return f"{seeds}, testing"
         if not self.finished:
             return seeds
-        return f"{seeds}, {100 * fmean(s['accuracy_last'] for s in self.finished.values()):.1f} %"
+        accuracy = fmean(summary["accuracy_last"] for summary in self.finished.values())
+        return f"{seeds}, accuracy {100 * accuracy:.1f} %"
 
 
 class Lines:
@@ -146,15 +180,21 @@ class Bars(Lines):
 
     def __init__(self, jobs: Iterable[Job], console: Console):
         super().__init__(jobs)
-        columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}")
-        self.progress = Progress(*columns, TimeRemainingColumn(compact=True), console=console)
+        title = TextColumn(
+            "{task.description}", table_column=Column()
+        )  # wrapped where it is narrow
+        bar = BarColumn(None, table_column=Column(no_wrap=True, min_width=10, ratio=1))
+        note = TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True, min_width=28))
+        columns = title, bar, note
+        self.progress = Progress(*columns, console=console, expand=True)
         self.bars = {
             method: self.progress.add_task(
                 METHODS[method].title, total=row.total, completed=row.epochs, note=str(row)
             )
             for method, row in self.rows.items()
         }
-        self.whole = self.progress.add_task("all rows", total=self.total, note="")
+        whole = {"total": self.total, "completed": self.before, "note": self.state}
+        self.whole = self.progress.add_task("all rows", **whole)
         self.notes: dict[str, str] = {}
 
     def __enter__(self) -> "Bars":
@@ -170,7 +210,7 @@ class Bars(Lines):
             row.look()
             note = self.notes.get(method, str(row))
             self.progress.update(self.bars[method], completed=row.epochs, note=note)
-        self.progress.update(self.whole, completed=self.epochs)
+        self.progress.update(self.whole, completed=self.epochs, note=self.state)
 
     def note(self, method: str, text: str) -> None:
         self.notes[method] = text

@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import one_hot
 
 from genscl_lite.datasets import Dataset, files
+from genscl_lite.datasets.images import ImageFiles
 from genscl_lite.mixing import Mixture, blend
 from genscl_lite.runs.machine import machine
 from genscl_lite.train.augment import as_unit_float, build_augment
@@ -45,12 +46,12 @@ def finish_run(run: Run, dataset: Dataset, folder: str | Path) -> dict:
         if is_finished(folder, asdict(run.config)):
             return files.read_json(folder / "summary.json")
         dataset, started = dataset.to(run.device), time.perf_counter()
-        probe = probe_run(run, dataset)
-        said = probe.probabilities if probe else class_probabilities(run, dataset)
-        summary = summarize(run, probe, said, dataset, time.perf_counter() - started)
+        features = encode(run, dataset, dataset.test_images)
+        probe = probe_run(run, dataset, features)
+        summary = summarize(run, probe, dataset, time.perf_counter() - started)
         summary |= corrupted_accuracies(run, probe, dataset)
-        summary |= retrieved(run, dataset) | by_class(said, dataset)
-        files.write_arrays(folder / "predictions.npz", **predictions(said, dataset))
+        summary |= retrieved(features, dataset) | by_class(probe.probabilities, dataset)
+        files.write_arrays(folder / "predictions.npz", **predictions(probe.probabilities, dataset))
         arrays = embeddings(run, dataset)
         files.write_arrays(folder / "embeddings.npz", **arrays)
         classifies = is_classifier(run.config)
@@ -62,22 +63,27 @@ def finish_run(run: Run, dataset: Dataset, folder: str | Path) -> dict:
         return summary
 
 
-def probe_run(run: Run, dataset: Dataset) -> Probe | None:
-    """Read features out as the configuration asks for; None: a classifier that is read by its own head."""
-    config, encoder = run.config, compiled(run.result.encoder, run.compiles)
+def encode(run: Run, dataset: Dataset, images: Tensor | ImageFiles) -> Tensor:
+    """Return (N, F) features of images, as the log's accuracies are measured by."""
+    encoder = compiled(run.result.encoder, run.compiles)
+    return extract(encoder, dataset, images, dtype=run.dtype)
+
+
+def probe_run(run: Run, dataset: Dataset, features: Tensor) -> Probe:
+    """Read the encoder out as the configuration asks for; ``features`` (T, F) are those of the test images."""
+    config = run.config
     if config.read_out == "converged":
-        train, test = (
-            extract(encoder, dataset, images, dtype=run.dtype)
-            for images in (dataset.train_images, dataset.test_images)
-        )
+        train = encode(run, dataset, dataset.train_images)
         layer = fit_read_out(train, dataset.train_labels, dataset.num_classes, config.seed)
-        logits = layer(test).detach()
+        logits = layer(features).detach()
         accuracy = classifier_accuracy(logits, dataset.test_labels)
         return Probe(layer, logits.softmax(dim=1), accuracy)
-    if is_classifier(config):
-        return None
+    if is_classifier(config):  # by its own head, as in SupContrast
+        accuracies = [row["accuracy"] for row in run.log if row["accuracy"] is not None]
+        probabilities = run.result.head(features).softmax(dim=1).detach()
+        return Probe(run.result.head, probabilities, run.log[-1]["accuracy"], max(accuracies))
     return linear_probe(
-        encoder,
+        compiled(run.result.encoder, run.compiles),
         dataset,
         build_augment(config.probe_augmentation),
         epochs=config.probe_epochs,
@@ -102,13 +108,7 @@ def describe(dataset: Dataset) -> dict:
     }
 
 
-def class_probabilities(run: Run, dataset: Dataset) -> Tensor:
-    """Return the (T, C) probabilities a classifier gives of the test images, as for the log's accuracy."""
-    features = extract(run.result.encoder, dataset, dataset.test_images, dtype=run.dtype)
-    return run.result.head(features).softmax(dim=1).detach()
-
-
-def corrupted_accuracies(run: Run, probe: Probe | None, dataset: Dataset) -> dict[str, float]:
+def corrupted_accuracies(run: Run, probe: Probe, dataset: Dataset) -> dict[str, float]:
     """Return how accurate the same classifier is on worse copies of the test images."""
     right = dict.fromkeys(CORRUPTIONS, 0)
     pieces = zip(dataset.test_images.split(1000), dataset.test_labels.split(1000), strict=True)
@@ -116,14 +116,12 @@ def corrupted_accuracies(run: Run, probe: Probe | None, dataset: Dataset) -> dic
         for name, corrupt in CORRUPTIONS.items():
             worse = corrupt(as_unit_float(images))
             features = extract(run.result.encoder, dataset, worse, dtype=run.dtype)
-            logits = (probe.classifier if probe else run.result.head)(features)
-            right[name] += int((logits.argmax(dim=1) == labels).sum())
+            right[name] += int((probe.classifier(features).argmax(dim=1) == labels).sum())
     return {f"accuracy_{name}": count / len(dataset.test_labels) for name, count in right.items()}
 
 
-def retrieved(run: Run, dataset: Dataset) -> dict[str, float | None]:
+def retrieved(features: Tensor, dataset: Dataset) -> dict[str, float | None]:
     """Return how well test images find others of their class; None where no class has two."""
-    features = extract(run.result.encoder, dataset, dataset.test_images, dtype=run.dtype)
     found = retrieval(features, dataset.test_labels)
     return {name: None if math.isnan(value) else value for name, value in found.items()}
 
@@ -132,12 +130,13 @@ def by_class(probabilities: Tensor, dataset: Dataset) -> dict[str, object]:
     """Return each class's images, recall and precision; up to ``MOST_CLASSES`` all counts, too."""
     predicted, classes = probabilities.argmax(dim=1), dataset.num_classes
     counts = confusion_matrix(predicted, dataset.test_labels, classes).cpu()
-    right, there, said = counts.diag().tolist(), counts.sum(1).tolist(), counts.sum(0).tolist()
+    right, there = counts.diag().tolist(), counts.sum(dim=1).tolist()
+    named = counts.sum(dim=0).tolist()
     results = {
         str(name): {
             "images": there[c],
             "recall": right[c] / there[c] if there[c] else None,
-            "precision": right[c] / said[c] if said[c] else None,
+            "precision": right[c] / named[c] if named[c] else None,
         }
         for c, name in enumerate(dataset.class_names)
     }
@@ -146,7 +145,7 @@ def by_class(probabilities: Tensor, dataset: Dataset) -> dict[str, object]:
 
 
 def predictions(probabilities: Tensor, dataset: Dataset) -> dict[str, np.ndarray]:
-    """Return of each test image, in bytes: its label, the class said, and how surely, in percent."""
+    """Return of each test image, in bytes: its label, the predicted class, and its probability in percent."""
     classes = np.uint8 if dataset.num_classes <= 256 else np.uint16
     confidence, predicted = (part.cpu().numpy() for part in probabilities.max(dim=1))
     return {
@@ -158,27 +157,21 @@ def predictions(probabilities: Tensor, dataset: Dataset) -> dict[str, np.ndarray
 
 def summarize(
     run: Run,
-    probe: Probe | None,
-    probabilities: Tensor,
+    probe: Probe,
     dataset: Dataset,
     probe_seconds: float = 0.0,
 ) -> dict:
     """Return what ``summary.json`` holds; accuracies are fractions, seconds those of training."""
     config, last_epoch = run.config, run.log[-1]
-    if probe:
-        accuracy_last, accuracy_best = probe.accuracy_last, probe.accuracy_best
-    else:  # by its own head, as in SupContrast
-        accuracy_last = last_epoch["accuracy"]
-        accuracy_best = max(epoch["accuracy"] for epoch in run.log if epoch["accuracy"] is not None)
     described = ("dataset", "labels_per_class", "label_noise", "arch", "method", "seed", "epochs")
     return {
         **{name: getattr(config, name) for name in described},
-        "accuracy_last": accuracy_last,
-        "accuracy_best": accuracy_best,
+        "accuracy_last": probe.accuracy_last,
+        "accuracy_best": probe.accuracy_best,
         "read_out": config.read_out,
         "knn_accuracy": last_epoch["knn_accuracy"],
         "head_accuracy": last_epoch["accuracy"],
-        "calibration_error": expected_calibration_error(probabilities, dataset.test_labels),
+        "calibration_error": expected_calibration_error(probe.probabilities, dataset.test_labels),
         "precision": run.precision,
         "seconds": round(run.seconds, 2),
         "cpu_seconds": round(run.cpu_seconds, 2),

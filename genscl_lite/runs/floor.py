@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from genscl_lite.datasets import files
 from genscl_lite.runs.statistics import t_interval
+from genscl_lite.runs.tables import run_files
 from genscl_lite.train.methods import METHODS
 
 NATS_AT_FLOOR = 0.1
@@ -33,14 +33,11 @@ def read_logs(folder: str | Path) -> pd.DataFrame:
     ``measured`` is the accuracy on the test images on the way: a classifier's own, else that of neighbors.
     """
     logs = []
-    for path in sorted(files.as_path(folder).glob("*/seed*/log.csv")):
-        if path.parts[-3] in METHODS:
+    for method, seed, path in run_files(folder, "log.csv"):
+        if method in METHODS:
             log = pd.read_csv(path)
-            log["measured"] = log.accuracy.astype(float).fillna(log.knn_accuracy.astype(float))
-            logs.append(
-                log.assign(method=path.parts[-3], seed=int(path.parts[-2].removeprefix("seed")))
-            )
-    logs.sort(key=lambda log: list(METHODS).index(log.method[0]))
+            measured = log.accuracy.astype(float).fillna(log.knn_accuracy.astype(float))
+            logs.append(log.assign(measured=measured, method=method, seed=seed))
     none = pd.DataFrame(columns=["method", "seed", "measured"])
     return pd.concat(logs, ignore_index=True) if logs else none
 

@@ -123,7 +123,13 @@ def write_report(notebook: Path, report: Path) -> None:
     content = nbformat.read(notebook, as_version=4)
     content.cells.insert(0, nbformat.v4.new_markdown_cell(f"# The runs in {notebook.parent}"))
     about = {"metadata": {"name": notebook.parent.name, "path": str(NOTEBOOKS)}}
-    html, _ = exporter.from_notebook_node(content, resources=about)
+    try:
+        html, _ = exporter.from_notebook_node(content, resources=about)
+    except Exception as error:  # of nbconvert or what it parses with, which may not fit this Python
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise ValueError(
+            f"report: nbconvert cannot write it ({reason}); {notebook} shows the same"
+        ) from None
     html = re.sub(r'<script[^>]*src="https?:[^>]*>\s*</script>', "", html)  # nothing needs them
     with files.written_whole(report) as temporary:
         temporary.write_text(html.replace("<details>", "<details open>"), encoding="utf-8")

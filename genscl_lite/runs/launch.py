@@ -23,18 +23,18 @@ from rich.console import Console
 from genscl_lite.datasets import files, load_data
 from genscl_lite.datasets.cores import limited_threads
 from genscl_lite.datasets.folder import find_files
-from genscl_lite.runs.display import Lines, display, show_results
+from genscl_lite.runs.display import REPORT, SPACE, Lines, display, next_steps, show_results
 from genscl_lite.runs.job import Job
 from genscl_lite.runs.kernels import check_notebooks, execute, writable_home, write_report
 from genscl_lite.runs.paths import NOTEBOOKS
 from genscl_lite.runs.plan import relative
 from genscl_lite.runs.request import Request, make_parser, read_requests
-from genscl_lite.runs.tables import SUMMARIES, make_table, read_summaries, write_csv
+from genscl_lite.runs.tables import SUMMARIES, run_files
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.device import default_device
 from genscl_lite.train.loop import OutOfTime
 
-TRAIN, TABLE, SPACE = "08_train.ipynb", "09_reproduce_table.ipynb", "10_see_the_space.ipynb"
+TRAIN, TABLE = "08_train.ipynb", "09_reproduce_table.ipynb"
 ONE_LINE = {"default_flow_style": True, "width": math.inf}
 SPACE_ROWS = "supcon", "genscl_mix"
 """Rows whose embeddings the last notebook compares."""
@@ -122,27 +122,15 @@ def reproduce(request: Request, workers: int, deadline: float = math.inf) -> int
             print(f"\ntime is up: {', '.join(paused)} to go on with; the same command continues")
         if not any(out.glob(SUMMARIES)):
             return 1 if failures else 0
-        current = is_current(out)
-        show_results(out)
-        accuracies = make_table(read_summaries(out)).set_index("method").accuracy_mean
+        accuracies = show_results(out).set_index("method").accuracy_mean
         for job in jobs:
             found = accuracies.get(job.method, math.inf)
             if job.method not in {*failures, *paused} and found < job.min_accuracy:
                 failures[job.method] = f"mean accuracy {found}, expected {job.min_accuracy} or more"
                 print(f"error: {job.method}: {failures[job.method]}", file=sys.stderr)
-        if not current:
-            print("\nthe report is being drawn", flush=True)
-            write_pictures(out, jobs[-1].data_root)
-    print(f"\n{what_next(request)}", flush=True)
+        draw_report(out, jobs[-1].data_root)
+    print(f"\n{next_steps(out)}", flush=True)
     return 1 if failures else 0
-
-
-def is_current(out: Path) -> bool:
-    """Tell whether the report shows all finished runs; clocks, which may go back, are not asked."""
-    table = out / "table.csv"
-    if not table.exists() or not (out / "report.html").exists():
-        return False
-    return table.read_text("utf-8") == write_csv(make_table(read_summaries(out)))
 
 
 def look_at_data(job: Job) -> None:
@@ -202,23 +190,18 @@ def run_job(request: Request, job: Job, deadline: float, teacher: Future | None 
     execute(TRAIN, job.folder / "train.ipynb", parameters)
 
 
-def write_pictures(out: Path, data_root: str | None) -> None:
-    """Execute the notebooks about a table, and make the report of the first one."""
-    execute(TABLE, out / TABLE, {"results": str(out)})
-    write_report(out / TABLE, out / "report.html")
-    kept = [{p.parent.name for p in out.glob(f"{m}/seed*/embeddings.npz")} for m in SPACE_ROWS]
-    seeds = sorted(int(name.removeprefix("seed")) for name in set.intersection(*kept))
-    if seeds:
-        words = {"results": str(out), "seed": seeds[0], "data_root": data_root or ""}
+def draw_report(out: Path, data_root: str | None) -> None:
+    """Execute the notebooks about a table, and make the report of the first one; what is there is kept."""
+    if not (out / REPORT).exists():
+        print("\ndrawing the report", flush=True)
+        (out / SPACE).unlink(missing_ok=True)  # of the table before
+        execute(TABLE, out / TABLE, {"results": str(out)})
+        write_report(out / TABLE, out / REPORT)
+    seeds = [
+        {seed for method, seed, _ in run_files(out, "embeddings.npz") if method == row}
+        for row in SPACE_ROWS
+    ]
+    common = set.intersection(*seeds)
+    if common and not (out / SPACE).exists():
+        words = {"results": str(out), "seed": min(common), "data_root": data_root or ""}
         execute(SPACE, out / SPACE, words)
-
-
-def what_next(request: Request) -> str:
-    """Say where the results are and what may be done with them."""
-    out, run = request.out, request.jobs[-1].seed_folder(request.jobs[-1].configs[0])
-    pictures = f"\n  jupyter lab {out / SPACE}" if (out / SPACE).exists() else ""
-    return (
-        f"next:\n  genscl predict {run} IMAGE...   names the classes of your images"
-        f"{pictures and pictures + '   shows what the latents look like'}"
-        f"\nreport: {out / 'report.html'}, to be opened in a browser"
-    )

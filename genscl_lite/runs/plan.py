@@ -145,11 +145,11 @@ def plan(
         if config.weights:
             start_path(config)
         count = 1 if method in TEACHERS and not config.labels_per_class else seeds
-        configs = tuple(replace(config, seed=config.seed + k) for k in range(count))
+        others = (replace(config, seed=config.seed + k) for k in range(1, count))
         least = check_type("min_accuracy", own.get("min_accuracy", 0.0), float)
         if not 0 <= least <= 1:
             raise ValueError(f"min_accuracy: expected a fraction from 0 to 1, got {least}")
-        jobs[method] = Job(method, configs, out / method, teacher, root or None, least)
+        jobs[method] = Job(method, (config, *others), out / method, teacher, root or None, least)
     return list(jobs.values())
 
 

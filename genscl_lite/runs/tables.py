@@ -1,5 +1,6 @@
 """Tables made of many finished runs."""
 
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
@@ -35,21 +36,27 @@ COST_COLUMNS = (
 SUMMARIES = "*/seed*/summary.json"
 
 
+def run_files(folder: str | Path, name: str) -> list[tuple[str, int, Path]]:
+    """Find METHOD/seedN/``name`` below a folder: method, seed and path of each, in order of METHODS."""
+    order = {method: place for place, method in enumerate(METHODS)}
+    found = [
+        (path.parts[-3], int(path.parts[-2].removeprefix("seed")), path)
+        for path in files.as_path(folder).glob(f"*/seed*/{name}")
+    ]
+    return sorted(found, key=lambda run: (order.get(run[0], len(order)), *run))
+
+
 def read_summaries(folder: str | Path) -> pd.DataFrame:
     """Read METHOD/seedN/summary.json below ``folder``, in order of METHODS; or FileNotFoundError.
 
     Where an older run beside newer ones does not say its ``label_noise``, there was none.
     """
-    paths = sorted(files.as_path(folder).glob(SUMMARIES))
-    if not paths:
+    summaries = [files.read_json(path) for *_, path in run_files(folder, "summary.json")]
+    if not summaries:
         raise FileNotFoundError(
             f"{folder}: no finished run (METHOD/seedN/summary.json) in this folder"
         )
-    runs = pd.DataFrame([files.read_json(path) for path in paths]).fillna({"label_noise": 0.0})
-    order = {method: place for place, method in enumerate(METHODS)}
-    return runs.sort_values(
-        ["method", "seed"], key=lambda column: column.replace(order), ignore_index=True
-    )
+    return pd.DataFrame(summaries).fillna({"label_noise": 0.0})
 
 
 def read_varied(folder: str | Path, name: str) -> pd.DataFrame:
@@ -115,42 +122,56 @@ def cell(text: object) -> str:
     return escape(" ".join(str(text).split()), quote=False).replace("|", r"\|")
 
 
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Lay out cells as a Markdown table.
+
+    >>> print(markdown_table(["method", "seeds"], [["SupCon", "5"]]))
+    | method | seeds |
+    |---|---|
+    | SupCon | 5 |
+    """
+    first, *others = [f"| {' | '.join(cells)} |" for cells in (header, *rows)]
+    return "\n".join([first, "|---" * len(header) + "|", *others])
+
+
 def render_table(table: pd.DataFrame) -> str:
     """Render a table as Markdown, accuracies in percent; without a column if nothing is published."""
-    known = bool(table.published.notna().any())
-    header = [
-        "method",
-        "epochs",
-        "seeds",
-        "accuracy, %",
-        *["published, %"] * known,
-        "seconds a run",
-    ]
-    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    header = ["method", "epochs", "seeds", "accuracy, %", "published, %", "seconds a run"]
+    rows = []
     for row in table.itertuples():
         spread = "" if pd.isna(row.accuracy_sd) else f" ± {100 * row.accuracy_sd:.1f}"
         published = (
             "" if pd.isna(row.published) else f"{100 * row.published:.1f} ({cell(row.source)})"
         )
-        lines.append(
-            f"| {METHODS[row.method].title} | {row.epochs} | {row.seeds} "
-            f"| {100 * row.accuracy_mean:.1f}{spread} |{f' {published} |' * known} {row.seconds:.0f} |"
+        rows.append(
+            [
+                METHODS[row.method].title,
+                str(row.epochs),
+                str(row.seeds),
+                f"{100 * row.accuracy_mean:.1f}{spread}",
+                published,
+                f"{row.seconds:.0f}",
+            ]
         )
-    return "\n".join(lines)
+    if table.published.isna().all():
+        header, *rows = [[*cells[:4], cells[5]] for cells in (header, *rows)]
+    return markdown_table(header, rows)
 
 
 def render_cost_table(table: pd.DataFrame) -> str:
     """Render costs as Markdown, the machines below it."""
-    lines = [
-        "| method | encoder | epochs | training, s | probe, s | images/s | peak GPU memory |",
-        "|---" * 7 + "|",
+    header = "method", "encoder", "epochs", "training, s", "probe, s", "images/s", "peak GPU memory"
+    rows = [
+        [
+            METHODS[row.method].title,
+            cell(row.arch),
+            str(row.epochs),
+            f"{row.seconds:.0f}",
+            f"{row.probe_seconds:.0f}",
+            f"{row.images_per_second:.0f}",
+            "" if pd.isna(row.peak_memory_bytes) else f"{row.peak_memory_bytes / 2**30:.1f} GiB",
+        ]
+        for row in table.itertuples()
     ]
-    for row in table.itertuples():
-        memory = (
-            "" if pd.isna(row.peak_memory_bytes) else f"{row.peak_memory_bytes / 2**30:.1f} GiB"
-        )
-        lines.append(
-            f"| {METHODS[row.method].title} | {cell(row.arch)} | {row.epochs} | {row.seconds:.0f} "
-            f"| {row.probe_seconds:.0f} | {row.images_per_second:.0f} | {memory} |"
-        )
-    return "\n".join([*lines, "", f"On {'; '.join(map(cell, table.device.unique()))}."])
+    machines = "; ".join(map(cell, table.device.unique()))
+    return f"{markdown_table(header, rows)}\n\nOn {machines}."

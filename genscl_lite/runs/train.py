@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import torch.distributed as dist
 
-from genscl_lite.runs.display import display, show_results
+from genscl_lite.runs.display import display, next_steps, show_results
 from genscl_lite.runs.job import train_job
 from genscl_lite.runs.request import Request, make_parser, read_requests
 from genscl_lite.train.loop import OutOfTime
@@ -20,7 +20,7 @@ from genscl_lite.train.processes import rank, start_processes
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point of ``genscl train``. Returns 0 on success or timeout, 2 on a wrong request or failed run."""
+    """Entry point of ``genscl train``. Returns 0 on success or timeout, 2 on an error, 130 when interrupted."""
     parser = make_parser(
         "genscl train", "Train the rows of a preset, in one process or started by torchrun."
     )
@@ -35,6 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
     except OutOfTime as stop:
         if rank() == 0:
             print(f"time is up: {stop}", flush=True)
+    except KeyboardInterrupt:
+        if rank() == 0:
+            print("interrupted; the same command continues", file=sys.stderr, flush=True)
+        return 130
     except (ValueError, OSError, MemoryError) as error:
         where = f"process {rank()}: " if rank() else ""
         print(f"error: {where}{error}", file=sys.stderr, flush=True)
@@ -52,4 +56,5 @@ def train_table(request: Request, device, deadline: float) -> None:
             for _ in train_job(job, deadline, device=device):
                 pass
     if rank() == 0:
-        print(f"\ntable: {show_results(request.out)}", flush=True)
+        show_results(request.out)
+        print(f"\n{next_steps(request.out)}", flush=True)

@@ -1,9 +1,4 @@
-"""Use a finished run: features, latents, classes of new images, and the encoder alone for other programs.
-
-    genscl predict RUN FILE...                     prints file, class and probability
-    genscl features RUN FILE... --out OUT.npz      writes features (N, F) and files (N,)
-    genscl export RUN OUT.safetensors              writes the encoder, and OUT.json beside it
-    genscl export RUN OUT.onnx --onnx              writes the model, and OUT.json beside it
+"""A finished run in memory: features, latents, classes of new images; the encoder alone for other programs.
 
 An exported ``timm/resnet18`` needs nothing of this kit:
 
@@ -11,14 +6,10 @@ An exported ``timm/resnet18`` needs nothing of this kit:
     network.load_state_dict(safetensors.torch.load_file("OUT.safetensors"))
 """
 
-import argparse
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -29,10 +20,8 @@ from genscl_lite.datasets import Dataset, files
 from genscl_lite.datasets.decode import centre_crop, read_rgb
 from genscl_lite.datasets.files import RunFolderError
 from genscl_lite.datasets.images import ImageFiles
-from genscl_lite.datasets.listing import find_images
-from genscl_lite.runs.onnx import export_onnx
 from genscl_lite.train.config import TrainConfig
-from genscl_lite.train.device import default_device, read_device
+from genscl_lite.train.device import default_device
 from genscl_lite.train.evaluate import extract
 from genscl_lite.train.networks import Model
 from genscl_lite.train.state import is_classifier, kept_parts, new_model
@@ -305,99 +294,3 @@ def _read_picture(
     if image_shape[0] == 1:
         return F.pil_to_tensor(F.to_pil_image(pixels).convert("L"))
     return pixels
-
-
-# The command line
-
-
-AT_A_TIME = 64
-"""Files that a command reads before it says what they are."""
-COMMANDS = {
-    "predict": "Print file, class and probability of each image.",
-    "features": "Write features (N, F) and files (N,).",
-    "export": "Write the encoder alone, or the model as ONNX, and a .json beside it.",
-}
-
-
-def main(command: str, arguments: list[str] | None = None) -> int:
-    """Run one of ``COMMANDS``; return 0, or 2 after a one-line error."""
-    parser = argparse.ArgumentParser(prog=f"genscl {command}", description=COMMANDS[command])
-    parser.add_argument("run", help="folder of the run (METHOD/seedN), or its model.safetensors")
-    if command == "export":
-        parser.add_argument("out", type=Path, metavar="OUT")
-        parser.add_argument(
-            "--onnx", action="store_true", help="write OUT.onnx, which also names the classes"
-        )
-    else:
-        words = "image, folder of images, or pattern such as 'a/*.png'"
-        parser.add_argument("files", nargs="+", metavar="FILE", help=words)
-        parser.add_argument(
-            "--device", help="cpu, cuda, cuda:1 or mps; default: the GPU if there is one"
-        )
-    if command == "features":
-        parser.add_argument("--out", required=True, type=Path, help="file .npz")
-    options = parser.parse_args(arguments)
-    try:
-        if command == "features" and options.out.suffix != ".npz":
-            raise ValueError(f"--out: expected a file name ending in .npz, got {options.out}")
-        encoder = Encoder.load(options.run, command_device(getattr(options, "device", None)))
-        if command == "export":
-            write = partial(export_onnx, encoder) if options.onnx else encoder.export
-            write(options.out)
-            print(f"written: {options.out} and {options.out.with_suffix('.json')}")
-            return 0
-        names = find_images(options.files)
-        ask = encoder.probabilities if command == "predict" else encoder.features
-        rows, bad, read = [], 0, []
-        for name, row in each_readable(ask, names):
-            if isinstance(row, ValueError):
-                bad += 1
-                print(f"error: {' '.join(str(row).split())}", file=sys.stderr)
-                continue
-            read.append(name)
-            if command == "features":
-                rows.append(row)
-                continue
-            confidence, number = row.max(dim=0)
-            texts = name, encoder.class_names[number]
-            print(
-                *(text if text.isprintable() else ascii(text) for text in texts),
-                f"{confidence:.4f}",
-                sep="\t",
-            )
-        if rows:
-            features = torch.stack(rows).cpu().numpy()
-            files.write_arrays(options.out, features=features, files=np.array(read))
-            print(f"written: {options.out}")
-        if bad and not read:
-            return 2
-        if bad:
-            print(f"{bad} of {len(names)} files could not be read", file=sys.stderr)
-            return 1
-    except (ValueError, OSError, MemoryError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
-
-
-def command_device(name: str | None) -> torch.device:
-    return read_device(name) if name else default_device()
-
-
-def each_readable(
-    ask: Callable[[list[str]], Tensor], names: list[str]
-) -> Iterator[tuple[str, Tensor | ValueError]]:
-    """Give each file's row of the answer, in order, or the error that says why it cannot be read."""
-    for start in range(0, len(names), AT_A_TIME):
-        part = names[start : start + AT_A_TIME]
-        try:
-            yield from zip(part, ask(part), strict=True)
-        except (ValueError, OSError):  # one of them: all are asked for by themselves
-            for name in part:
-                try:
-                    yield name, ask([name])[0]
-                except (ValueError, OSError) as error:
-                    yield name, ValueError(str(error))
-
-
-predict, features, export = (partial(main, command) for command in COMMANDS)

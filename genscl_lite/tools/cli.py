@@ -18,9 +18,9 @@ COMMANDS = {
     "train": ("train rows of a preset without notebooks; what torchrun starts", "runs.train:main"),
     "data": ("download a data set", "datasets.builtin:main"),
     "check": ("say whether this machine is ready, or what is in a data set", "tools.doctor:main"),
-    "predict": ("name the classes of images by a finished run", "runs.trained:predict"),
-    "features": ("write the features of images to a file", "runs.trained:features"),
-    "export": ("write the encoder of a finished run for other programs", "runs.trained:export"),
+    "predict": ("name the classes of images by a finished run", "runs.use:predict"),
+    "features": ("write the features of images to a file", "runs.use:features"),
+    "export": ("write the encoder of a finished run for other programs", "runs.use:export"),
 }
 """Command -> what it does, and the function that takes its words and returns the exit status."""
 

@@ -7,9 +7,10 @@ from rich.console import Console
 
 from genscl_lite.datasets import files
 from genscl_lite.runs import display
-from genscl_lite.runs.display import Bars, Lines
+from genscl_lite.runs.display import Bars, Lines, show_results
 from genscl_lite.runs.job import PROGRESS, Job
 from genscl_lite.train.config import TrainConfig
+from genscl_lite.train.methods import METHODS
 
 
 @pytest.fixture
@@ -57,7 +58,37 @@ def test_on_a_terminal_each_row_is_a_bar(job):
         shown.look()
         [row, whole] = shown.progress.tasks
         assert (row.completed, row.total, whole.completed, whole.total) == (300, 400, 300, 400)
+        assert row.fields["note"] == "1 of 2 seeds, accuracy 90.0 %"
+        assert re.fullmatch(r"1 of 2 runs, about \d+ s left", whole.fields["note"])
+        at_epoch(job, 1, 200)
+        shown.look()
+        assert row.fields["note"] == "1 of 2 seeds, testing"
         shown.note("supcon", "failed")
     last = screen.getvalue().rpartition("SupCon")[2]
     assert "failed" in last and "all rows" in last
-    assert "1 of 2 seeds, 90.0 %" in str(shown.rows["supcon"])
+
+
+def test_a_narrow_terminal_still_shows_bars_and_how_far_they_are(tmp_path):
+    """The longest title is wrapped; its bar and its note are whole."""
+    row = Job("genscl_mix_kd_queue", (TrainConfig("genscl_mix_kd_queue"),), tmp_path)
+    at_epoch(row, 0, 100)
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=60, color_system=None)
+    console.print(Bars([row], console).progress.get_renderable())
+    first, second, whole = screen.getvalue().splitlines()
+    assert "━" in first and "0 of 1 seeds" in first and "━" in whole and "0 of 1 runs" in whole
+    assert f"{first.split(' ━')[0].strip()} {second.strip()}" == METHODS[row.method].title
+
+
+def test_a_report_of_another_table_is_deleted(job):
+    out = job.folder
+    report = out / "report.html"
+    about = {"method": "supcon", "dataset": "digits", "arch": "resnet_small", "epochs": 200}
+    for seed in range(2):
+        path = out / "supcon" / f"seed{seed}" / "summary.json"
+        files.write_json(path, about | {"seed": seed, "accuracy_last": 0.9, "seconds": 3.0})
+        show_results(out)
+        assert not report.exists()
+        report.write_text("drawn")
+        show_results(out)
+        assert report.exists()

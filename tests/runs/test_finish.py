@@ -9,7 +9,7 @@ from torch.nn.functional import one_hot
 from genscl_lite.datasets import files
 from genscl_lite.datasets.files import RunFolderError
 from genscl_lite.runs import finish
-from genscl_lite.runs.finish import finish_run, probe_run, summarize
+from genscl_lite.runs.finish import encode, finish_run, probe_run, summarize
 from genscl_lite.train.blends import blend_measures
 from genscl_lite.train.corruptions import add_noise, blur
 from genscl_lite.train.evaluate import Probe, classifier_accuracy, extract
@@ -17,20 +17,22 @@ from genscl_lite.train.loop import pretrain
 from genscl_lite.train.read_out import fit_read_out
 
 
+def probed(run, data):
+    return probe_run(run, data, encode(run, data, data.test_images))
+
+
 def test_the_result_is_the_last_epoch_and_not_the_best(quick, digits):
     run = pretrain(quick(), digits)
     sure = one_hot(digits.test_labels, 10).float()
-    summary = summarize(
-        run, Probe(nn.Linear(1, 1), sure, accuracy_last=0.8, accuracy_best=0.9), sure, digits
-    )
+    summary = summarize(run, Probe(nn.Linear(1, 1), sure, 0.8, accuracy_best=0.9), digits)
     assert (summary["accuracy_last"], summary["accuracy_best"], summary["calibration_error"]) == (
         0.8,
         0.9,
         0,
     )
-    classifier = pretrain(quick("ce"), digits)
+    classifier = pretrain(quick("ce", read_out="sgd"), digits)
     classifier.log[1]["accuracy"] = 0.99
-    summary = summarize(classifier, None, sure, digits)
+    summary = summarize(classifier, probed(classifier, digits), digits)
     assert (
         summary["accuracy_last"] == classifier.log[-1]["accuracy"]
         and summary["accuracy_best"] == 0.99
@@ -38,20 +40,19 @@ def test_the_result_is_the_last_epoch_and_not_the_best(quick, digits):
 
 
 def test_supcontrasts_probe_is_trained_as_published(quick, digits, monkeypatch):
-    run, probed = pretrain(quick(read_out="sgd"), digits), []
-    monkeypatch.setattr(
-        finish, "linear_probe", lambda encoder, *a, **o: probed.append((encoder, o))
-    )
-    probe_run(run, digits)
-    assert probed[0][0] is run.model.encoder
-    assert probed[0][1].items() >= {"epochs": 2, "batch_size": 100, "learning_rate": 1.0}.items()
-    assert probe_run(pretrain(quick("ce", read_out="sgd"), digits), digits) is None
+    run, asked = pretrain(quick(read_out="sgd"), digits), []
+    monkeypatch.setattr(finish, "linear_probe", lambda encoder, *a, **o: asked.append((encoder, o)))
+    probed(run, digits)
+    assert asked[0][0] is run.model.encoder
+    assert asked[0][1].items() >= {"epochs": 2, "batch_size": 100, "learning_rate": 1.0}.items()
+    classifier = pretrain(quick("ce", read_out="sgd"), digits)
+    assert probed(classifier, digits).classifier is classifier.model.head and len(asked) == 1
 
 
 @pytest.mark.parametrize("method", ["ce", "supcon"])
 def test_all_rows_are_read_out_alike(method, quick, digits):
     run = pretrain(quick(method), digits)
-    probe = probe_run(run, digits)
+    probe = probed(run, digits)
     train, test = (
         extract(run.model.encoder, digits, images)
         for images in (digits.train_images, digits.test_images)
@@ -103,11 +104,9 @@ def test_predictions_are_those_of_the_accuracy(quick, digits, tmp_path):
 
 
 def test_a_classifier_in_bfloat16_says_what_the_log_was_told(quick, digits):
-    run = pretrain(quick("ce", precision="bfloat16"), digits)
+    run = pretrain(quick("ce", precision="bfloat16", read_out="sgd"), digits)
     features = extract(run.result.encoder, digits, digits.test_images, dtype=torch.bfloat16)
-    assert torch.equal(
-        finish.class_probabilities(run, digits), run.result.head(features).softmax(dim=1)
-    )
+    assert torch.equal(probed(run, digits).probabilities, run.result.head(features).softmax(dim=1))
 
 
 def test_worse_images_are_tested_by_the_same_classifier(quick, digits, monkeypatch):
@@ -117,10 +116,9 @@ def test_worse_images_are_tested_by_the_same_classifier(quick, digits, monkeypat
     )
     for method in ("supcon", "ce"):
         run = pretrain(quick(method), digits)
-        probe = probe_run(run, digits)
-        said = probe.probabilities if probe else finish.class_probabilities(run, digits)
+        probe = probed(run, digits)
         worse = finish.corrupted_accuracies(run, probe, digits)
-        assert worse["accuracy_none"] == summarize(run, probe, said, digits)["accuracy_last"]
+        assert worse["accuracy_none"] == summarize(run, probe, digits)["accuracy_last"]
         assert round(150 * worse["accuracy_blank"]) in digits.test_labels.bincount().tolist()
 
 
@@ -149,9 +147,10 @@ def test_a_finished_run_is_read_not_tested_again(quick, digits, tmp_path, monkey
 
 
 def test_nobody_else_works_in_the_folder_while_it_is_tested(quick, digits, tmp_path, monkeypatch):
-    def look(run, dataset):
+    def look(*words):
         with pytest.raises(RunFolderError, match="another run"), files.locked(tmp_path):
             pass
+        return probe_run(*words)
 
     monkeypatch.setattr(finish, "probe_run", look)
     finish_run(pretrain(quick("ce"), digits, tmp_path), digits, tmp_path)

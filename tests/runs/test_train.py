@@ -1,5 +1,6 @@
 import pandas as pd
 
+from genscl_lite.runs import train
 from genscl_lite.runs.train import main
 
 
@@ -37,6 +38,17 @@ def test_the_command_stops_when_the_time_is_up(preset, tmp_path, capsys):
         and "| SupCon |" not in printed
     )
     assert (tmp_path / "runs/quick/supcon/seed0/checkpoint.pt").exists()
+
+
+def test_interrupted_it_says_so_in_a_line_and_goes_on_later(preset, monkeypatch, capsys):
+    def interrupt(*words, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train_job", interrupt)
+        assert main([preset, "--only", "ce", "--seeds", "1"]) == 130
+    assert capsys.readouterr().err == "interrupted; the same command continues\n"
+    assert main([preset, "--only", "ce", "--seeds", "1"]) == 0
 
 
 def test_wrong_words_are_one_line(preset, capsys):

@@ -14,7 +14,7 @@ from torch import nn
 from genscl_lite.datasets.decode import centre_crop, read_rgb
 from genscl_lite.datasets.files import RunFolderError
 from genscl_lite.datasets.images import ImageFiles
-from genscl_lite.runs.finish import finish_run, probe_run
+from genscl_lite.runs.finish import encode, finish_run, probe_run
 from genscl_lite.runs.trained import Encoder
 from genscl_lite.tools.cli import main
 from genscl_lite.train.config import TrainConfig
@@ -97,7 +97,8 @@ def test_all_is_as_it_was_in_memory(contrastive, loaded, digits):
     assert accuracy(loaded.predict(images), digits) == loaded.summary["accuracy_last"]
     assert torch.equal(loaded.features(images), extract(contrastive.result.encoder, digits, images))
     assert torch.equal(loaded.latents(images), extract(contrastive.result, digits, images))
-    logits = probe_run(contrastive, digits).classifier(loaded.features(images))
+    probe = probe_run(contrastive, digits, encode(contrastive, digits, images))
+    logits = probe.classifier(loaded.features(images))
     assert torch.equal(loaded.probabilities(images), logits.softmax(dim=1))
     assert not loaded.model.training and not loaded.probabilities(images).requires_grad
     assert loaded.features(images).dtype == torch.float32

@@ -10,7 +10,7 @@ from PIL import Image
 from genscl_lite.runs.job import Job, train_job
 from genscl_lite.runs.plan import read_preset
 from genscl_lite.runs.request import parse_parameter
-from genscl_lite.runs.trained import main
+from genscl_lite.runs.use import main
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.teachers import load_teacher
 from tests.conftest import QUICK

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from genscl_lite.runs.finish import finish_run
-from genscl_lite.runs.trained import Encoder, export, features, predict
+from genscl_lite.runs.trained import Encoder
+from genscl_lite.runs.use import export, features, predict
 from genscl_lite.train.loop import pretrain
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from genscl_lite.runs.train import main as train
-from genscl_lite.runs.trained import predict
+from genscl_lite.runs.use import predict
 from genscl_lite.train.device import VARIABLE, choose_device, default_device, read_device
 
 

@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_leaves
 
 from genscl_lite.distillation import Teacher
 from genscl_lite.mixing import MIXINGS, mix
-from genscl_lite.runs.finish import class_probabilities, summarize
+from genscl_lite.runs.finish import encode, probe_run, summarize
 from genscl_lite.train.augment import AUGMENTATIONS, Augment, build_augment
 from genscl_lite.train.evaluate import (
     classifier_accuracy,
@@ -139,10 +139,10 @@ class NoFloat64(TorchDispatchMode):
 def test_training_and_evaluation_need_no_float64(method, quick, digits):
     teacher = Teacher(nn.Sequential(nn.Flatten(), nn.Linear(64, 10))) if "kd" in method else None
     with NoFloat64():
-        run = pretrain(quick(method, epochs=1, warmup_epochs=0, ema=0.9), digits, teacher=teacher)
-        probe = linear_probe(run.result.encoder, digits, build_augment("affine"), epochs=1)
-        said = class_probabilities(run, digits) if method == "ce_mix" else probe.probabilities
-        summary = summarize(run, None if method == "ce_mix" else probe, said, digits)
+        config = quick(method, epochs=1, warmup_epochs=0, ema=0.9, read_out="sgd")
+        run = pretrain(config, digits, teacher=teacher)
+        probe = probe_run(run, digits, encode(run, digits, digits.test_images))
+        summary = summarize(run, probe, digits)
         assert 0 <= summary["calibration_error"] <= 1
 
 
