@@ -55,6 +55,13 @@ def test_wrong_labels_are_asked_about_where_there_are_runs_with_them():
     lines = answer.answer_table([clean, noisy]).splitlines()
     [line] = [line for line in lines if "40 % of the labels are wrong" in line]
     assert line.strip("| ").split(" | ")[1] == "not tried" and "| **yes**: +10.0 (+9." in line
+    assert "against its own head **yes**" in line
+    by_head = noisy.noisy.assign(
+        head_accuracy=np.where(noisy.noisy.method == "ce_mix", 0.9, np.nan)
+    )
+    assert "against its own head **no**: -10." in answer.answer_table(
+        [clean, noisy._replace(noisy=by_head)]
+    )
 
 
 def test_a_quoted_sentence_has_interval_seeds_length_and_read_out():
