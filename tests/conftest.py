@@ -34,15 +34,15 @@ def quick():
 
 @pytest.fixture(scope="session")
 def rgb(digits):
-    """The digits as 32 x 32 colour images, for what CIFAR's configuration does."""
+    """The digits as 32 x 32 color images, for what CIFAR's configuration does."""
 
-    def colour(images):
+    def color(images):
         return images.repeat(1, 3, 4, 4)
 
     return dataclasses.replace(
         digits,
-        train_images=colour(digits.train_images),
-        test_images=colour(digits.test_images)[:50],
+        train_images=color(digits.train_images),
+        test_images=color(digits.test_images)[:50],
         test_labels=digits.test_labels[:50],
         mean=digits.mean * 3,
         std=digits.std * 3,

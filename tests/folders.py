@@ -1,4 +1,4 @@
-"""Folders of real image files for tests: scikit-learn's digits drawn large, in colour, in many sizes and formats."""
+"""Folders of real image files for tests: scikit-learn's digits drawn large, in color, in many sizes and formats."""
 
 from functools import cache
 from pathlib import Path
@@ -26,7 +26,7 @@ def digits_of(digit: int) -> np.ndarray:
 
 
 def digit_image(digit: int, number: int, random: np.random.Generator) -> Image.Image:
-    """Draw the ``number``-th image of a digit in one colour on another, 48 to 80 pixels wide and high."""
+    """Draw the ``number``-th image of a digit in one color on another, 48 to 80 pixels wide and high."""
     gray = Image.fromarray(np.round(digits_of(digit)[number] * (255 / 16)).astype(np.uint8))
     width, height = random.integers(48, 81, size=2).tolist()
     ink = np.asarray(gray.resize((width, height), Image.Resampling.BICUBIC))[..., None] / 255

@@ -98,7 +98,7 @@ def compiled_loss():
 
 
 def images():
-    """Digits in colour, so that they can be augmented like CIFAR's."""
+    """Digits in color, so that they can be augmented like CIFAR's."""
     digits = load_dataset("digits", labels_per_class=3)
     train, test = (
         images.repeat(1, 3, 1, 1) for images in (digits.train_images, digits.test_images[:150])

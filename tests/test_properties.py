@@ -203,10 +203,10 @@ def test_averages_lie_between_both_encoders(data, rows, momentum):
 
 @quick
 @given(st.data(), SOME, SOME, SOME, st.integers(0, 9), st.sampled_from([1e-30, 0.07, 1e30]))
-def test_accuracies_of_neighbours_are_shares(data, rows, others, dim, neighbours, temperature):
+def test_accuracies_of_neighbors_are_shares(data, rows, others, dim, neighbors, temperature):
     train, test = data.draw(floats(rows, dim)), data.draw(floats(others, dim))
     labels, truth = (data.draw(labels_of(count, "numbers")) for count in (rows, others))
-    share = finite_or_refused(knn_accuracy, train, labels, test, truth, neighbours, temperature)
+    share = finite_or_refused(knn_accuracy, train, labels, test, truth, neighbors, temperature)
     assert share is None or 0 <= share <= 1
 
 

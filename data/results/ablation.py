@@ -132,7 +132,7 @@ def render(table: Path = TABLE) -> str:
     """Render what each part buys, in percentage points, as Markdown: the whole network minus that without it."""
     tries = pd.read_csv(table)
     lines = [
-        "| without | row | accuracy, % | worth, points | neighbours, points | seeds |",
+        "| without | row | accuracy, % | worth, points | neighbors, points | seeds |",
         "|---" * 6 + "|",
     ]
     index = ["preset", "method", "epochs", "seed"]

@@ -160,7 +160,7 @@ def render(table: Path = TABLE) -> str:
     """Render what each option changes, as Markdown: means over seeds, and differences from the first values."""
     found = pd.read_csv(table)
     base = {name: values[0] for name, values in OPTIONS.items()}
-    lines = ["| option | value | accuracy, % | neighbours, % | difference, points | way to the floor, % | seeds |",
+    lines = ["| option | value | accuracy, % | neighbors, % | difference, points | way to the floor, % | seeds |",
              "|---" * 7 + "|"]  # fmt: skip
     whole = _where(found, base).set_index(["model", "seed"])
     for name, values in OPTIONS.items():

@@ -194,7 +194,7 @@ def pages() -> list[Path]:
 
 def main() -> None:
     for path in pages():
-        with files.written_whole(path) as temporary:
+        with files.atomic_write(path) as temporary:
             temporary.write_text(rewritten(path.read_text("utf-8")), encoding="utf-8")
 
 

@@ -125,10 +125,10 @@ def curves_beside(table: Path) -> Path:
 
 
 def render(table: Path = TABLE) -> str:
-    """Render accuracy, neighbours' accuracy and the epoch that leaves chance of each try, as Markdown."""
+    """Render accuracy, neighbors' accuracy and the epoch that leaves chance of each try, as Markdown."""
     tries = pd.read_csv(table)
     lines = [
-        "| preset | row | epochs | accuracy, % | neighbours, % | leaves chance in epoch | seeds |",
+        "| preset | row | epochs | accuracy, % | neighbors, % | leaves chance in epoch | seeds |",
         "|---" * 7 + "|",
     ]
     for (preset, method, changes), own in tries.groupby(

@@ -57,10 +57,10 @@ def validation_split(
         chosen = order[:count]
     else:
         run = load_dataset(name, root, labels_per_class, seed)
-        labelled = {image.numpy().tobytes() for image in run.train_images}
+        labeled = {image.numpy().tobytes() for image in run.train_images}
         images = (whole.train_images[i].numpy().tobytes() for i in order)
         others = [
-            i for i, image in zip(order.tolist(), images, strict=True) if image not in labelled
+            i for i, image in zip(order.tolist(), images, strict=True) if image not in labeled
         ]
         chosen = torch.tensor(others[:VALIDATION_IMAGES])
     return dataclasses.replace(
@@ -109,7 +109,7 @@ def read_out(run: Run, dataset: Dataset, settled: bool = False) -> dict:
     pair = labels, test_features, dataset.test_labels
     return {
         "accuracy": classifier_accuracy(layer(test_features), dataset.test_labels),
-        "knn_accuracy": knn_accuracy(train_features, *pair, run.config.knn_neighbours),
+        "knn_accuracy": knn_accuracy(train_features, *pair, run.config.knn_neighbors),
     }
 
 

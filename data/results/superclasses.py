@@ -80,7 +80,7 @@ def split(
 ) -> Split:
     """Split the classes and their images; ``test``: measure on test images, else on validation images.
 
-    Which classes are never seen does not change with the seed, which decides the labelled images.
+    Which classes are never seen does not change with the seed, which decides the labeled images.
     """
     groups = coarse_labels(root)
     unseen = torch.tensor(leave_out(groups, seed=0))
@@ -149,7 +149,7 @@ def measure(run: Run, data: Split) -> dict:
         by_latents = searched(latents, data.unseen_labels)
     found = (
         float((~wrong).float().mean()),
-        knn_accuracy(train, *pair, run.config.knn_neighbours),
+        knn_accuracy(train, *pair, run.config.knn_neighbors),
         float(related.float().mean()),
         float(2 - related[wrong].float().mean()) if wrong.any() else None,
         *by_features,

@@ -19,7 +19,7 @@ from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import calculate_md5, check_integrity, download_url
 
 from genscl_lite._checks import require_choice
-from genscl_lite.datasets.files import as_path, locked, written_whole
+from genscl_lite.datasets.files import as_path, atomic_write, locked
 from genscl_lite.datasets.registry import Dataset, dataset
 from genscl_lite.datasets.seen import mean_and_std
 
@@ -123,7 +123,7 @@ def fetch(name: str, path: Path, urls: Sequence[str], md5: str) -> None:
     with _patience(seconds=60):
         for url in urls:
             try:
-                with written_whole(path, failures=()) as part:
+                with atomic_write(path, failures=()) as part:
                     download_url(url, path.parent, part.name, md5)
                 return
             except (OSError, HTTPException, RuntimeError) as error:

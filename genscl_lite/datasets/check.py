@@ -92,7 +92,7 @@ def _check_class_numbers(name: str, labels, images: int, classes: int) -> None:
     hint = ""
     if wrong.min() < 0:
         hint = (
-            "; leave unlabelled images out, or train the row simclr, whose loss asks for no labels, "
+            "; leave unlabeled images out, or train the row simclr, whose loss asks for no labels, "
             "with any class number for them"
         )
     elif labels.min() == 1 and labels.max() == classes:

@@ -164,13 +164,13 @@ def _without_text(content: bytes) -> bytes:
     return b"".join(kept)
 
 
-def centre_crop(image: Tensor, size: int) -> Tensor:
+def center_crop(image: Tensor, size: int) -> Tensor:
     """Cut the middle square out of a uint8 (3, H, W) image and resize it to ``size`` (antialiased).
 
     In this order a long thin image costs no more memory than its own pixels and the result.
 
     >>> import torch
-    >>> centre_crop(torch.full((3, 40, 60), 7, dtype=torch.uint8), 16).shape
+    >>> center_crop(torch.full((3, 40, 60), 7, dtype=torch.uint8), 16).shape
     torch.Size([3, 16, 16])
     """
     side = min(image.shape[1:])

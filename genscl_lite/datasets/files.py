@@ -39,7 +39,7 @@ def locked(folder: str | Path, wait: float = 0):
 
 
 @contextmanager
-def written_whole(path: str | Path, failures: type[Exception] | tuple = OSError):
+def atomic_write(path: str | Path, failures: type[Exception] | tuple = OSError):
     """Give a temporary path beside ``path`` to write to; rename it when the block ends well.
 
     Raises:
@@ -60,7 +60,7 @@ def written_whole(path: str | Path, failures: type[Exception] | tuple = OSError)
 
 
 def write_json(path: str | Path, content: dict) -> None:
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
@@ -72,5 +72,5 @@ def read_json(path: str | Path) -> dict:
 
 
 def write_arrays(path: str | Path, **arrays: np.ndarray) -> None:
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         np.savez_compressed(temporary, **arrays)

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from genscl_lite.datasets.decode import Glance, centre_crop, look_at, reason
+from genscl_lite.datasets.decode import Glance, center_crop, look_at, reason
 from genscl_lite.datasets.depth import find_intensity
 from genscl_lite.datasets.seen import Seen, moments
 from genscl_lite.datasets.workers import CHUNK, answers, chunks, make_loader, resolve_workers
@@ -116,7 +116,7 @@ class Looks(torch.utils.data.Dataset):
             return None, reason(error, self.root / file)
         if glance.pages > 1 and self.pages == "stop":
             return None, f'{glance.pages} pages; pages="first" takes the first'
-        return (None if image is None else centre_crop(image, self.size)), glance
+        return (None if image is None else center_crop(image, self.size)), glance
 
     def collate(self, items: list) -> tuple[Tensor, list[tuple[Glance | str, bool]]]:
         """Return the crops that there are, and of each file a glance, or what is wrong, and whether it has a crop."""

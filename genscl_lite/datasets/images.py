@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from genscl_lite._checks import require_whole
-from genscl_lite.datasets.decode import centre_crop, read_rgb
+from genscl_lite.datasets.decode import center_crop, read_rgb
 from genscl_lite.datasets.files import as_path
 from genscl_lite.datasets.workers import CHUNK, answers, chunks, make_loader, resolve_workers
 
@@ -36,7 +36,7 @@ class Crops(torch.utils.data.Dataset):
         file, draw = asked
         image = read_rgb(self.root / file, self.intensity)
         if draw is None:
-            return centre_crop(image, self.size)[None]
+            return center_crop(image, self.size)[None]
         crop = v2.RandomResizedCrop(self.size, self.scale, self.ratio)
         with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's global generator
             seed = np.random.SeedSequence(draw).generate_state(1, np.uint64)[0]
@@ -53,7 +53,7 @@ class ImageFiles:
     """N images that stay in files and are decoded as they are needed; stands where a tensor of images would.
 
     ``images[index]`` with a slice, a list or a tensor of indices is again ``ImageFiles``,
-    ``images.split(rows)`` gives centre crops in order, ``images.random_crops(...)`` batches to train on, all
+    ``images.split(rows)`` gives center crops in order, ``images.random_crops(...)`` batches to train on, all
     uint8 and on ``images.device``.
 
     Args:
@@ -108,7 +108,7 @@ class ImageFiles:
         return ImageFiles(self.root, files, self.size, **options)
 
     def split(self, rows: int) -> Iterator[Tensor]:
-        """Give centre crops of all images in order, (rows, 3, size, size) at a time; the last may be smaller.
+        """Give center crops of all images in order, (rows, 3, size, size) at a time; the last may be smaller.
 
         Raises:
             ValueError: a file cannot be read.

@@ -131,5 +131,5 @@ def write_report(notebook: Path, report: Path) -> None:
             f"report: nbconvert cannot write it ({reason}); {notebook} shows the same"
         ) from None
     html = re.sub(r'<script[^>]*src="https?:[^>]*>\s*</script>', "", html)  # nothing needs them
-    with files.written_whole(report) as temporary:
+    with files.atomic_write(report) as temporary:
         temporary.write_text(html.replace("<details>", "<details open>"), encoding="utf-8")

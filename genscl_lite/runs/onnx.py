@@ -54,7 +54,7 @@ def export_onnx(trained, path: str | Path) -> None:
         )
     finally:
         whole.to(device)
-    with files.written_whole(path) as temporary:
+    with files.atomic_write(path) as temporary:
         program.save(str(temporary), external_data=False)
     about = {
         "class_names": trained.class_names,

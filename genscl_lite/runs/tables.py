@@ -113,7 +113,7 @@ def write_csv(table: pd.DataFrame) -> str:
 
 
 def write_table(path: str | Path, table: pd.DataFrame) -> None:
-    with files.written_whole(path) as temporary:
+    with files.atomic_write(path) as temporary:
         temporary.write_text(write_csv(table), encoding="utf-8")
 
 

@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional as F
 
 from genscl_lite._checks import require_whole
 from genscl_lite.datasets import Dataset, files
-from genscl_lite.datasets.decode import centre_crop, read_rgb
+from genscl_lite.datasets.decode import center_crop, read_rgb
 from genscl_lite.datasets.files import RunFolderError
 from genscl_lite.datasets.images import ImageFiles
 from genscl_lite.train.config import TrainConfig
@@ -290,7 +290,7 @@ def _read_picture(
     image_shape: tuple[int, int, int],
     intensity: tuple[float, float] | None,
 ) -> Tensor:
-    pixels = centre_crop(read_rgb(image, intensity), image_shape[-1])
+    pixels = center_crop(read_rgb(image, intensity), image_shape[-1])
     if image_shape[0] == 1:
         return F.pil_to_tensor(F.to_pil_image(pixels).convert("L"))
     return pixels

@@ -8,7 +8,7 @@ import torch
 
 from genscl_lite.datasets import Dataset, load_data
 from genscl_lite.datasets.check import odd_things
-from genscl_lite.datasets.files import as_path, written_whole
+from genscl_lite.datasets.files import as_path, atomic_write
 from genscl_lite.datasets.labels import first_few
 from genscl_lite.datasets.registry import LOADERS
 from genscl_lite.runs.plan import check_names
@@ -86,5 +86,5 @@ def draw(data: Dataset, path: str | Path) -> None:
     names = [str(name) for name in data.class_names[:rows]]
     axis.set_yticks([(c + 0.5) * height - 0.5 for c in range(rows)], names)
     axis.set_xticks([])
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, bbox_inches="tight")

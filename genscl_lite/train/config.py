@@ -44,7 +44,7 @@ class TrainConfig:
 
     # digits, cifar10, cifar100, folder, module:function; "custom" for a Dataset given from Python
     dataset: str = "digits"
-    labels_per_class: int = 10  # labelled training images of each class; 0: all
+    labels_per_class: int = 10  # labeled training images of each class; 0: all
     image_size: int = 0  # of a folder's images: pixels they become; other data sets have their own
     # fraction of labels replaced by a random other class
     label_noise: float = limited(0.0, below=1)
@@ -117,7 +117,7 @@ class TrainConfig:
     probe_learning_rate: float = limited(1.0, above=0)
     # of the probe's training images
     probe_augmentation: str = limited("affine", choices=AUGMENTATIONS)
-    knn_neighbours: int = limited(5, above=0)  # k of the kNN accuracy in the log
+    knn_neighbors: int = limited(5, above=0)  # k of the kNN accuracy in the log
     eval_every: int = limited(20, above=0)  # epochs between kNN accuracies
 
     checkpoint_every: int = limited(10, above=0)  # epochs between checkpoints
@@ -194,7 +194,7 @@ class TrainConfig:
         parse_intensity(self.intensity)
 
 
-RENAMED = {"distributions": "labels"}
+RENAMED = {"distributions": "labels", "knn_neighbours": "knn_neighbors"}
 """Old names of parameters."""
 PARAMETERS = {field.name: field for field in dataclasses.fields(TrainConfig)}
 

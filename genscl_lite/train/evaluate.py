@@ -161,26 +161,26 @@ def knn_accuracy(
     labels: Tensor,
     test_features: Tensor,
     test_labels: Tensor,
-    neighbours: int = 200,
+    neighbors: int = 200,
     temperature: float = 0.07,
     chunk: int = 1000,
 ) -> float:
     """Let the nearest training images of each test image vote on its class; return the share that is right.
 
-    Neighbours by cosine; a vote weighs exp(cosine / temperature) (arXiv 1805.01978). By hand, on the
+    Neighbors by cosine; a vote weighs exp(cosine / temperature) (arXiv 1805.01978). By hand, on the
     features' device, ``chunk`` test images at a time.
 
     Args:
         features, labels: (N, F) and (N,) class numbers.
         test_features, test_labels: (T, F) and (T,).
-        neighbours: k; at most N are used.
+        neighbors: k; at most N are used.
 
-    >>> knn_accuracy(torch.eye(3), torch.arange(3), torch.eye(3), torch.tensor([0, 1, 1]), neighbours=1)
+    >>> knn_accuracy(torch.eye(3), torch.arange(3), torch.eye(3), torch.tensor([0, 1, 1]), neighbors=1)
     0.6666666666666666
     """
     _check_rows(features=features, labels=labels)
     _check_rows(features, test_features=test_features, test_labels=test_labels)
-    require_whole("neighbours", neighbours)
+    require_whole("neighbors", neighbors)
     require_whole("chunk", chunk)
     require_positive("temperature", temperature)
     dtype = torch.promote_types(features.dtype, torch.float32)
@@ -189,7 +189,7 @@ def knn_accuracy(
     for part, truth in zip(
         test_features.split(chunk), test_labels.long().split(chunk), strict=True
     ):
-        k = min(neighbours, len(features))
+        k = min(neighbors, len(features))
         cosine, nearest = (part @ features.T).topk(k, dim=1)  # (chunk, k)
         votes = torch.zeros(len(part), len(classes), dtype=dtype, device=part.device)
         votes.scatter_add_(1, place[nearest], ((cosine - cosine[:, :1]) / temperature).exp())

@@ -257,7 +257,7 @@ def _sits_at_chance(log: list[dict]) -> bool:
 
 def _test_accuracies(run: Run, dataset: Dataset) -> tuple[float, float | None]:
     """Return the kNN accuracy of the features and, for a classifier, its own accuracy, on the test images."""
-    model, labels, k = run.result, dataset.test_labels, run.config.knn_neighbours
+    model, labels, k = run.result, dataset.test_labels, run.config.knn_neighbors
 
     def accuracies(images_at_a_time: int) -> tuple[float, float | None]:
         train, test = (

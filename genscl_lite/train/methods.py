@@ -132,7 +132,7 @@ class Method:
     expert: bool = False
     queues: bool = False
     # a queue's keys come from a momentum encoder; False: from the encoder itself
-    slow_keys: bool = True
+    momentum_keys: bool = True
     class_numbers: bool = False
     """Its loss takes (M,) class numbers too, which targets then are where nothing is mixed or taught."""
 
@@ -190,7 +190,7 @@ METHODS = {
         mixes=True,
         distils=True,
         queues=True,
-        slow_keys=False,
+        momentum_keys=False,
     ),
 }
 

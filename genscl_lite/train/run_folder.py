@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from genscl_lite.datasets.files import RunFolderError, read_json, write_json, written_whole
+from genscl_lite.datasets.files import RunFolderError, atomic_write, read_json, write_json
 from genscl_lite.train.config import BEFORE, PARAMETERS, RENAMED
 
 DEFAULTS = {name: field.default for name, field in PARAMETERS.items()}
@@ -15,13 +15,13 @@ DEFAULTS = {name: field.default for name, field in PARAMETERS.items()}
 def write_log(path: str | Path, rows: list[dict]) -> None:
     """Write rows with the same keys as CSV, floats to 6 digits; None becomes an empty field."""
     table = pd.DataFrame(rows)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
 
 
 def write_checkpoint(path: str | Path, state: dict) -> None:
     # torch raises a RuntimeError if the disk is full
-    with written_whole(path, (OSError, RuntimeError)) as temporary:
+    with atomic_write(path, (OSError, RuntimeError)) as temporary:
         torch.save(state, temporary)
 
 

@@ -153,7 +153,7 @@ def new_run(
     if method.queues:
         run.key_encoder = MomentumEncoder(
             model,
-            config.momentum if method.slow_keys else 0.0,
+            config.momentum if method.momentum_keys else 0.0,
             batch_statistics=config.key_statistics == "batch",
         )
         numbers = method.learns_from_numbers(dataset.train_distributions)

@@ -15,7 +15,7 @@ from torch import nn
 
 from genscl_lite._checks import require_positive, require_whole
 from genscl_lite.datasets import Dataset
-from genscl_lite.datasets.files import RunFolderError, as_path, written_whole
+from genscl_lite.datasets.files import RunFolderError, as_path, atomic_write
 from genscl_lite.train.config import TrainConfig, read_config
 from genscl_lite.train.methods import METHODS
 from genscl_lite.wrappers import unwrapped
@@ -34,7 +34,7 @@ def save_weights(path: str | Path, model: nn.Module, **about: object) -> None:
         for name, tensor in unwrapped(model).state_dict().items()
     }
     notes = {"format": "pt"} | {name: json.dumps(value) for name, value in about.items()}
-    with written_whole(path, (OSError, SafetensorError)) as temporary:
+    with atomic_write(path, (OSError, SafetensorError)) as temporary:
         safetensors.torch.save_file(state, str(temporary), metadata=notes)
 
 

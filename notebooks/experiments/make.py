@@ -47,7 +47,7 @@ def temperatures(seeds: int = 2) -> Iterator[dict]:
             )
             cosine = test["latents"] @ test["latents"].T
             knn = names["knn_accuracy"](
-                known["features"], labels, test["features"], seen_labels, neighbours=5
+                known["features"], labels, test["features"], seen_labels, neighbors=5
             )
             yield {
                 "tau": tau,

@@ -15,7 +15,7 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from genscl_lessons.figures.binary_supcon import _spread
-from genscl_lessons.plots import label_colours
+from genscl_lessons.plots import label_colors
 
 FALLBACK = (
     "The film needs scripts: run this cell in Jupyter. The pictures below show some of its frames."
@@ -36,7 +36,7 @@ def circle_film(
     Args:
         paths: temperature -> name of the loss -> (F, N, 2) unit latents in F frames, (F,) losses, the floor.
         steps: F, the step of each frame.
-        labels: (N, C) distributions, for colours.
+        labels: (N, C) distributions, for colors.
         images: (N, H, W) in [0, 1].
         first: the temperature that is shown first.
 
@@ -53,7 +53,7 @@ def circle_film(
         "films": films,
         "steps": [int(step) for step in steps],
         "first": f"{first:g}",
-        "colours": [to_hex(colour) for colour in label_colours(labels)],
+        "colors": [to_hex(color) for color in label_colors(labels)],
         "images": [_data_uri(image) for image in images],
     }
     text = json.dumps(data, separators=(",", ":"))
@@ -111,7 +111,7 @@ const views = data.films[tau].map(film => {
   add(svg, "text", {...middle, y: 178, "font-weight": "bold", "font-size": 17}, film.name);
   const loss = add(svg, "text", {...middle, y: 202, "font-size": 14});
   const marks = data.images.map((image, n) => {
-    const stroke = data.colours[n];
+    const stroke = data.colors[n];
     return [add(svg, "line", {stroke}), add(svg, "circle", {r: 6, fill: stroke, stroke: "#fff"}),
       add(svg, "rect", {width: 34, height: 34, fill: stroke}),
       add(svg, "image", {width: 30, height: 30, href: image, style: "image-rendering:pixelated"})];

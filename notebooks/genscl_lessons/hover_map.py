@@ -10,7 +10,7 @@ from IPython.display import HTML
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from genscl_lessons.plots import class_points, label_caption, label_colours
+from genscl_lessons.plots import class_points, label_caption, label_colors
 
 TILE, LARGEST = 72, 16
 """Width in pixels of the image shown at a point, and the most that is stored of it."""
@@ -26,7 +26,7 @@ def interactive_embedding(
 
     Args:
         points: (N, 2).
-        images: (N, channels, H, W) in [0, 1]; stored with 16 gray levels or 256 colours.
+        images: (N, channels, H, W) in [0, 1]; stored with 16 gray levels or 256 colors.
         labels: (N, C) distributions.
         names: of the C classes.
 
@@ -46,10 +46,10 @@ def interactive_embedding(
         return f"--x:{x};--y:{1000 - y}"
 
     marks = []
-    for n, (point, colour, label) in enumerate(
-        zip(points, label_colours(labels), labels, strict=True)
+    for n, (point, color, label) in enumerate(
+        zip(points, label_colors(labels), labels, strict=True)
     ):
-        tile = f"--c:{n % columns};--r:{n // columns};--k:{to_hex(colour)}"
+        tile = f"--c:{n % columns};--r:{n // columns};--k:{to_hex(color)}"
         caption = escape(label_caption(label, names).replace(r"\$", "$"))
         marks.append(f'<i style="{place(point)};{tile}" data-t="{caption}"></i>')
     for point, title in zip(class_points(points, labels), names, strict=True):

@@ -17,32 +17,32 @@ from PIL import Image
 
 from genscl_lite.train.methods import METHODS
 
-CLASS_COLOURS = sns.color_palette("colorblind", 10)
-"""One colour a class, the same in all notebooks, told apart by colour-blind readers too."""
-LABEL_COLOUR, LATENT_COLOUR = (0.11, 0.16, 0.42), CLASS_COLOURS[3]
+CLASS_COLORS = sns.color_palette("colorblind", 10)
+"""One color a class, the same in all notebooks, told apart by color-blind readers too."""
+LABEL_COLOR, LATENT_COLOR = (0.11, 0.16, 0.42), CLASS_COLORS[3]
 """Dark blue, no class's, is what labels say (w, the target), vermilion what latents say (p, the model)."""
 SIMILARITY_MAP = "magma"
-"""Colour map of similarities: black is 0."""
+"""Color map of similarities: black is 0."""
 VALUE_MAP = sns.blend_palette(["0.86", "indigo"], as_cmap=True)
-"""Colour map of a number for each point, on white: pale is the lowest."""
+"""Color map of a number for each point, on white: pale is the lowest."""
 MEAN_STYLE = {"fmt": "o", "markersize": 9, "capsize": 4, "linewidth": 2}
 """Of a mean with its standard error."""
-WRONG_COLOUR = "crimson"
+WRONG_COLOR = "crimson"
 """Frames what is wrong."""
-FAMILY_COLOURS = {
-    "cross_entropy": CLASS_COLOURS[7],
-    "instance": CLASS_COLOURS[1],
-    "label": CLASS_COLOURS[2],
+FAMILY_COLORS = {
+    "cross_entropy": CLASS_COLORS[7],
+    "instance": CLASS_COLORS[1],
+    "label": CLASS_COLORS[2],
 }
-"""Classifiers gray, SimCLR orange, SupCon and GenSCL green; any other family has OTHER_COLOUR."""
-OTHER_COLOUR = CLASS_COLOURS[4]
+"""Classifiers gray, SimCLR orange, SupCon and GenSCL green; any other family has OTHER_COLOR."""
+OTHER_COLOR = CLASS_COLORS[4]
 
 
-def class_colours(classes: int) -> list:
-    """Return a colour for each class: of ``CLASS_COLOURS`` if they suffice, else hues around the circle."""
+def class_colors(classes: int) -> list:
+    """Return a color for each class: of ``CLASS_COLORS`` if they suffice, else hues around the circle."""
     return (
-        CLASS_COLOURS[:classes]
-        if classes <= len(CLASS_COLOURS)
+        CLASS_COLORS[:classes]
+        if classes <= len(CLASS_COLORS)
         else sns.color_palette("husl", classes)
     )
 
@@ -71,9 +71,9 @@ def set_style() -> None:
 
 
 def small_png(figure: Figure) -> bytes | None:
-    """Return a figure as PNG of 256 colours, which makes a notebook's file less than half as large.
+    """Return a figure as PNG of 256 colors, which makes a notebook's file less than half as large.
 
-    All colours are kept where the 256 would change a pixel visibly.
+    All colors are kept where the 256 would change a pixel visibly.
     """
     png = print_figure(figure, "png")
     if png is None:  # a figure without axes
@@ -128,14 +128,14 @@ def plot_similarities(
     top: float = 1.0,
     scale: str = "similarity",
 ) -> np.ndarray:
-    """Show (M, M) similarities side by side, with the same ``rows`` rows in the same order and colours.
+    """Show (M, M) similarities side by side, with the same ``rows`` rows in the same order and colors.
 
     Args:
         matrices: title -> similarities; the first is usually the labels'.
         classes: (M,) class of each row, for order and ticks.
         rows: how many rows, spread evenly over the sorted classes, are shown.
-        top: the similarity that has the brightest colour.
-        scale: what the colour bar says.
+        top: the similarity that has the brightest color.
+        scale: what the color bar says.
 
     Returns:
         The axes, one for each matrix.
@@ -155,12 +155,12 @@ def plot_similarities(
     return axes[0]
 
 
-def label_colours(labels: np.ndarray) -> np.ndarray:
-    """Return (N, 3) colours of (N,) class numbers, or of (N, C) distributions: the classes' colours mixed."""
+def label_colors(labels: np.ndarray) -> np.ndarray:
+    """Return (N, 3) colors of (N,) class numbers, or of (N, C) distributions: the classes' colors mixed."""
     labels = np.asarray(labels)
     if labels.ndim == 1:
-        return np.array(class_colours(int(labels.max()) + 1))[labels]
-    return labels @ np.array(class_colours(labels.shape[1]))
+        return np.array(class_colors(int(labels.max()) + 1))[labels]
+    return labels @ np.array(class_colors(labels.shape[1]))
 
 
 def class_points(points: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -178,7 +178,7 @@ def plot_embedding(
     axis: Axes,
     values: np.ndarray | None = None,
 ) -> PathCollection:
-    """Scatter points in their labels' colours, each class named at its median point; or by ``values``.
+    """Scatter points in their labels' colors, each class named at its median point; or by ``values``.
 
     Args:
         points: (N, 2).
@@ -186,19 +186,19 @@ def plot_embedding(
         names: of the C classes.
         title: of the axis.
         axis: to draw on.
-        values: (N,) to colour by instead, from pale (lowest) to dark, dark ones on top and no class named.
+        values: (N,) to color by instead, from pale (lowest) to dark, dark ones on top and no class named.
 
     Returns:
-        The scattered points, for a colour bar.
+        The scattered points, for a color bar.
     """
     labels = np.eye(len(names))[labels] if labels.ndim == 1 else labels
     order = np.arange(len(points)) if values is None else np.argsort(values, kind="stable")
-    colours = (
-        {"c": label_colours(labels)} if values is None else {"c": values[order], "cmap": VALUE_MAP}
+    colors = (
+        {"c": label_colors(labels)} if values is None else {"c": values[order], "cmap": VALUE_MAP}
     )
-    scattered = axis.scatter(*points[order].T, s=16, linewidths=0, **colours)
-    named = zip(class_points(points, labels), names, class_colours(len(names)), strict=True)
-    for point, name, colour in named if values is None else ():
+    scattered = axis.scatter(*points[order].T, s=16, linewidths=0, **colors)
+    named = zip(class_points(points, labels), names, class_colors(len(names)), strict=True)
+    for point, name, color in named if values is None else ():
         axis.text(
             *point,
             name,
@@ -207,7 +207,7 @@ def plot_embedding(
             fontsize=9,
             fontweight="bold",
             parse_math=False,
-            bbox={"fc": "white", "ec": colour, "alpha": 0.8, "boxstyle": "round,pad=0.15"},
+            bbox={"fc": "white", "ec": color, "alpha": 0.8, "boxstyle": "round,pad=0.15"},
         )
     axis.set(title=title, xticks=[], yticks=[])
     sns.despine(ax=axis, left=True, bottom=True)
@@ -223,7 +223,7 @@ def plot_curves(log: pd.DataFrame, axes: np.ndarray) -> np.ndarray:
         log.epoch,
         floor,
         cross_entropy,
-        color=LATENT_COLOUR,
+        color=LATENT_COLOR,
         alpha=0.4,
         linewidth=0,
         label="KL: left to learn",
@@ -232,13 +232,13 @@ def plot_curves(log: pd.DataFrame, axes: np.ndarray) -> np.ndarray:
         log.epoch,
         0,
         floor,
-        color=LABEL_COLOUR,
+        color=LABEL_COLOR,
         alpha=0.25,
         linewidth=0,
         label="floor: the labels' entropy",
     )
-    loss.plot(log.epoch, cross_entropy, color=LATENT_COLOUR)
-    loss.plot(log.epoch, floor, color=LABEL_COLOUR)
+    loss.plot(log.epoch, cross_entropy, color=LATENT_COLOR)
+    loss.plot(log.epoch, floor, color=LABEL_COLOR)
     loss.set(xlabel="epoch", ylabel="nats", title="loss")
     top = cross_entropy.max()
     if "chance" in log and log.chance.notna().all():
@@ -247,11 +247,11 @@ def plot_curves(log: pd.DataFrame, axes: np.ndarray) -> np.ndarray:
     loss.set(ylim=(0, 1.05 * top), xlim=(0, log.epoch.max()))
     loss.legend(frameon=False, fontsize=10)
     measured = {"knn_accuracy": ("kNN on features", "0.25"), "accuracy": ("classifier", "0.6")}
-    for name, (label, colour) in measured.items():
+    for name, (label, color) in measured.items():
         known = log[["epoch", name]].dropna()
         if len(known):
             accuracy.plot(
-                known.epoch, 100 * known[name], "-o", color=colour, label=label, clip_on=False
+                known.epoch, 100 * known[name], "-o", color=color, label=label, clip_on=False
             )
     accuracy.set(
         xlabel="epoch", ylabel="test accuracy, %", title="accuracy on the way", xlim=loss.get_xlim()
@@ -335,8 +335,8 @@ def plot_alignment_uniformity(measures: pd.DataFrame, axis: Axes) -> Axes:
         down = -np.inf
         for row in measures[side].itertuples():
             down = max(heights[row.Index], down + step)
-            colour = FAMILY_COLOURS.get(METHODS[row.method].family, OTHER_COLOUR)
-            axis.plot(row.uniformity, row.alignment, "o", color=colour, markersize=9, alpha=0.8)
+            color = FAMILY_COLORS.get(METHODS[row.method].family, OTHER_COLOR)
+            axis.plot(row.uniformity, row.alignment, "o", color=color, markersize=9, alpha=0.8)
             axis.annotate(
                 f"{METHODS[row.method].title}: {100 * row.accuracy:.1f} %",
                 (row.uniformity, row.alignment),

@@ -32,8 +32,8 @@ PLAIN = "plain dense soft-label loss"
 PEER = "pytorch-metric-learning SupConLoss"
 MATRICES = {OURS: 0, FUSED: 0, FLOOR: 0, DENSE: 5, PLAIN: 7, PEER: 12}
 """About how many (M, M) float32 matrices each holds at once, to tell what does not fit before it is tried."""
-COLOURS = {OURS: 2, FUSED: 0, DENSE: 9, PLAIN: 1, PEER: 3, FLOOR: 7}
-"""Place in seaborn's palette for colour-blind readers, in the order of the table's columns."""
+COLORS = {OURS: 2, FUSED: 0, DENSE: 9, PLAIN: 1, PEER: 3, FLOOR: 7}
+"""Place in seaborn's palette for color-blind readers, in the order of the table's columns."""
 
 
 def plain_soft_label_loss(
@@ -153,7 +153,7 @@ def fits(name: str, rows: int, device: torch.device) -> bool:
 def render(records: pd.DataFrame, classes: int) -> str:
     """Render times and memory for one number of classes as Markdown, a row for each M."""
     shown = records[records.classes == classes]
-    names = [name for name in COLOURS if name in set(shown.contender)]
+    names = [name for name in COLORS if name in set(shown.contender)]
     lines = [f"| M | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for rows, group in shown.groupby("rows"):
         group = group.set_index("contender")
@@ -196,13 +196,13 @@ def draw(records: pd.DataFrame, where: str, path: Path) -> None:
     from matplotlib import pyplot as plt
 
     sns.set_theme(context="notebook", style="ticks", rc={"axes.titleweight": "bold"})
-    colours = sns.color_palette("colorblind", 10)
+    colors = sns.color_palette("colorblind", 10)
     shown = records[records.classes == records.classes.min()]
     sizes = sorted(shown.rows.unique())
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
     for name, group in shown.groupby("contender"):
         width = 3 if name in (OURS, FUSED) else 1.5
-        line = {"color": colours[COLOURS[name]], "label": name, "linewidth": width}
+        line = {"color": colors[COLORS[name]], "label": name, "linewidth": width}
         if name == FLOOR:
             left.plot(group.rows, group.seconds, linestyle="--", **line)
         else:

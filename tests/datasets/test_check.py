@@ -32,7 +32,7 @@ def with_one(labels, value):
 LABELS = torch.arange(60) % 3
 WRONG = [
     (dict(train_labels=with_one(LABELS, -1)), r"train_labels: expected class numbers from 0 to 2, got -1 \(1 of 60 are outside\); "
-     "leave unlabelled images out, or train the row simclr"),
+     "leave unlabeled images out, or train the row simclr"),
     (dict(test_labels=with_one(LABELS[:20], -1)), r"test_labels: expected class numbers from 0 to 2, got -1 \(1 of 20"),
     (dict(train_labels=LABELS + 1), r"train_labels: expected class numbers from 0 to 2, got 3 \(20 of 60 are outside\); subtract 1"),
     (dict(train_labels=with_one(LABELS, 7)), r"train_labels: expected class numbers from 0 to 2, got 7 \(1 of 60 are outside\)"),
@@ -96,14 +96,14 @@ def test_nothing_is_said_where_nothing_is_odd(own, digits, floating):
 
 
 def test_what_is_odd_is_counted_and_named_in_one_line(own, quick):
-    """Images in both splits, images of one colour, a constant channel, classes without images; images need not be contiguous."""
+    """Images in both splits, images of one color, a constant channel, classes without images; images need not be contiguous."""
     train, test = own.train_images.clone(), own.test_images.clone()
     train[:, 1] = 9
     test[3], test[5], test[6], test[7] = train[7], train[7], train[8], train[9]
     test[11] = torch.tensor([1, 2, 3], dtype=torch.uint8)[:, None, None]
     train[13] = 0
     train[:, 1] = 9
-    test[14, :, 0, 0] = test[14, :, -1, -1] = 5  # not of one colour for its corners
+    test[14, :, 0, 0] = test[14, :, -1, -1] = 5  # not of one color for its corners
     data = dataclasses.replace(
         own,
         train_images=train.to(memory_format=torch.channels_last),

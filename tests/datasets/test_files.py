@@ -10,7 +10,7 @@ def test_files_appear_whole_or_not_at_all(tmp_path):
     path, earlier = tmp_path / "summary.json", tmp_path / "earlier.json"
     files.write_json(path, {"epoch": 1})
     os.link(path, earlier)
-    with pytest.raises(KeyboardInterrupt), files.written_whole(path) as temporary:
+    with pytest.raises(KeyboardInterrupt), files.atomic_write(path) as temporary:
         temporary.write_text("half a fi")
         raise KeyboardInterrupt
     assert files.read_json(path) == {"epoch": 1} and len(list(tmp_path.iterdir())) == 2

@@ -12,7 +12,7 @@ from genscl_lite.datasets import first_look as first_look_file
 from genscl_lite.datasets import folder as image_folder
 from genscl_lite.datasets import load_data
 from genscl_lite.datasets.check import odd_things
-from genscl_lite.datasets.decode import centre_crop, read_rgb
+from genscl_lite.datasets.decode import center_crop, read_rgb
 from genscl_lite.datasets.first_look import first_look
 from genscl_lite.datasets.folder import load_folder
 from genscl_lite.datasets.images import ImageFiles
@@ -380,7 +380,7 @@ def test_bad_files_stop_or_are_left_out(small, resident):
     )
     files = paths(split_files(list_folder(small).without(data.skipped)).train)
     assert torch.equal(
-        images, torch.stack([centre_crop(read_rgb(small / file), 16) for file in files])
+        images, torch.stack([center_crop(read_rgb(small / file), 16) for file in files])
     )
 
 
@@ -521,7 +521,7 @@ def test_few_labels_keep_all_that_belongs_to_an_image(resident, small, tmp_path)
         few.train_images if resident == "always" else torch.cat(list(few.train_images.split(4)))
     )
     assert torch.equal(
-        images, torch.stack([centre_crop(read_rgb(small / file), 16) for file in few.train_files])
+        images, torch.stack([center_crop(read_rgb(small / file), 16) for file in few.train_files])
     )
     assert [few.class_names[label] for label in few.train_labels] == [
         file.split("/")[0] for file in few.train_files

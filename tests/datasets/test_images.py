@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 
 from genscl_lite.datasets import images as image_files
 from genscl_lite.datasets import workers as worker_file
-from genscl_lite.datasets.decode import centre_crop, read_rgb
+from genscl_lite.datasets.decode import center_crop, read_rgb
 from genscl_lite.datasets.first_look import first_look
 from genscl_lite.datasets.images import ImageFiles
 from tests.folders import add_corrupt, make_digit_folder
@@ -192,21 +192,21 @@ def test_a_long_thin_image_costs_no_more_than_its_pixels_and_the_result(tmp_path
     ).save(tmp_path / "a.png")
     images = ImageFiles(tmp_path, ["a.png"], 64, workers=0)
     with Largest() as largest:
-        [centre] = images.split(1)
+        [center] = images.split(1)
         list(images.random_crops([torch.tensor([0])], **EPOCH))
     assert largest.size <= 3 * height * width
     image = read_rgb(tmp_path / "a.png")
     middle = image[:, :, 9999:10001] if width > height else image[:, 9999:10001]
-    assert torch.equal(centre[0], v2.functional.resize(middle, [64, 64], antialias=True))
+    assert torch.equal(center[0], v2.functional.resize(middle, [64, 64], antialias=True))
 
 
 def test_a_square_image_is_resized_alone_and_a_middle_square_is_cut_out_of_others():
     square = torch.randint(
         256, (3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
-    assert torch.equal(centre_crop(square, 16), v2.functional.resize(square, [16], antialias=True))
+    assert torch.equal(center_crop(square, 16), v2.functional.resize(square, [16], antialias=True))
     for pad in ((7, 7, 0, 0), (0, 0, 9, 9)):
-        assert torch.equal(centre_crop(F.pad(square, pad), 16), centre_crop(square, 16))
+        assert torch.equal(center_crop(F.pad(square, pad), 16), center_crop(square, 16))
 
 
 def test_an_image_of_very_many_pixels_is_named_with_what_allows_it(tmp_path, monkeypatch):

@@ -20,17 +20,17 @@ from genscl_lessons.figures.curves import (
 )
 from genscl_lessons.figures.digits import show_label_bars
 from genscl_lessons.figures.reproduction import (
-    VERDICT_COLOURS,
+    VERDICT_COLORS,
     plot_answer,
     plot_costs,
     plot_differences,
     plot_table,
 )
-from genscl_lessons.figures.see_the_space import show_neighbours
+from genscl_lessons.figures.see_the_space import show_neighbors
 from genscl_lessons.hover_map import interactive_embedding
 from genscl_lessons.plots import (
-    CLASS_COLOURS,
-    class_colours,
+    CLASS_COLORS,
+    class_colors,
     label_caption,
     plot_curves,
     plot_embedding,
@@ -56,8 +56,8 @@ def test_curves_warn_of_nothing_before_the_first_accuracy(knn):
     plt.close()
 
 
-def test_a_class_has_its_colour_whatever_their_number():
-    assert class_colours(3) == CLASS_COLOURS[:3] and len(class_colours(100)) == 100
+def test_a_class_has_its_color_whatever_their_number():
+    assert class_colors(3) == CLASS_COLORS[:3] and len(class_colors(100)) == 100
 
 
 def test_lengths_are_lines_over_epochs_and_over_the_seconds_of_one_machine():
@@ -223,7 +223,7 @@ def test_the_answer_is_drawn_with_the_verdicts_and_the_paper_beside_it():
     ]
     assert several.claim("genscl_mix", "supcon").verdict == "supported"
     bar = next(line for line in claims.lines if len(line.get_xdata()) == 2)
-    assert bar.get_color() == VERDICT_COLOURS["supported"]
+    assert bar.get_color() == VERDICT_COLORS["supported"]
     assert np.mean(bar.get_xdata()) == pytest.approx(2.5)
     names = [tick.get_text().replace("\n", " ") for tick in rows.get_yticklabels()]
     paper = next(line for line in rows.lines if line.get_label() == "paper, CIFAR-10")
@@ -238,7 +238,7 @@ def test_names_of_classes_are_text_not_mathematics(tmp_path):
     figure = show_images(np.zeros((3, 1, 8, 8)), NAMES)
     axis = figure.axes[0]
     plot_embedding(np.random.default_rng(0).random((3, 2)), np.eye(3), NAMES, "title", axis)
-    show_neighbours(
+    show_neighbors(
         np.zeros((3, 1, 8, 8)),
         np.arange(3),
         {"space": np.array([[1], [2], [0]])},
@@ -281,11 +281,11 @@ def test_names_of_classes_are_text_in_the_page_that_one_hovers_over():
     assert texts == [*NAMES, f"50% {NAMES[1]} + 50% {NAMES[2]}", *NAMES]
 
 
-def test_a_small_png_keeps_the_colours_of_a_few_pixels():
+def test_a_small_png_keeps_the_colors_of_a_few_pixels():
     figure, axis = plt.subplots()
     axis.imshow(
         np.random.default_rng(0).random((40, 40)), cmap="magma"
-    )  # takes most of the 256 colours
+    )  # takes most of the 256 colors
     axis.set_title("x", color="#ece133")
     axis.plot([], [])
     figure.text(0.02, 0.02, "■", color="#56b4e9", fontsize=4)

@@ -11,7 +11,7 @@ import torchvision
 from PIL import Image
 from torch import nn
 
-from genscl_lite.datasets.decode import centre_crop, read_rgb
+from genscl_lite.datasets.decode import center_crop, read_rgb
 from genscl_lite.datasets.files import RunFolderError
 from genscl_lite.datasets.images import ImageFiles
 from genscl_lite.runs.finish import encode, finish_run, probe_run
@@ -58,7 +58,7 @@ def loaded(contrastive, folder):
 
 @pytest.fixture(scope="module")
 def few(rgb):
-    """Twelve and eight colour images, for larger networks."""
+    """Twelve and eight color images, for larger networks."""
     return dataclasses.replace(
         rgb,
         train_images=rgb.train_images[:12],
@@ -69,9 +69,9 @@ def few(rgb):
 
 
 @pytest.fixture(scope="module")
-def colour(few, tmp_path_factory):
-    """A run of timm's ResNet-18 on 32 x 32 colour images: its folder."""
-    folder = tmp_path_factory.mktemp("colour")
+def color(few, tmp_path_factory):
+    """A run of timm's ResNet-18 on 32 x 32 color images: its folder."""
+    folder = tmp_path_factory.mktemp("color")
     train(few, folder, arch="timm/resnet18", **SHORT)
     return folder
 
@@ -221,10 +221,10 @@ def test_files_that_are_damaged_or_of_another_version_are_named(
         match="model.safetensors: holds no data, an earlier version wrote it; delete the summary",
     ):
         Encoder.load(path)
-    save_weights(path, parts, **about | {"config": about["config"] | {"colour": "red"}})
+    save_weights(path, parts, **about | {"config": about["config"] | {"color": "red"}})
     with pytest.raises(
         RunFolderError,
-        match="model.safetensors: its header is damaged or of another version .*colour",
+        match="model.safetensors: its header is damaged or of another version .*color",
     ):
         Encoder.load(path)
     save_weights(path, loaded.model, **about)
@@ -269,11 +269,11 @@ def test_gray_is_as_pil_makes_it(loaded):
     assert torch.equal(loaded.features([Image.fromarray(pixels)]), loaded.features(gray))
 
 
-def test_files_are_cropped_as_those_of_a_folder(colour, tmp_path):
-    loaded = Encoder.load(colour)
+def test_files_are_cropped_as_those_of_a_folder(color, tmp_path):
+    loaded = Encoder.load(color)
     make_digit_folder(tmp_path, per_class=2, classes=2)
     files = sorted(tmp_path.rglob("*.*"))
-    crops = torch.stack([centre_crop(read_rgb(file), 32) for file in files])
+    crops = torch.stack([center_crop(read_rgb(file), 32) for file in files])
     expected = loaded.features(crops)
     assert torch.equal(loaded.features(files), expected) and len(expected) == 4
     streamed = ImageFiles(tmp_path, [file.relative_to(tmp_path) for file in files], 32, workers=0)

@@ -32,7 +32,7 @@ def each(function, *parameters):
         (3, V.adjust_hue, 0, 0.5),
     ],
 )
-def test_colour_changes_equal_torchvision_image_by_image(change, theirs, middle, strength):
+def test_color_changes_equal_torchvision_image_by_image(change, theirs, middle, strength):
     """One change at its largest strength, the others with none."""
     augment = Augment(
         jitter=tuple(strength if c == change else 0.0 for c in range(4)), jitter_probability=1
@@ -91,7 +91,7 @@ def test_flip_equals_torchvision():
 
 
 def test_crop_equals_torchvision_inside():
-    """At the rim of a crop torchvision repeats its outermost pixels; here the real neighbours are seen."""
+    """At the rim of a crop torchvision repeats its outermost pixels; here the real neighbors are seen."""
     top, left, height, width = 3, 5, 10, 8
     x, y = (2 * left + width) / 20 - 1, (2 * top + height) / 20 - 1
     ours = warp(
@@ -160,7 +160,7 @@ def test_views_are_float32_in_range_and_repeatable(name):
     assert torch.equal(build_augment("none")(images), images / 255)
 
 
-def test_how_often_colour_changes():
+def test_how_often_color_changes():
     images = torch.rand(1, 3, 4, 4, generator=G).expand(2000, 3, 4, 4)
 
     def share(augment, changed):
@@ -192,7 +192,7 @@ def test_strengths_go_both_ways():
     )
 
 
-def test_each_image_has_its_colour_changed_in_an_order_of_its_own():
+def test_each_image_has_its_color_changed_in_an_order_of_its_own():
     """Against torchvision, one change after the other, with the same numbers."""
     strengths = (0.9, 0.8, 0.7, 0.3)
     augment, images = (
@@ -239,7 +239,7 @@ def test_the_presets_of_the_papers():
     )
 
 
-def test_colour_of_gray_images_is_refused():
+def test_color_of_gray_images_is_refused():
     with pytest.raises(ValueError, match="3 channels"):
         build_augment("crop_jitter")(torch.zeros(2, 1, 8, 8))
     with pytest.raises(ValueError, match="images: expected uint8"):

@@ -120,9 +120,9 @@ def test_an_epoch_is_balanced_where_that_is_wanted(balanced, quick):
 
 def test_label_distributions_of_the_data_stand_for_the_classes_own(quick, digits):
     soft = torch.rand(30, 10, generator=generator()).softmax(dim=1)
-    labelled = dataclasses.replace(digits, train_distributions=soft)
+    labeled = dataclasses.replace(digits, train_distributions=soft)
     draws = draw_epoch(quick("supcon"), digits.train_labels, (8, 8), generator()).step(0)
-    _, targets = Views.of(quick("supcon"), labelled)(digits.train_images[draws.index], draws)
+    _, targets = Views.of(quick("supcon"), labeled)(digits.train_images[draws.index], draws)
     assert torch.equal(targets, soft[draws.index].repeat(2, 1)[:, None])
 
 
@@ -151,7 +151,7 @@ def test_what_a_teacher_said_is_a_second_target_mixed_as_the_label_is(soft, quic
 
 
 def test_each_view_of_streamed_images_is_its_own_crop_and_no_other(quick, rgb, monkeypatch):
-    """They are flipped, coloured and mixed by the same numbers as images in memory."""
+    """They are flipped, colored and mixed by the same numbers as images in memory."""
     streamed = dataclasses.replace(
         rgb, train_images=ImageFiles("nowhere", ["x"] * 30, 32, workers=0)
     )

@@ -24,18 +24,18 @@ from tests import oracle
 G = torch.Generator().manual_seed(0)
 
 
-@pytest.mark.parametrize("neighbours, chunk", [(1, 7), (5, 1000), (20, 7)])
-def test_knn_equals_scikit_learn(neighbours, chunk):
+@pytest.mark.parametrize("neighbors, chunk", [(1, 7), (5, 1000), (20, 7)])
+def test_knn_equals_scikit_learn(neighbors, chunk):
     train, test = (
         torch.randn(60, 4, generator=G, dtype=torch.float64),
         torch.randn(50, 4, generator=G, dtype=torch.float64),
     )
     labels, truth = torch.randint(3, (60,), generator=G), torch.randint(3, (50,), generator=G)
     ours = knn_accuracy(
-        train.float(), labels, test.float(), truth, neighbours=neighbours, chunk=chunk
+        train.float(), labels, test.float(), truth, neighbors=neighbors, chunk=chunk
     )
     theirs = KNeighborsClassifier(
-        neighbours,
+        neighbors,
         metric="cosine",
         algorithm="brute",
         weights=lambda d: torch.exp(-torch.from_numpy(d) / 0.07).numpy(),
@@ -56,11 +56,11 @@ def test_knn_takes_class_numbers_and_features_of_any_type(dtype, features):
     """Classes need not be on both sides, nor their numbers small: neither costs memory."""
     train, labels = torch.eye(4, dtype=features), torch.tensor([3, 0, 250, 3])
     test, truth = torch.eye(4, dtype=features)[[0, 1, 2, 3, 0]], torch.tensor([3, 0, 1, 3, 9])
-    assert knn_accuracy(train, labels.to(dtype), test, truth.to(dtype), neighbours=1) == 3 / 5
-    assert knn_accuracy(train, labels * 10**15, test, truth * 10**15, neighbours=1) == 3 / 5
+    assert knn_accuracy(train, labels.to(dtype), test, truth.to(dtype), neighbors=1) == 3 / 5
+    assert knn_accuracy(train, labels * 10**15, test, truth * 10**15, neighbors=1) == 3 / 5
 
 
-def test_far_neighbours_vote_at_any_temperature():
+def test_far_neighbors_vote_at_any_temperature():
     """At a cosine of -0.6, exp((cosine - 1) / temperature) would be 0 for all of them: class 0 would always win."""
     train, test = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[-0.8, -0.6], [-0.6, -0.8]])
     for temperature in (0.001, 0.07, 1e-30):
@@ -85,14 +85,14 @@ BAD = {
     ),
     "test_features: expected latent size 3, got 2": dict(test_features=ROWS[:, :2]),
     "features: holds NaN or infinity in 6 of 6 rows": dict(features=ROWS * float("nan")),
-    "neighbours: expected a whole number of at least 1, got 0": dict(neighbours=0),
+    "neighbors: expected a whole number of at least 1, got 0": dict(neighbors=0),
     "chunk: expected a whole number of at least 1, got 0": dict(chunk=0),
     "temperature: expected a number above 0, got 0": dict(temperature=0),
 }
 
 
 @pytest.mark.parametrize("message", BAD)
-def test_bad_neighbours_are_named(message):
+def test_bad_neighbors_are_named(message):
     with pytest.raises(ValueError, match=f"^{message}"):
         knn_accuracy(
             **{"features": ROWS, "labels": NUMBERS, "test_features": ROWS, "test_labels": NUMBERS}
@@ -160,14 +160,12 @@ def test_views_and_mixtures_need_no_float64():
 
 def test_knn_asks_the_training_rows():
     train, test = torch.eye(2), torch.tensor([[1.0, 0.1], [0.1, 1.0]])
-    assert (
-        knn_accuracy(train, torch.tensor([0, 1]), test, torch.tensor([1, 0]), neighbours=1) == 0.0
-    )
+    assert knn_accuracy(train, torch.tensor([0, 1]), test, torch.tensor([1, 0]), neighbors=1) == 0.0
 
 
-def test_knn_with_more_neighbours_than_rows():
+def test_knn_with_more_neighbors_than_rows():
     assert (
-        knn_accuracy(torch.eye(3), torch.arange(3), torch.eye(3), torch.arange(3), neighbours=200)
+        knn_accuracy(torch.eye(3), torch.arange(3), torch.eye(3), torch.arange(3), neighbors=200)
         == 1.0
     )
 

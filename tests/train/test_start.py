@@ -46,7 +46,7 @@ def hub(tmp_path, monkeypatch):
 
 @pytest.fixture
 def begun(quick, rgb):
-    """Begin a run of colour images and return it."""
+    """Begin a run of color images and return it."""
 
     def begin(method="supcon", data=rgb, encoder=None, **changes):
         return new_run(quick(method, **{"arch": ARCH} | changes), data, encoder, CPU)

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 
 from genscl_lessons.figures.digits import image_ticks, stamp
-from genscl_lessons.plots import LABEL_COLOUR, LATENT_COLOUR, SIMILARITY_MAP, label_colours
+from genscl_lessons.plots import LABEL_COLOR, LATENT_COLOR, SIMILARITY_MAP, label_colors
 
 
 def draw_circle(
@@ -23,19 +23,19 @@ def draw_circle(
     axis.plot(np.cos(turn), np.sin(turn), color="0.8", linewidth=1, zorder=0)
     angles = np.arctan2(points[:, 1], points[:, 0])
     places = 1.38 * np.stack([f(_spread(angles, gap)) for f in (np.cos, np.sin)], axis=1)
-    for point, place, colour, image in zip(
-        points, places, label_colours(classes), images, strict=True
+    for point, place, color, image in zip(
+        points, places, label_colors(classes), images, strict=True
     ):
-        axis.plot(*zip(point, place, strict=True), color=colour, linewidth=0.8, zorder=1)
-        axis.plot(*point, "o", color=colour, markersize=7, markeredgecolor="white", zorder=3)
-        stamp(axis, image, tuple(place), colour, size)
+        axis.plot(*zip(point, place, strict=True), color=color, linewidth=0.8, zorder=1)
+        axis.plot(*point, "o", color=color, markersize=7, markeredgecolor="white", zorder=3)
+        stamp(axis, image, tuple(place), color, size)
     axis.set(xlim=(-1.62, 1.62), ylim=(-1.62, 1.62), aspect="equal")
     axis.axis("off")
     return axis
 
 
 def _spread(angles: np.ndarray, gap: float) -> np.ndarray:
-    """Move angles as little as it takes for neighbours on the circle to be ``gap`` apart."""
+    """Move angles as little as it takes for neighbors on the circle to be ``gap`` apart."""
     order = np.argsort(angles, kind="stable")
     spread = angles[order].copy()
     full_turn = (
@@ -68,12 +68,12 @@ def plot_learning_circle(
             0, 0, f"step {step}\nloss {losses[step]:.2f}", ha="center", va="center", fontsize=11
         )
     axis = figure.add_subplot(grid[1, :])
-    axis.plot(losses, color=LATENT_COLOUR, linewidth=2.5)
+    axis.plot(losses, color=LATENT_COLOR, linewidth=2.5)
     axis.plot(
-        list(frames), [losses[step] for step in frames], "o", color=LATENT_COLOUR, markersize=9
+        list(frames), [losses[step] for step in frames], "o", color=LATENT_COLOR, markersize=9
     )
     axis.axhline(
-        floor, color=LABEL_COLOUR, linestyle=":", linewidth=2, label="the least the labels allow"
+        floor, color=LABEL_COLOR, linestyle=":", linewidth=2, label="the least the labels allow"
     )
     axis.axhline(chance, color="0.4", linestyle="--", linewidth=2, label="chance: all points alike")
     axis.set_xscale("symlog", linthresh=5)
@@ -96,7 +96,7 @@ def plot_classified(
     images: np.ndarray,
     curves: dict[str, list[float]],
 ) -> np.ndarray:
-    """Draw points in the plane, coloured by the class that a linear classifier gives, and curves over steps.
+    """Draw points in the plane, colored by the class that a linear classifier gives, and curves over steps.
 
     Args:
         points: (N, 2) latents of any length.
@@ -109,7 +109,7 @@ def plot_classified(
     panels = [["plane", name] for name in curves]
     _, axes = plt.subplot_mosaic(panels, figsize=(11, 4.6), width_ratios=(4.6, 6))
     plane, numbers = axes["plane"], np.unique(classes)
-    colours = label_colours(np.arange(numbers.max() + 1))[numbers]
+    colors = label_colors(np.arange(numbers.max() + 1))[numbers]
     reach = 1.75 * np.linalg.norm(points, axis=1).max()
     across = np.linspace(-reach, reach, 400)
     grid = np.stack(np.meshgrid(across, across), axis=-1)
@@ -117,7 +117,7 @@ def plot_classified(
         (grid @ vectors.T).argmax(axis=-1),
         extent=(-reach, reach, -reach, reach),
         origin="lower",
-        cmap=ListedColormap(0.78 + 0.22 * colours),
+        cmap=ListedColormap(0.78 + 0.22 * colors),
         vmin=0,
         vmax=len(numbers) - 1,
         interpolation="nearest",
@@ -142,14 +142,14 @@ def plot_classified(
             bbox={"fc": "white", "ec": "none", "alpha": 0.6, "pad": 1},
         )
     for point, place, number, image in zip(points, places, classes, images, strict=True):
-        colour = colours[np.searchsorted(numbers, number)]
-        plane.plot(*zip(point, place, strict=True), color=colour, linewidth=0.8)
-        plane.plot(*point, "o", color=colour, markersize=7, markeredgecolor="white")
-        stamp(plane, image, tuple(place), colour, 19)
+        color = colors[np.searchsorted(numbers, number)]
+        plane.plot(*zip(point, place, strict=True), color=color, linewidth=0.8)
+        plane.plot(*point, "o", color=color, markersize=7, markeredgecolor="white")
+        stamp(plane, image, tuple(place), color, 19)
     plane.set(xticks=[], yticks=[])
     plane.spines[:].set_visible(False)
     for name, values in curves.items():
-        axes[name].plot(values, color=LATENT_COLOUR, linewidth=2.5)
+        axes[name].plot(values, color=LATENT_COLOR, linewidth=2.5)
         axes[name].set(ylabel=name, xlim=(0, len(values) - 1), ylim=(0, 1.08 * max(values)))
         axes[name].text(
             len(values) - 1, values[-1] + 0.05 * max(values), f"{values[-1]:.2g}", ha="right"
@@ -161,7 +161,7 @@ def plot_classified(
 def plot_spreads(axis: Axes, curves: dict[str, list[float]]) -> Axes:
     """Draw name -> spread within a class, in degrees, at each step; the steps are stretched at the left."""
     looks = {"color": "0.45", "linestyle": "-"}, {"color": "0.45", "linestyle": "--"}
-    looks = *looks, {"color": "0.45", "linestyle": ":"}, {"color": LATENT_COLOUR, "linestyle": "-"}
+    looks = *looks, {"color": "0.45", "linestyle": ":"}, {"color": LATENT_COLOR, "linestyle": "-"}
     for (name, values), look in zip(curves.items(), looks, strict=True):
         axis.plot(1 + np.arange(len(values)), values, linewidth=2.5, label=name, **look)
     axis.set_xscale("log")
@@ -174,12 +174,12 @@ def plot_spreads(axis: Axes, curves: dict[str, list[float]]) -> Axes:
 
 def plot_losses(axis: Axes, history: list[float], chance: float, best: float, floor: float) -> Axes:
     """Draw a training's losses between chance, the best arrangement and the floor."""
-    axis.plot(history, color=LATENT_COLOUR, linewidth=2.5, label="loss of the batch")
+    axis.plot(history, color=LATENT_COLOR, linewidth=2.5, label="loss of the batch")
     lines = {f"chance, {chance:.2f}": (chance, "0.4", "--")}
-    lines[f"best arrangement, {best:.2f}"] = best, LABEL_COLOUR, "--"
-    lines[f"floor, {floor:.2f}"] = floor, LABEL_COLOUR, ":"
-    for name, (value, colour, style) in lines.items():
-        axis.axhline(value, color=colour, linestyle=style, linewidth=2, label=name)
+    lines[f"best arrangement, {best:.2f}"] = best, LABEL_COLOR, "--"
+    lines[f"floor, {floor:.2f}"] = floor, LABEL_COLOR, ":"
+    for name, (value, color, style) in lines.items():
+        axis.axhline(value, color=color, linestyle=style, linewidth=2, label=name)
     axis.set(xlabel="step", ylabel="loss, nats")
     axis.legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 0.93))
     return axis
@@ -205,15 +205,13 @@ def plot_forces(
     _, axes = plt.subplot_mosaic(panels, figsize=(11, 5.2), width_ratios=(5, 5.5))
     circle, here = axes["circle"], points[anchor]
     draw_circle(circle, points, classes, images, size=23)
-    colours = [
-        LABEL_COLOUR if of_class else LATENT_COLOUR for of_class in classes == classes[anchor]
-    ]
-    for there, strength, colour in zip(
-        points, np.abs(force) / np.abs(force).max(), colours, strict=True
+    colors = [LABEL_COLOR if of_class else LATENT_COLOR for of_class in classes == classes[anchor]]
+    for there, strength, color in zip(
+        points, np.abs(force) / np.abs(force).max(), colors, strict=True
     ):
         circle.plot(
             *zip(here, there, strict=True),
-            color=colour,
+            color=color,
             linewidth=9 * strength,
             alpha=0.8,
             solid_capstyle="butt",
@@ -225,12 +223,12 @@ def plot_forces(
     draw_arrow(circle, *arc[[-8, -1]], "black", 4)
     ring = {"color": "white", "markersize": 13, "markeredgecolor": "black", "markeredgewidth": 2}
     circle.plot(*here, "o", zorder=4, **ring)
-    for name, colour in {
-        "pull": LABEL_COLOUR,
-        "push": LATENT_COLOUR,
+    for name, color in {
+        "pull": LABEL_COLOR,
+        "push": LATENT_COLOR,
         "the anchor goes": "black",
     }.items():
-        circle.plot([], [], color=colour, linewidth=4, label=name)
+        circle.plot([], [], color=color, linewidth=4, label=name)
     circle.legend(
         frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=3, columnspacing=1.2
     )
@@ -239,18 +237,16 @@ def plot_forces(
     draw_shares(axes["shares"], w, p, classes[order], images[order], size=19)
     axes["shares"].set(ylabel="share", title="the anchor's contrasts, nearest first")
     axes["shares"].legend(frameon=False, loc="upper right", bbox_to_anchor=(0.82, 1))
-    axes["force"].bar(range(len(order)), force[order], color=[colours[k] for k in order])
+    axes["force"].bar(range(len(order)), force[order], color=[colors[k] for k in order])
     axes["force"].axhline(0, color="0.3", linewidth=1)
     axes["force"].set(xlim=axes["shares"].get_xlim(), xticks=[], ylabel="force along\nthe circle")
     axes["force"].spines["bottom"].set_visible(False)
     return axes
 
 
-def draw_arrow(axis: Axes, start: np.ndarray, end: np.ndarray, colour, width: float = 2) -> None:
+def draw_arrow(axis: Axes, start: np.ndarray, end: np.ndarray, color, width: float = 2) -> None:
     arrow = {"arrowstyle": "-|>,head_width=0.3,head_length=0.5", "shrinkA": 0, "shrinkB": 0}
-    axis.annotate(
-        "", end, start, arrowprops=arrow | {"color": colour, "linewidth": width}, zorder=2
-    )
+    axis.annotate("", end, start, arrowprops=arrow | {"color": color, "linewidth": width}, zorder=2)
 
 
 def draw_shares(
@@ -263,8 +259,8 @@ def draw_shares(
 ) -> Axes:
     """Draw an anchor's shares of (K,) contrasts side by side: w, what labels ask, p, what latents give."""
     places, w, p = np.arange(len(w)), np.asarray(w), np.asarray(p)
-    axis.bar(places - 0.2, w, 0.4, color=LABEL_COLOUR, label="$w_{ij}$: labels ask")
-    axis.bar(places + 0.2, p, 0.4, color=LATENT_COLOUR, label="$p_{ij}$: latents give")
+    axis.bar(places - 0.2, w, 0.4, color=LABEL_COLOR, label="$w_{ij}$: labels ask")
+    axis.bar(places + 0.2, p, 0.4, color=LATENT_COLOR, label="$p_{ij}$: latents give")
     axis.set(xlim=(-0.6, len(w) - 0.4))
     return image_ticks(axis, images, classes, size=size)
 
@@ -312,7 +308,7 @@ def plot_pushes(
         for j in order:
             upper.plot(
                 *points[[j, anchor]].T,
-                color=LATENT_COLOUR,
+                color=LATENT_COLOR,
                 linewidth=22 * push[j],
                 alpha=0.75,
                 solid_capstyle="butt",
@@ -329,7 +325,7 @@ def plot_pushes(
         places = np.arange(len(order))
         share = np.asarray(p)[order] / np.asarray(p)[order].sum()
         lower.bar(places - 0.2, share, 0.4, color="0.7", label="part of the softmax")
-        lower.bar(places + 0.2, push[order], 0.4, color=LATENT_COLOUR, label="part of the push")
+        lower.bar(places + 0.2, push[order], 0.4, color=LATENT_COLOR, label="part of the push")
         lower.set(xlim=(-0.6, len(order) - 0.4))
         image_ticks(lower, images[order], classes[order])
         lower.set_xlabel("negatives, nearest first", labelpad=27)
@@ -348,12 +344,12 @@ def draw_push_curves(
             angle,
             push,
             style,
-            color=LATENT_COLOUR,
+            color=LATENT_COLOR,
             linewidth=2.5,
             label=rf"$\tau$ = {temperature:g}",
         )
         peak = peaks[temperature]
-        axis.plot(peak, np.interp(peak, angle, push), "o", color=LATENT_COLOUR, markersize=9)
+        axis.plot(peak, np.interp(peak, angle, push), "o", color=LATENT_COLOR, markersize=9)
         axis.text(peak, 1.04, f"{peak:.0f}°", ha="center", va="bottom", fontsize=11)
     axis.set(
         xlabel="angle between anchor and negative, degrees",
@@ -394,7 +390,7 @@ def plot_network(image: np.ndarray, sizes: dict[str, int]) -> Axes:
     for start, end in ((1.25, 2.1), (3.7, 4.5), (5.1, 5.5), (7.95, 9.3)):
         draw_arrow(axis, np.array((start, 1.2)), np.array((end, 1.2)), "0.3")
     axis.text(
-        4.8, 1.85, "kept: kNN and the probe look here", ha="center", fontsize=11, color=LABEL_COLOUR
+        4.8, 1.85, "kept: kNN and the probe look here", ha="center", fontsize=11, color=LABEL_COLOR
     )
     axis.text(
         9.2,
@@ -402,7 +398,7 @@ def plot_network(image: np.ndarray, sizes: dict[str, int]) -> Axes:
         "the loss looks here; dropped at the end",
         ha="center",
         fontsize=11,
-        color=LATENT_COLOUR,
+        color=LATENT_COLOR,
     )
     return axis
 
@@ -410,15 +406,15 @@ def plot_network(image: np.ndarray, sizes: dict[str, int]) -> Axes:
 def draw_likeness(
     axis: Axes,
     likeness: dict[str, np.ndarray],
-    colours: list,
+    colors: list,
     classes: np.ndarray,
     images: np.ndarray,
 ) -> Axes:
     """Draw what several judges, name -> (K,), say of the same K images, side by side, over the images."""
     width = 0.8 / len(likeness)
-    for k, ((name, values), colour) in enumerate(zip(likeness.items(), colours, strict=True)):
+    for k, ((name, values), color) in enumerate(zip(likeness.items(), colors, strict=True)):
         places = np.arange(len(values)) + (k - (len(likeness) - 1) / 2) * width
-        look = {"color": colour, "edgecolor": colour, "linewidth": 2}  # so that a 0 is a line
+        look = {"color": color, "edgecolor": color, "linewidth": 2}  # so that a 0 is a line
         axis.bar(places, np.asarray(values), width, label=name, **look)
     axis.spines["bottom"].set_visible(False)
     axis.set(xlim=(-0.6, len(images) - 0.4))

@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
-from genscl_lessons.plots import FAMILY_COLOURS, LABEL_COLOUR, OTHER_COLOUR
+from genscl_lessons.plots import FAMILY_COLORS, LABEL_COLOR, OTHER_COLOR
 from genscl_lessons.report import by_method
 from genscl_lite.runs.floor import NATS_AT_FLOOR
 from genscl_lite.runs.statistics import t_interval
@@ -37,7 +37,7 @@ def groups_of(methods) -> dict[str, list[str]]:
 def plot_varied(runs: pd.DataFrame, name: str, axis: Axes, log: bool = False) -> Axes:
     """Draw accuracy against a setting that was varied, in percent with 95 % intervals: a line a row.
 
-    Rows without mixing are dashed, those with it solid; the colour is that of the row's family.
+    Rows without mixing are dashed, those with it solid; the color is that of the row's family.
     """
     values = np.sort(runs[name].unique()).astype(float)
     for place, (method, own) in enumerate(runs.groupby("method", sort=False)):
@@ -57,7 +57,7 @@ def plot_varied(runs: pd.DataFrame, name: str, axis: Axes, log: bool = False) ->
             capsize=3,
             linewidth=2,
             label=kind.title,
-            color=FAMILY_COLOURS.get(kind.family, OTHER_COLOUR),
+            color=FAMILY_COLORS.get(kind.family, OTHER_COLOR),
             marker=MARKERS[place],
             linestyle="-" if kind.mixes else (0, (4, 2)),
         )
@@ -75,7 +75,7 @@ def plot_varied(runs: pd.DataFrame, name: str, axis: Axes, log: bool = False) ->
 def plot_lengths(runs: pd.DataFrame, axes: tuple[Axes, Axes]) -> None:
     """Draw accuracy against epochs, and against seconds of training: a line a row, dots for seeds.
 
-    Rows without mixing are dashed, those with it solid; the colour is that of the row's family. Bars are 95 %
+    Rows without mixing are dashed, those with it solid; the color is that of the row's family. Bars are 95 %
     intervals where there are several seeds. Seconds are those of one machine, the one with most lengths.
     """
     machine = runs.groupby("device").epochs.nunique().idxmax()
@@ -86,13 +86,13 @@ def plot_lengths(runs: pd.DataFrame, axes: tuple[Axes, Axes]) -> None:
         for method, own in shown.groupby("method", sort=False):
             kind, lengths = METHODS[method], own.groupby("epochs")
             accuracy, place = 100 * lengths.accuracy_last.mean(), lengths[x].mean()
-            colour = FAMILY_COLOURS.get(kind.family, OTHER_COLOUR)
+            color = FAMILY_COLORS.get(kind.family, OTHER_COLOR)
             axis.plot(
                 place,
                 accuracy,
                 marker="o",
                 label=kind.title,
-                color=colour,
+                color=color,
                 linewidth=2,
                 linestyle="-" if kind.mixes else (0, (4, 2)),
             )
@@ -102,13 +102,13 @@ def plot_lengths(runs: pd.DataFrame, axes: tuple[Axes, Axes]) -> None:
                     for interval in (t_interval(values) for _, values in lengths.accuracy_last)
                 ]
                 axis.errorbar(
-                    place, accuracy, yerr=halves, color=colour, linestyle="none", capsize=3
+                    place, accuracy, yerr=halves, color=color, linestyle="none", capsize=3
                 )
             axis.plot(
                 own[x],
                 100 * own.accuracy_last,
                 "o",
-                color=colour,
+                color=color,
                 alpha=0.35,
                 markersize=5,
                 markeredgewidth=0,
@@ -134,12 +134,12 @@ def plot_gains(runs: pd.DataFrame, pairs: tuple[tuple[str, str], ...], axis: Axe
         found = {epochs: t_interval(values) for epochs, values in differences.groupby("epochs")}
         means = [interval.mean for interval in found.values()]
         halves = [np.nan_to_num(interval.high - interval.mean) for interval in found.values()]
-        colour = FAMILY_COLOURS.get(METHODS[first].family, OTHER_COLOUR)
+        color = FAMILY_COLORS.get(METHODS[first].family, OTHER_COLOR)
         axis.errorbar(
             list(found),
             means,
             yerr=halves,
-            color=colour,
+            color=color,
             marker="o",
             capsize=3,
             linewidth=2,
@@ -171,7 +171,7 @@ def plot_floors(gaps: pd.DataFrame, axis: Axes) -> Axes:
         axis.barh(
             y,
             row.gap,
-            color=FAMILY_COLOURS[METHODS[row.method].family],
+            color=FAMILY_COLORS[METHODS[row.method].family],
             height=0.55,
             xerr=half or None,
             capsize=4,
@@ -185,7 +185,7 @@ def plot_floors(gaps: pd.DataFrame, axis: Axes) -> Axes:
             fontsize=10,
             color="0.35",
         )
-    axis.axvline(NATS_AT_FLOOR, color=LABEL_COLOUR, linestyle="--")
+    axis.axvline(NATS_AT_FLOOR, color=LABEL_COLOR, linestyle="--")
     axis.set_yticks(range(len(gaps)), [METHODS[method].title for method in gaps.method])
     axis.set_ylim(len(gaps) - 0.5, -0.5)
     axis.set(
@@ -240,20 +240,20 @@ def plot_reliability(predictions: pd.DataFrame, runs: pd.DataFrame) -> np.ndarra
         bins = reliability(
             np.concatenate(own.confidence.tolist()), np.concatenate(own.right.tolist())
         )
-        colour = FAMILY_COLOURS.get(METHODS[method].family, OTHER_COLOUR)
-        axis.plot([0, 100], [0, 100], color=LABEL_COLOUR, linewidth=1.5)
+        color = FAMILY_COLORS.get(METHODS[method].family, OTHER_COLOR)
+        axis.plot([0, 100], [0, 100], color=LABEL_COLOR, linewidth=1.5)
         axis.vlines(
             100 * bins.confidence,
             100 * bins.confidence,
             100 * bins.accuracy,
-            color=colour,
+            color=color,
             alpha=0.5,
         )
         axis.scatter(
             100 * bins.confidence,
             100 * bins.accuracy,
             s=15 + 250 * bins.images / bins.images.sum(),
-            color=colour,
+            color=color,
             alpha=np.where(bins.images < FEW, 0.35, 1),
             linewidths=0,
             clip_on=False,

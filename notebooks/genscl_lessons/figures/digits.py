@@ -7,12 +7,12 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
-from genscl_lessons.plots import LABEL_COLOUR, LATENT_COLOUR, class_colours, label_colours
+from genscl_lessons.plots import LABEL_COLOR, LATENT_COLOR, class_colors, label_colors
 
 DIFFERENCE_MAP = LinearSegmentedColormap.from_list(
-    "difference", [LABEL_COLOUR, "white", LATENT_COLOUR]
+    "difference", [LABEL_COLOR, "white", LATENT_COLOR]
 )
-"""Colour map of p - w: vermilion where latents say more than labels, blue where they say less."""
+"""Color map of p - w: vermilion where latents say more than labels, blue where they say less."""
 
 
 def show_label_bars(
@@ -23,7 +23,7 @@ def show_label_bars(
     named: float = 0.15,
     names: list[str] | None = None,
 ) -> np.ndarray:
-    """Show images and, under each, its label distributions as bars in the classes' colours.
+    """Show images and, under each, its label distributions as bars in the classes' colors.
 
     Args:
         images: (N, channels, H, W) in [0, 1].
@@ -47,7 +47,7 @@ def show_label_bars(
     for line, (name, labels) in zip(axes[1:], rows.items(), strict=True):
         classes = np.arange(labels.shape[1])
         for axis, label in zip(line, labels, strict=True):
-            axis.bar(classes, label, color=class_colours(len(classes)), width=0.9, linewidth=0)
+            axis.bar(classes, label, color=class_colors(len(classes)), width=0.9, linewidth=0)
             for c in np.flatnonzero(label >= named):
                 caption = names[c] if names else c
                 axis.text(c, label[c] + 0.02 * top, caption, ha="center", va="bottom", fontsize=10)
@@ -58,7 +58,7 @@ def show_label_bars(
 
 
 def stamp(
-    axis: Axes, image: np.ndarray, xy: tuple, colour, size: float = 18, width: float = 1.5, **where
+    axis: Axes, image: np.ndarray, xy: tuple, color, size: float = 18, width: float = 1.5, **where
 ) -> None:
     """Draw an (8, 8) image ``size`` points large at ``xy`` in a frame; ``where`` as for AnnotationBbox."""
     picture = OffsetImage(
@@ -69,7 +69,7 @@ def stamp(
         interpolation="nearest",
     )
     frame = {
-        "edgecolor": colour,
+        "edgecolor": color,
         "linewidth": width,
         "facecolor": "white",
         "boxstyle": "square,pad=0.02",
@@ -83,7 +83,7 @@ def stamp_below(
     axis: Axes,
     image: np.ndarray,
     x: float,
-    colour,
+    color,
     size: float,
     width: float = 1.5,
     drop: float = 5,
@@ -93,7 +93,7 @@ def stamp_below(
         axis,
         image,
         (x, 0),
-        colour,
+        color,
         size,
         width,
         xycoords=("data", "axes fraction"),
@@ -106,16 +106,16 @@ def stamp_below(
 def image_ticks(
     axis: Axes, images: np.ndarray, classes: np.ndarray, along: str = "x", size: float = 16
 ) -> Axes:
-    """Put (N, 8, 8) images, framed by label colour, in place of the tick labels of the "x" or "y" axis."""
-    for k, (image, colour) in enumerate(zip(images, label_colours(classes), strict=True)):
+    """Put (N, 8, 8) images, framed by label color, in place of the tick labels of the "x" or "y" axis."""
+    for k, (image, color) in enumerate(zip(images, label_colors(classes), strict=True)):
         if along == "x":
-            stamp_below(axis, image, k, colour, size)
+            stamp_below(axis, image, k, color, size)
         else:
             stamp(
                 axis,
                 image,
                 (0, k),
-                colour,
+                color,
                 size,
                 xycoords=("axes fraction", "data"),
                 box_alignment=(1, 0.5),
@@ -127,11 +127,11 @@ def image_ticks(
 
 
 def group_ticks(
-    axis: Axes, centres: np.ndarray, names: list[str], colours: list, images: np.ndarray
+    axis: Axes, centers: np.ndarray, names: list[str], colors: list, images: np.ndarray
 ) -> Axes:
     """Put an (8, 8) image and a name under each group of bars."""
-    for x, name, colour, image in zip(centres, names, colours, images, strict=True):
-        stamp_below(axis, image, x, colour, 24)
+    for x, name, color, image in zip(centers, names, colors, images, strict=True):
+        stamp_below(axis, image, x, color, 24)
         axis.annotate(
             name,
             (x, 0),

@@ -8,11 +8,11 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from genscl_lessons.plots import (
-    LABEL_COLOUR,
-    LATENT_COLOUR,
+    LABEL_COLOR,
+    LATENT_COLOR,
     MEAN_STYLE,
     SIMILARITY_MAP,
-    class_colours,
+    class_colors,
 )
 
 
@@ -26,8 +26,8 @@ def plot_class_matrices(
 
     Args:
         matrices: title -> means; row: the class of the image, column: the class it is compared with.
-        scale: what the colour bar says.
-        top: the value that has the brightest colour; default: the largest off any diagonal.
+        scale: what the color bar says.
+        top: the value that has the brightest color; default: the largest off any diagonal.
         figure: figure or subfigure to draw on; default: a new one.
 
     Returns:
@@ -50,15 +50,15 @@ def plot_class_matrices(
         axis.tick_params(length=0, labelsize=10, pad=2)
         axis.spines[:].set_visible(False)
         for labels in (axis.get_xticklabels(), axis.get_yticklabels()):
-            for label, colour in zip(labels, class_colours(len(ticks)), strict=False):
-                label.set(color=colour, fontweight="bold")
+            for label, color in zip(labels, class_colors(len(ticks)), strict=False):
+                label.set(color=color, fontweight="bold")
     figure.colorbar(picture, ax=axes[-1], shrink=0.85, label=scale)
     return axes
 
 
 def plot_difficulty(elsewhere: np.ndarray, axis: Axes) -> Axes:
     """Draw how much of its probability each of C classes gives to others, (C,) fractions, as bars."""
-    axis.bar(range(len(elsewhere)), 100 * elsewhere, color=class_colours(len(elsewhere)))
+    axis.bar(range(len(elsewhere)), 100 * elsewhere, color=class_colors(len(elsewhere)))
     axis.set(xticks=range(len(elsewhere)), xlabel="digit", ylabel="given to others, %")
     axis.set_title("how hard a digit is", fontsize=11)
     axis.tick_params(axis="x", length=0)
@@ -76,9 +76,9 @@ def plot_choice(
         marked: temperatures shown elsewhere, as dotted lines.
     """
     for (name, curve), style in zip(curves.items(), ("-", "--"), strict=False):
-        axis.semilogx(temperatures, curve, style, color=LABEL_COLOUR, linewidth=3, label=name)
+        axis.semilogx(temperatures, curve, style, color=LABEL_COLOR, linewidth=3, label=name)
         best = np.argmax(curve)
-        axis.plot(temperatures[best], curve[best], "o", color=LABEL_COLOUR, markersize=10)
+        axis.plot(temperatures[best], curve[best], "o", color=LABEL_COLOR, markersize=10)
         axis.annotate(
             f"T = {temperatures[best]:.1f}",
             (temperatures[best], curve[best]),
@@ -119,8 +119,8 @@ def plot_inheritance(
     for axis, (title, cosine) in zip(axes, cosines.items(), strict=True):
         y = cosine[i, j] - cosine[i, j].mean()
         perfect = temperature * (np.log(x) - np.log(x).mean())
-        axis.plot(x, perfect, color=LABEL_COLOUR, linewidth=6, alpha=0.35, label="p = w")
-        axis.plot(x, y, "o", color=LATENT_COLOUR, alpha=0.8, markersize=6, markeredgewidth=0)
+        axis.plot(x, perfect, color=LABEL_COLOR, linewidth=6, alpha=0.35, label="p = w")
+        axis.plot(x, y, "o", color=LATENT_COLOR, alpha=0.8, markersize=6, markeredgewidth=0)
         for k, side in ((0, "left"), (-1, "right")):  # away from the line
             up, vertical = (14, "bottom") if y[k] > perfect[k] else (-14, "top")
             axis.annotate(
@@ -147,12 +147,12 @@ def plot_inheritance(
     return axes
 
 
-def plot_seeds(measures: dict[str, dict[str, np.ndarray]], colours: list) -> np.ndarray:
+def plot_seeds(measures: dict[str, dict[str, np.ndarray]], colors: list) -> np.ndarray:
     """Draw several measures side by side: a gray line for each seed, and the mean with its standard error.
 
     Args:
         measures: what is measured -> name of a student -> (seeds,) values.
-        colours: of the students.
+        colors: of the students.
 
     Returns:
         The axes, one for each measure; the students' names stand left of the first.
@@ -164,9 +164,9 @@ def plot_seeds(measures: dict[str, dict[str, np.ndarray]], colours: list) -> np.
     for axis, (title, values) in zip(axes, measures.items(), strict=True):
         table = np.array([values[name] for name in names])  # (students, seeds)
         axis.plot(table, np.arange(len(names)), color="0.8", linewidth=1, zorder=1)
-        for y, (row, colour) in enumerate(zip(table, colours, strict=True)):
+        for y, (row, color) in enumerate(zip(table, colors, strict=True)):
             error = row.std(ddof=1) / len(row) ** 0.5 if len(row) > 1 else 0
-            axis.errorbar(row.mean(), y, xerr=error, color=colour, zorder=2, **MEAN_STYLE)
+            axis.errorbar(row.mean(), y, xerr=error, color=color, zorder=2, **MEAN_STYLE)
         axis.set_title(title, fontsize=11)
         axis.grid(axis="x", alpha=0.4)
         axis.tick_params(axis="y", length=0)
@@ -179,14 +179,14 @@ def plot_two_targets(
     losses: list[float], chance: float, floor: float, sum_of_floors: float, axis: Axes
 ) -> Axes:
     """Draw the loss with two labels a row over steps, its chance and its floor, and what cannot be reached."""
-    axis.plot(losses, color=LATENT_COLOUR, linewidth=3, label="two losses, added up")
+    axis.plot(losses, color=LATENT_COLOR, linewidth=3, label="two losses, added up")
     axis.axhline(chance, color="0.4", linestyle="--", linewidth=2, label="chance: all points alike")
-    axis.axhline(floor, color=LABEL_COLOUR, linewidth=2.5, label="floor of the one target")
+    axis.axhline(floor, color=LABEL_COLOR, linewidth=2.5, label="floor of the one target")
     axis.axhline(
-        sum_of_floors, color=LABEL_COLOUR, linestyle=":", linewidth=2.5, label="sum of both floors"
+        sum_of_floors, color=LABEL_COLOR, linestyle=":", linewidth=2.5, label="sum of both floors"
     )
     axis.fill_between(
-        [0, len(losses)], sum_of_floors, floor, color=LABEL_COLOUR, alpha=0.12, linewidth=0
+        [0, len(losses)], sum_of_floors, floor, color=LABEL_COLOR, alpha=0.12, linewidth=0
     )
     axis.text(
         0.98 * len(losses),
@@ -194,7 +194,7 @@ def plot_two_targets(
         "disagreement of label and teacher",
         ha="right",
         va="center",
-        color=LABEL_COLOUR,
+        color=LABEL_COLOR,
         fontsize=11,
     )
     axis.set(xlabel="step", ylabel="loss, nats", xlim=(0, len(losses)))

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from genscl_lessons.figures.binary_supcon import draw_circle
 from genscl_lessons.figures.digits import DIFFERENCE_MAP, group_ticks, image_ticks, stamp
-from genscl_lessons.plots import LABEL_COLOUR, LATENT_COLOUR, label_colours
+from genscl_lessons.plots import LABEL_COLOR, LATENT_COLOR, label_colors
 
 
 def plot_floor_and_distance(
@@ -14,13 +14,13 @@ def plot_floor_and_distance(
 ) -> Axes:
     """Stack the two parts of each anchor's loss, (M,) each, over its (8, 8) image."""
     places = np.arange(len(kl))
-    axis.bar(places, entropy, 0.7, color=LABEL_COLOUR, label="$H(w_i)$: the floor")
+    axis.bar(places, entropy, 0.7, color=LABEL_COLOR, label="$H(w_i)$: the floor")
     axis.bar(
         places,
         kl,
         0.7,
         bottom=entropy,
-        color=LATENT_COLOUR,
+        color=LATENT_COLOR,
         label=r"$\mathrm{KL}(w_i \| p_i)$: left to learn",
     )
     axis.set(xlim=(-0.6, len(kl) - 0.4), ylabel="loss of the anchor, nats")
@@ -38,9 +38,9 @@ def plot_differences(
 
     Args:
         frames: title -> (M, 2) unit latents and (M, M) differences p - w.
-        labels: (M, C) distributions, for colours.
+        labels: (M, C) distributions, for colors.
         images: (M, 8, 8).
-        top: the difference that has the strongest colour.
+        top: the difference that has the strongest color.
 
     Returns:
         The axes, circle and map for each frame.
@@ -72,11 +72,9 @@ def plot_descents(
     """Draw two falling losses over steps, the second filled down to the floor and its last gap written."""
     steps = 1 + np.arange(len(next(iter(losses.values()))))
     for (name, values), style in zip(losses.items(), (":", "-"), strict=True):
-        axis.semilogx(
-            steps, values, color=LATENT_COLOUR, linewidth=2.5, linestyle=style, label=name
-        )
-    axis.fill_between(steps, floor, values, color=LATENT_COLOUR, alpha=0.25, linewidth=0)
-    axis.axhline(floor, color=LABEL_COLOUR, linewidth=2.5, label="floor: $H(w)$")
+        axis.semilogx(steps, values, color=LATENT_COLOR, linewidth=2.5, linestyle=style, label=name)
+    axis.fill_between(steps, floor, values, color=LATENT_COLOR, alpha=0.25, linewidth=0)
+    axis.axhline(floor, color=LABEL_COLOR, linewidth=2.5, label="floor: $H(w)$")
     axis.axhline(chance, color="0.4", linestyle="--", linewidth=2, label="chance: all points alike")
     gap = f"{name} ends {abs(values[-1] - floor):.3f} above the floor"
     axis.text(steps[-1], floor - 0.08, gap, ha="right", va="top", fontsize=11)
@@ -162,13 +160,13 @@ def plot_bounds(
 ) -> Axes:
     """Draw what theory says is left, (L,) over temperatures ``line``, and what descents reached, (T,)."""
     for (name, values), style in zip(bounds.items(), ("--", "-"), strict=True):
-        axis.plot(line, values, color=LABEL_COLOUR, linewidth=2, linestyle=style, label=name)
+        axis.plot(line, values, color=LABEL_COLOR, linewidth=2, linestyle=style, label=name)
     for (name, values), fill in zip(reached.items(), ("none", "full"), strict=True):
         axis.plot(
             taus,
             values,
             "o",
-            color=LATENT_COLOUR,
+            color=LATENT_COLOR,
             markersize=9,
             fillstyle=fill,
             markeredgewidth=2,
@@ -190,17 +188,17 @@ def plot_constants(
     x = log_similarities[one, other]
     order = np.argsort(x)
     low, high = possible
-    axis.plot([0.12, 0.12], possible, color=LABEL_COLOUR, linewidth=8, solid_capstyle="butt")
+    axis.plot([0.12, 0.12], possible, color=LABEL_COLOR, linewidth=8, solid_capstyle="butt")
     axis.annotate(
         f"possible\nconstants,\n{low:.2f} to {high:.2f}",
         (0.2, (low + high) / 2),
-        color=LABEL_COLOUR,
+        color=LABEL_COLOR,
         fontsize=11,
         va="center",
     )
     for k, cosines in enumerate(starts):
         y = cosines[one, other]
-        look = {"color": LATENT_COLOUR, "alpha": 0.35 + 0.6 * k / len(starts)}
+        look = {"color": LATENT_COLOR, "alpha": 0.35 + 0.6 * k / len(starts)}
         axis.plot(x[order], y[order], "o-", markersize=6, linewidth=1.5, **look)
     axis.set(
         xlabel=r"log of label similarity, $\log s_{ij}$",
@@ -212,8 +210,8 @@ def plot_constants(
 
 def plot_times(axis: Axes, sizes: list[int], times: dict[str, list[float]]) -> Axes:
     """Draw milliseconds of each loss over the rows of a batch, both axes logarithmic."""
-    for (name, values), colour in zip(times.items(), ("0.4", LATENT_COLOUR), strict=True):
-        axis.loglog(sizes, values, "o-", color=colour, linewidth=2.5, markersize=8, label=name)
+    for (name, values), color in zip(times.items(), ("0.4", LATENT_COLOR), strict=True):
+        axis.loglog(sizes, values, "o-", color=color, linewidth=2.5, markersize=8, label=name)
     axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axis.minorticks_off()
     axis.yaxis.set_major_formatter("{x:g}")
@@ -235,7 +233,7 @@ def plot_cosines(
     Args:
         log_similarities, cosines: (M, M).
         line: slope and offset of the line to draw.
-        labels: (M, C) distributions, for colours.
+        labels: (M, C) distributions, for colors.
         images: (M, 8, 8).
     """
     one, other = np.triu_indices(len(cosines), 1)
@@ -245,7 +243,7 @@ def plot_cosines(
     axis.plot(
         ends,
         offset + slope * ends,
-        color=LABEL_COLOUR,
+        color=LABEL_COLOR,
         linewidth=2.5,
         zorder=0,
         label=f"slope {slope:.3g}",
@@ -254,12 +252,12 @@ def plot_cosines(
         x,
         y,
         "o",
-        color=LATENT_COLOUR,
+        color=LATENT_COLOR,
         markersize=8,
         markeredgecolor="white",
         label="a pair of images",
     )
-    colours = label_colours(labels)
+    colors = label_colors(labels)
     for k in (x.argmin(), np.abs(x - x.min() / 3).argmin(), x.argmax()):
         for image, away in ((one[k], 56), (other[k], 84)):
             line_to_pair = {"arrowstyle": "-", "color": "0.6"} if away == 56 else None
@@ -267,7 +265,7 @@ def plot_cosines(
                 axis,
                 images[image],
                 (x[k], y[k]),
-                colours[image],
+                colors[image],
                 24,
                 xybox=(away, -14),
                 boxcoords="offset points",
@@ -287,32 +285,32 @@ def plot_anchor_weights(
     weights: np.ndarray,
     sizes: list[int],
     names: list[str],
-    colours: list,
+    colors: list,
     images: np.ndarray,
 ) -> Axes:
     """Draw each anchor's weight in "eq2", (M,), against 1 in "normalized"; groups are named."""
     groups = np.split(np.arange(len(weights)), np.cumsum(sizes)[:-1])
-    for places, colour in zip(groups, colours, strict=True):
-        axis.bar(places, weights[places], 0.85, color=colour)
-    axis.axhline(1, color=LABEL_COLOUR, linewidth=2.5)
+    for places, color in zip(groups, colors, strict=True):
+        axis.bar(places, weights[places], 0.85, color=color)
+    axis.axhline(1, color=LABEL_COLOR, linewidth=2.5)
     axis.text(
         len(weights) - 0.4,
         1.02,
         "all anchors in normalized",
-        color=LABEL_COLOUR,
+        color=LABEL_COLOR,
         ha="right",
         va="bottom",
         fontsize=11,
     )
     axis.set(xlim=(-0.8, len(weights) - 0.2), ylabel="weight", title="weight of each anchor in eq2")
-    return group_ticks(axis, np.array([places.mean() for places in groups]), names, colours, images)
+    return group_ticks(axis, np.array([places.mean() for places in groups]), names, colors, images)
 
 
 def plot_left_over(
     axis: Axes,
     left_over: dict[str, np.ndarray],
     names: list[str],
-    colours: list,
+    colors: list,
     images: np.ndarray,
 ) -> Axes:
     """Draw what each group has left to learn, (G,), under two weightings: plain bars and hatched ones."""
@@ -321,23 +319,23 @@ def plot_left_over(
         left_over.items(), ("", "///"), (-0.2, 0.2), strict=True
     ):
         axis.bar(
-            places + shift, values, 0.38, color=colours, hatch=hatch, edgecolor="white", linewidth=0
+            places + shift, values, 0.38, color=colors, hatch=hatch, edgecolor="white", linewidth=0
         )
         axis.bar(0, 0, color="0.6", hatch=hatch, edgecolor="white", linewidth=0, label=weighting)
     axis.legend(frameon=False, loc="upper left")
     axis.set(ylabel="KL left, nats", title="left to learn after descent")
-    return group_ticks(axis, places, names, colours, images)
+    return group_ticks(axis, places, names, colors, images)
 
 
-def draw_to_scale(shapes: dict[str, tuple[int, int]], colours: list) -> Axes:
+def draw_to_scale(shapes: dict[str, tuple[int, int]], colors: list) -> Axes:
     """Draw matrices as rectangles, rows down and columns to the right, on one scale, each named beneath."""
     gap = max(columns for _, columns in shapes.values()) / 3.3
     width = sum(columns for _, columns in shapes.values()) + gap * len(shapes)
     tall = max(rows for rows, _ in shapes.values())
     axis = plt.subplots(figsize=(7, 7 * 1.2 * tall / width))[1]
     left = gap / 2
-    for (name, (rows, columns)), colour in zip(shapes.items(), colours, strict=True):
-        axis.add_patch(plt.Rectangle((left, -rows), columns, rows, color=colour, linewidth=0))
+    for (name, (rows, columns)), color in zip(shapes.items(), colors, strict=True):
+        axis.add_patch(plt.Rectangle((left, -rows), columns, rows, color=color, linewidth=0))
         text = f"{name}\n{rows:,} x {columns:,}"
         axis.text(left + columns / 2, -tall - 0.04 * tall, text, ha="center", va="top", fontsize=11)
         left += columns + gap

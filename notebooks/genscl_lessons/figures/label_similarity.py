@@ -6,13 +6,13 @@ from matplotlib.axes import Axes
 
 from genscl_lessons.figures.binary_supcon import draw_arrow
 from genscl_lessons.figures.digits import image_ticks, stamp, stamp_below
-from genscl_lessons.plots import CLASS_COLOURS, LABEL_COLOUR, SIMILARITY_MAP, class_colours
+from genscl_lessons.plots import CLASS_COLORS, LABEL_COLOR, SIMILARITY_MAP, class_colors
 
 
 def plot_label_columns(labels: dict[str, np.ndarray], images: dict[str, np.ndarray]) -> np.ndarray:
     """Draw title -> (N, C) label distributions as stacked columns, over title -> (N, 8, 8) images.
 
-    Images are framed in the colour of the label's largest class.
+    Images are framed in the color of the label's largest class.
 
     Returns:
         The axes, one for each title.
@@ -26,7 +26,7 @@ def plot_label_columns(labels: dict[str, np.ndarray], images: dict[str, np.ndarr
                 y[:, c],
                 0.86,
                 below,
-                color=class_colours(y.shape[1])[c],
+                color=class_colors(y.shape[1])[c],
                 linewidth=0,
             )
         axis.set(ylim=(0, 1), yticks=[0, 1], xlim=(-0.6, len(y) - 0.4))
@@ -34,8 +34,8 @@ def plot_label_columns(labels: dict[str, np.ndarray], images: dict[str, np.ndarr
         image_ticks(axis, images[title], y.argmax(axis=1), size=26)
         axis.spines[:].set_visible(False)
         axis.tick_params(length=0)
-    for c, colour in enumerate(class_colours(y.shape[1])):
-        axes[0].plot([], [], "s", color=colour, markersize=10, label=str(c))
+    for c, color in enumerate(class_colors(y.shape[1])):
+        axes[0].plot([], [], "s", color=color, markersize=10, label=str(c))
     axes[0].legend(
         frameon=False,
         ncols=y.shape[1],
@@ -62,7 +62,7 @@ def plot_label_matrices(
         y, rows = np.asarray(labels[title]), len(matrix)
         bar, start = rows / 5, -0.5 - rows / 5 - rows / 40
         for c, before in enumerate((y.cumsum(axis=1) - y).T):
-            look = {"color": class_colours(y.shape[1])[c], "linewidth": 0}
+            look = {"color": class_colors(y.shape[1])[c], "linewidth": 0}
             axis.barh(np.arange(rows), bar * y[:, c], 0.84, start + bar * before, **look)
             axis.bar(np.arange(rows), bar * y[:, c], 0.84, start + bar * before, **look)
         axis.set(
@@ -70,8 +70,8 @@ def plot_label_matrices(
         )
         axis.spines[:].set_visible(False)
     figure.colorbar(picture, ax=axes, shrink=0.5, label="similarity $s_{ij}$")
-    for c, colour in enumerate(class_colours(y.shape[1])):
-        axes[-1, 0].plot([], [], "s", color=colour, markersize=10, label=str(c))
+    for c, color in enumerate(class_colors(y.shape[1])):
+        axes[-1, 0].plot([], [], "s", color=color, markersize=10, label=str(c))
     figure.legend(
         *axes[-1, 0].get_legend_handles_labels(),
         frameon=False,
@@ -90,8 +90,8 @@ def plot_written_matrix(
     matrix = np.asarray(matrix)
     axis.imshow(matrix, cmap=SIMILARITY_MAP, vmin=0, vmax=1)
     for (row, column), value in np.ndenumerate(matrix):
-        colour = "white" if value < 0.6 else "black"
-        axis.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour)
+        color = "white" if value < 0.6 else "black"
+        axis.text(column, row, f"{value:.2f}", ha="center", va="center", color=color)
     axis.spines[:].set_visible(False)
     return image_ticks(image_ticks(axis, images, labels, "x", 34), images, labels, "y", 34)
 
@@ -103,10 +103,10 @@ def plot_label_arrows(
     labels = np.asarray(labels)
     unit = labels / np.linalg.norm(labels, axis=1, keepdims=True)
     axis.plot([0, 1], [1, 0], color="0.7", linestyle=":", zorder=0)
-    colours = labels @ np.array([CLASS_COLOURS[int(name)] for name in names])
-    for label, way, image, colour in zip(labels, unit, images, colours, strict=True):
-        draw_arrow(axis, np.zeros(2), label, colour, 2.5)
-        stamp(axis, image, tuple(label + 0.11 * way), colour, size=26)
+    colors = labels @ np.array([CLASS_COLORS[int(name)] for name in names])
+    for label, way, image, color in zip(labels, unit, images, colors, strict=True):
+        draw_arrow(axis, np.zeros(2), label, color, 2.5)
+        stamp(axis, image, tuple(label + 0.11 * way), color, size=26)
         axis.text(
             *(label + 0.11 * way + (0.09, 0)), f"cos {way @ unit[0]:.2f}", va="center", fontsize=11
         )
@@ -138,9 +138,9 @@ def plot_measures(
         marked: a share to mark by a vertical line.
     """
     looks = (
-        {"color": LABEL_COLOUR, "linewidth": 3.5},
+        {"color": LABEL_COLOR, "linewidth": 3.5},
         {"color": "0.45", "linestyle": "--"},
-        {"color": CLASS_COLOURS[2]},
+        {"color": CLASS_COLORS[2]},
     )
     for (name, values), look in zip(curves.items(), looks, strict=True):
         axis.plot(np.asarray(share), np.asarray(values), label=name, **{"linewidth": 2.5} | look)
@@ -164,11 +164,11 @@ def plot_people(labels: np.ndarray, class_names: list[str], titles: list[str]) -
             labels[:, c],
             0.86,
             below,
-            color=class_colours(len(class_names))[c],
+            color=class_colors(len(class_names))[c],
             linewidth=0,
             label=class_names[c] if labels[:, c].max() > 0.005 else None,
         )
-    dark = [np.dot(colour, (0.3, 0.59, 0.11)) < 0.45 for colour in class_colours(len(class_names))]
+    dark = [np.dot(color, (0.3, 0.59, 0.11)) < 0.45 for color in class_colors(len(class_names))]
     for place, label in zip(places, labels, strict=True):
         for c in np.flatnonzero(label > 0.12):
             columns.text(
@@ -218,13 +218,13 @@ def plot_resemblance(
     counts: dict[str, np.ndarray], images: np.ndarray, classes: np.ndarray, most: int, axis: Axes
 ) -> Axes:
     """Draw title -> (N,) effective numbers of contrasts over the images, and the most there can be."""
-    looks = [("s", "0.3"), ("D", CLASS_COLOURS[4]), ("o", CLASS_COLOURS[2]), ("*", LABEL_COLOUR)]
-    for (title, values), (marker, colour) in zip(counts.items(), looks, strict=True):
+    looks = [("s", "0.3"), ("D", CLASS_COLORS[4]), ("o", CLASS_COLORS[2]), ("*", LABEL_COLOR)]
+    for (title, values), (marker, color) in zip(counts.items(), looks, strict=True):
         size = 13 if marker == "*" else 8
         axis.plot(
             np.asarray(values),
             marker,
-            color=colour,
+            color=color,
             markersize=size,
             label=title,
             linestyle=":",
@@ -244,13 +244,13 @@ def plot_asked_shares(
 ) -> np.ndarray:
     """Draw title -> (N, N) shares of one anchor as bars, a row for each title; on the right, its label.
 
-    Images: title -> (N, 8, 8), framed in the colour of the largest class of labels: title -> (N, C).
+    Images: title -> (N, 8, 8), framed in the color of the largest class of labels: title -> (N, C).
     """
     _, axes = plt.subplots(len(w), 1, figsize=(11, 1.45 * len(w)), sharex=True, sharey=True)
     for axis, (title, shares) in zip(axes, w.items(), strict=True):
         share = np.asarray(shares[anchor])
         many = np.exp(-(share[share > 0] * np.log(share[share > 0])).sum())
-        axis.bar(np.arange(len(share)), share, color=LABEL_COLOUR)
+        axis.bar(np.arange(len(share)), share, color=LABEL_COLOR)
         own = np.asarray(labels[title][anchor])
         large = [c for c in np.argsort(-own)[:2] if own[c] >= 0.1]
         caption = " + ".join(f"{own[c]:.0%} {c}" for c in large)

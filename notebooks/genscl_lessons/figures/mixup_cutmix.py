@@ -8,12 +8,12 @@ from scipy import stats
 
 from genscl_lessons.figures.digits import DIFFERENCE_MAP, stamp_below
 from genscl_lessons.plots import (
-    CLASS_COLOURS,
-    LABEL_COLOUR,
-    LATENT_COLOUR,
+    CLASS_COLORS,
+    LABEL_COLOR,
+    LATENT_COLOR,
     SIMILARITY_MAP,
     class_ticks,
-    label_colours,
+    label_colors,
 )
 
 
@@ -24,7 +24,7 @@ def draw_boxes(axes: np.ndarray, boxes: list[tuple[int, int, int]], pixels: int)
         axis.add_patch(
             plt.Rectangle((-0.5, -0.5), pixels, pixels, fill=False, edgecolor="0.7", linewidth=1)
         )
-        dashes = {"fill": False, "edgecolor": LATENT_COLOUR, "linewidth": 2, "linestyle": "--"}
+        dashes = {"fill": False, "edgecolor": LATENT_COLOR, "linewidth": 2, "linestyle": "--"}
         axis.add_patch(plt.Rectangle(corner, 2 * half, 2 * half, **dashes))
         axis.set(xlim=(-0.22 * pixels, 1.22 * pixels), ylim=(1.22 * pixels, -0.22 * pixels))
     return axes
@@ -33,7 +33,7 @@ def draw_boxes(axes: np.ndarray, boxes: list[tuple[int, int, int]], pixels: int)
 def plot_kept(axis: Axes, drawn: np.ndarray, kept: np.ndarray, title: str) -> Axes:
     """Scatter the share of pixels an image keeps over the share that was drawn, (N,) each."""
     axis.plot([0, 1], [0, 1], color="0.6", linewidth=1.5, zorder=0)
-    axis.scatter(drawn, kept, s=9, color=LABEL_COLOUR, alpha=0.5, linewidths=0)
+    axis.scatter(drawn, kept, s=9, color=LABEL_COLOR, alpha=0.5, linewidths=0)
     gap = (kept - drawn).mean()
     text = f"{100 * gap:.0f} points more\nthan drawn, on average"
     axis.text(0.97, 0.06, text, ha="right", va="bottom", fontsize=11)
@@ -43,8 +43,8 @@ def plot_kept(axis: Axes, drawn: np.ndarray, kept: np.ndarray, title: str) -> Ax
 
 
 def owner_picture(owners: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Colour each pixel of N mixed images by its origin: (N, K, H, W) shares of K images -> (N, H, W, 3)."""
-    return np.einsum("nkhw,kc->nhwc", owners, label_colours(classes))
+    """Color each pixel of N mixed images by its origin: (N, K, H, W) shares of K images -> (N, H, W, 3)."""
+    return np.einsum("nkhw,kc->nhwc", owners, label_colors(classes))
 
 
 def show_owners(
@@ -65,7 +65,7 @@ def show_owners(
         column[1].imshow(picture)
         left = 0.0
         for c in np.flatnonzero(label > 0):
-            column[2].barh(0, label[c], left=left, color=CLASS_COLOURS[c], height=1)
+            column[2].barh(0, label[c], left=left, color=CLASS_COLORS[c], height=1)
             if label[c] > 0.12:
                 column[2].text(
                     left + label[c] / 2,
@@ -103,17 +103,17 @@ def plot_sweep(
         axis.plot(
             shares,
             hard,
-            color=CLASS_COLOURS[c],
+            color=CLASS_COLORS[c],
             linewidth=2,
             linestyle=(0, (4, 2)),
             drawstyle="steps-mid",
         )
         axis.plot(
-            shares, soft, color=CLASS_COLOURS[c], linewidth=3.5, label=f"similarity to class {c}"
+            shares, soft, color=CLASS_COLORS[c], linewidth=3.5, label=f"similarity to class {c}"
         )
     axis.plot([], [], color="0.4", linewidth=3.5, label="by distributions")
     axis.plot([], [], color="0.4", linewidth=2, linestyle=(0, (4, 2)), label="by argmax")
-    first, second = (np.array(CLASS_COLOURS[c]) for c in curves)
+    first, second = (np.array(CLASS_COLORS[c]) for c in curves)
     places = np.linspace(0, 1, len(images))
     for x, image in zip(places, images, strict=True):
         stamp_below(axis, image, x, x * first + (1 - x) * second, 26, drop=22)
@@ -130,9 +130,9 @@ def plot_label_kinds(hard: np.ndarray, soft: np.ndarray, classes: np.ndarray) ->
     figure, axes = plt.subplots(1, 3, figsize=(10.8, 3.5))
     shown = {"argmax": hard, "distributions": soft, "argmax minus distributions": hard - soft}
     for axis, (title, matrix) in zip(axes, shown.items(), strict=True):
-        colours, least = (DIFFERENCE_MAP, -1) if axis is axes[2] else (SIMILARITY_MAP, 0)
+        colors, least = (DIFFERENCE_MAP, -1) if axis is axes[2] else (SIMILARITY_MAP, 0)
         matrix = matrix[np.ix_(order, order)]
-        picture = axis.imshow(matrix, cmap=colours, vmin=least, vmax=1, interpolation="nearest")
+        picture = axis.imshow(matrix, cmap=colors, vmin=least, vmax=1, interpolation="nearest")
         axis.set_title(title)
         class_ticks(axis, classes[order])
         axis.spines[:].set_visible(False)
@@ -151,7 +151,7 @@ def plot_beta_draws(
     )
     for (top, strip), (alpha, lam) in zip(axes.T, draws.items(), strict=True):
         top.hist(
-            lam, bins=20, range=(0, 1), density=True, color=LABEL_COLOUR, ec="white", linewidth=0.5
+            lam, bins=20, range=(0, 1), density=True, color=LABEL_COLOR, ec="white", linewidth=0.5
         )
         top.set(title=f"$\\alpha$ = {alpha:g}", xlabel="$\\lambda$", yticks=[], xlim=(0, 1))
         top.spines["left"].set_visible(False)
@@ -218,9 +218,9 @@ def plot_three_ways(runs: dict[str, np.ndarray], kinds: list[str]) -> np.ndarray
         for k, what in ((0, "blended pictures"), (1, "soft label")):
             gain, y = values[:, k + 1] - values[:, k], -len(names)
             half = stats.t.ppf(0.975, len(gain) - 1) * gain.std(ddof=1) / len(gain) ** 0.5
-            colour = ("black", LABEL_COLOUR)[k]
+            color = ("black", LABEL_COLOR)[k]
             axes[-1].plot(gain, np.full(len(gain), y), "o", color="0.7", markersize=4)
-            axes[-1].errorbar(gain.mean(), y, xerr=half, color=colour, **style)
+            axes[-1].errorbar(gain.mean(), y, xerr=half, color=color, **style)
             names.append(f"{what}\n{name.split(',')[0]}")
     axes[-1].axvline(0, color="black", linewidth=1)
     axes[-1].set_yticks(-np.arange(len(names)), names, fontsize=10)

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
-from genscl_lessons.plots import CLASS_COLOURS, LABEL_COLOUR, LATENT_COLOUR, MEAN_STYLE
+from genscl_lessons.plots import CLASS_COLORS, LABEL_COLOR, LATENT_COLOR, MEAN_STYLE
 
 
 def plot_contrasts(
@@ -36,7 +36,7 @@ def plot_contrasts(
         picture = np.ones((line * height, columns * width, 3))
         for k, (image, strength) in enumerate(zip(images, similarity, strict=True)):
             top, side = k // columns * height + 1, k % columns * width + 1
-            ink = np.array(LABEL_COLOUR) * strength + 0.86 * (1 - strength)
+            ink = np.array(LABEL_COLOR) * strength + 0.86 * (1 - strength)
             picture[top : top + height - 2, side : side + width - 2] = 1 - image[..., None] * (
                 1 - ink
             )
@@ -65,13 +65,13 @@ def plot_contrast_count(
     """
     axis = axis or plt.subplots(figsize=(11, 3.6))[1]
     curves = {
-        "anchors that meet a similar contrast": (company, LABEL_COLOUR),
-        "cosine of the gradient with that of very many contrasts": (agree, LATENT_COLOUR),
+        "anchors that meet a similar contrast": (company, LABEL_COLOR),
+        "cosine of the gradient with that of very many contrasts": (agree, LATENT_COLOR),
     }
-    for name, (values, colour) in curves.items():
-        axis.plot(sizes, values.mean(axis=1), "o-", color=colour, linewidth=3, label=name)
+    for name, (values, color) in curves.items():
+        axis.plot(sizes, values.mean(axis=1), "o-", color=color, linewidth=3, label=name)
         axis.fill_between(
-            sizes, values.min(axis=1), values.max(axis=1), color=colour, alpha=0.2, linewidth=0
+            sizes, values.min(axis=1), values.max(axis=1), color=color, alpha=0.2, linewidth=0
         )
     for name, size in marked.items():
         axis.axvline(size, color="0.6", linestyle=":", zorder=0)
@@ -127,15 +127,15 @@ def plot_queue(
             extent=(slot + 0.08, slot + 0.92, top + 0.87, top + 0.03),
         )
         left = slot + 0.05
-        for share, colour in zip(labels[step, slot], CLASS_COLOURS, strict=True):
-            look = {"facecolor": colour, "alpha": strength, "linewidth": 0}
+        for share, color in zip(labels[step, slot], CLASS_COLORS, strict=True):
+            look = {"facecolor": color, "alpha": strength, "linewidth": 0}
             axis.add_patch(plt.Rectangle((left, top + 0.9), 0.9 * share, 0.18, **look))
             left += 0.9 * share
-        colour, width = ("black", 1.8) if age == 0 else ("0.8", 0.6)
-        axis.add_patch(plt.Rectangle(**box, edgecolor=colour, linewidth=width))
+        color, width = ("black", 1.8) if age == 0 else ("0.8", 0.6)
+        axis.add_patch(plt.Rectangle(**box, edgecolor=color, linewidth=width))
     for step, slot in enumerate(next_slots):
         axis.plot(
-            slot + 0.05, 1.3 * step + 1.16, "^", color=LATENT_COLOUR, markersize=8, clip_on=False
+            slot + 0.05, 1.3 * step + 1.16, "^", color=LATENT_COLOR, markersize=8, clip_on=False
         )
     axis.set(
         xlim=(-0.05, slots + 0.05),
@@ -163,7 +163,7 @@ def plot_ages(by_age: dict[str, dict[float, np.ndarray]]) -> np.ndarray:
     """
     figure, axes = plt.subplots(1, len(by_age), figsize=(11, 3.7), sharey=True, squeeze=False)
     momenta = sorted({m for lines in by_age.values() for m in lines})
-    colours = dict(
+    colors = dict(
         zip(momenta, plt.get_cmap("viridis")(np.linspace(0, 0.85, len(momenta))), strict=True)
     )
     for axis, (kind, lines) in zip(axes[0], by_age.items(), strict=True):
@@ -171,7 +171,7 @@ def plot_ages(by_age: dict[str, dict[float, np.ndarray]]) -> np.ndarray:
             axis.plot(
                 np.arange(len(cosine)),
                 cosine,
-                color=colours[momentum],
+                color=colors[momentum],
                 linewidth=3,
                 label=f"m = {momentum:g}",
             )
@@ -179,7 +179,7 @@ def plot_ages(by_age: dict[str, dict[float, np.ndarray]]) -> np.ndarray:
         axis.set(title=kind, xlabel="age of the key, steps", ylim=(-1, 1.05))
     axes[0, 0].set_ylabel("cosine of a query and\nkeys of other classes")
     handles = [
-        plt.Line2D([], [], color=colours[m], linewidth=3, label=f"m = {m:g}") for m in momenta
+        plt.Line2D([], [], color=colors[m], linewidth=3, label=f"m = {m:g}") for m in momenta
     ]
     figure.legend(handles=handles, frameon=False, loc="outside right center", title="momentum")
     return axes[0]
@@ -200,12 +200,12 @@ def plot_settings(results: pd.DataFrame, columns: list[str]) -> np.ndarray:
     kinds = list(dict.fromkeys(results["labels"]))
     for axis, column in zip(axes, columns, strict=True):
         for y, ((kind, _), rows) in enumerate(groups):
-            colour = (LATENT_COLOUR, CLASS_COLOURS[2])[kinds.index(kind)]
+            color = (LATENT_COLOR, CLASS_COLORS[2])[kinds.index(kind)]
             axis.plot(
-                rows[column], np.full(len(rows), y), "o", color=colour, alpha=0.35, markersize=6
+                rows[column], np.full(len(rows), y), "o", color=color, alpha=0.35, markersize=6
             )
             error = rows[column].std() / len(rows) ** 0.5 if len(rows) > 1 else 0
-            axis.errorbar(rows[column].mean(), y, xerr=error, color=colour, **MEAN_STYLE)
+            axis.errorbar(rows[column].mean(), y, xerr=error, color=color, **MEAN_STYLE)
         axis.set_title(column, fontsize=11)
         axis.grid(axis="x", alpha=0.4)
         axis.tick_params(axis="y", length=0)
@@ -220,12 +220,12 @@ def plot_chance(below: dict[str, np.ndarray], smooth: int = 10, axis: Axes | Non
     ``smooth``: how many steps are averaged for a point.
     """
     axis = axis or plt.subplots(figsize=(9, 3.6))[1]
-    for (name, curves), colour in zip(below.items(), ("0.45", LATENT_COLOUR), strict=True):
+    for (name, curves), color in zip(below.items(), ("0.45", LATENT_COLOR), strict=True):
         whole = curves[:, : curves.shape[1] // smooth * smooth]
         means = whole.reshape(len(curves), -1, smooth).mean(axis=2)
         at = smooth * (np.arange(means.shape[1]) + 0.5)
-        axis.plot(at, means.T, color=colour, linewidth=1, alpha=0.5)
-        axis.plot(at, means.mean(axis=0), color=colour, linewidth=3.5, label=f"keys by {name}")
+        axis.plot(at, means.T, color=color, linewidth=1, alpha=0.5)
+        axis.plot(at, means.mean(axis=0), color=color, linewidth=3.5, label=f"keys by {name}")
     axis.axhline(0, color="black", linestyle="--", linewidth=1.5)
     axis.text(curves.shape[1], 0.01, "chance, log K", ha="right", va="bottom", fontsize=11)
     axis.set(xlabel="step", ylabel="loss minus chance, nats", xlim=(0, curves.shape[1]))

@@ -13,13 +13,13 @@ from matplotlib.patches import Patch
 
 from genscl_lessons.answer import DATASETS, Book, rows_of
 from genscl_lessons.figures.see_the_space import two_lines
-from genscl_lessons.plots import FAMILY_COLOURS, MEAN_STYLE, OTHER_COLOUR, draw_differences
+from genscl_lessons.plots import FAMILY_COLORS, MEAN_STYLE, OTHER_COLOR, draw_differences
 from genscl_lessons.report import difference_of, whole_cost
 from genscl_lite.runs.claims import AS_GOOD, deciding_interval
 from genscl_lite.runs.statistics import t_interval
 from genscl_lite.train.methods import METHODS
 
-VERDICT_COLOURS = {
+VERDICT_COLORS = {
     "supported": "tab:green",
     "contradicted": "crimson",
     "as good": "tab:blue",
@@ -31,8 +31,8 @@ BOOK_MARKERS = "osP"
 HOLLOW = {"color": "black", "fillstyle": "none"}
 
 
-def colour_of(method: str):
-    return FAMILY_COLOURS.get(METHODS[method].family, OTHER_COLOUR)
+def color_of(method: str):
+    return FAMILY_COLORS.get(METHODS[method].family, OTHER_COLOR)
 
 
 def plot_answer(
@@ -64,7 +64,7 @@ def plot_answer(
     axes[0].set_title(f"{METHODS[primary.better.iloc[0]].title}", loc="left")
     verdicts = [verdict for book in books for verdict in book.ledger.verdict[: len(primary)]]
     for verdict in dict.fromkeys(verdicts):
-        axes[0].plot([], [], "s", color=VERDICT_COLOURS[verdict], label=verdict)
+        axes[0].plot([], [], "s", color=VERDICT_COLORS[verdict], label=verdict)
     if any(firsts):
         axes[0].plot([], [], "s", color="0.75", label="first recipe")
     plot_above_supcon(books, published, axes[1])
@@ -88,7 +88,7 @@ def plot_primary(
     for y, row in enumerate(ledger[ledger.kind == "primary"].itertuples()):
         if not row.seeds:
             continue
-        own = color or VERDICT_COLOURS[row.verdict]
+        own = color or VERDICT_COLORS[row.verdict]
         mean, low, high, seeds = deciding_interval(row)
         if seeds > 1:
             axis.plot([100 * low, 100 * high], [y + aside] * 2, color=own, linewidth=2)
@@ -115,7 +115,7 @@ def plot_above_supcon(books: list[Book], published: pd.DataFrame, axis: Axes) ->
                 continue
             mean, low, high, _ = found[0]
             where = y + 0.16 * place
-            color = colour_of(row)
+            color = color_of(row)
             axis.plot([100 * low, 100 * high], [where] * 2, color=color, linewidth=2)
             axis.plot(100 * mean, where, BOOK_MARKERS[place], color=color, markersize=8)
     axis.set_yticks(range(len(rows)), [two_lines(row).strip() for row in rows])
@@ -132,14 +132,12 @@ def plot_table(runs: pd.DataFrame, table: pd.DataFrame, axis: Axes) -> Axes:
         own = runs.accuracy_last[runs.method == row.method]
         dots = {"alpha": 0.35, "markersize": 6, "markeredgewidth": 0}
         axis.plot(
-            _percent_wrong(own), np.full(len(own), y), "o", color=colour_of(row.method), **dots
+            _percent_wrong(own), np.full(len(own), y), "o", color=color_of(row.method), **dots
         )
         interval = t_interval(own)
         half = 0 if np.isnan(interval.low) else 100 * (interval.high - interval.mean)
         mean = _percent_wrong(interval.mean)
-        axis.errorbar(
-            mean, y, xerr=min(half, 0.9 * mean), color=colour_of(row.method), **MEAN_STYLE
-        )
+        axis.errorbar(mean, y, xerr=min(half, 0.9 * mean), color=color_of(row.method), **MEAN_STYLE)
         if not pd.isna(row.published):
             axis.plot(_percent_wrong(row.published), y, "D", markersize=8, **HOLLOW)
     axis.set_xscale("log")
@@ -164,13 +162,13 @@ def plot_costs(runs: pd.DataFrame, axis: Axes) -> Axes:
     costs = whole_cost(runs)
     unit, name = (3600, "hours") if costs.whole.max() > 7200 else (1, "seconds")
     for y, row in enumerate(costs.itertuples()):
-        axis.barh(y, row.own / unit, color=colour_of(row.Index), height=0.5)
+        axis.barh(y, row.own / unit, color=color_of(row.Index), height=0.5)
         if row.teacher > 0:
             axis.barh(
                 y,
                 row.teacher / unit,
                 left=row.own / unit,
-                color=colour_of(row.Index),
+                color=color_of(row.Index),
                 alpha=0.4,
                 height=0.5,
             )

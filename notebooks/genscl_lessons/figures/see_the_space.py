@@ -1,4 +1,4 @@
-"""Pictures of lesson 10: where blends go between two classes, and who is whose neighbour."""
+"""Pictures of lesson 10: where blends go between two classes, and who is whose neighbor."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from genscl_lessons.plots import (
-    LABEL_COLOUR,
-    LATENT_COLOUR,
+    LABEL_COLOR,
+    LATENT_COLOR,
     MEAN_STYLE,
     SIMILARITY_MAP,
-    WRONG_COLOUR,
-    class_colours,
+    WRONG_COLOR,
+    class_colors,
     class_ticks,
 )
 from genscl_lessons.report import by_method, title
@@ -35,7 +35,7 @@ def plot_blends(
         matrices: title -> similarities, the labels' first.
         classes: (M,) sorted first classes of the blends.
         rows: how many rows, spread evenly, are shown.
-        top: the similarity that has the brightest colour.
+        top: the similarity that has the brightest color.
     """
     chosen = np.linspace(0, len(classes) - 1, min(rows, len(classes))).astype(int)
     figure, axes = plt.subplots(
@@ -62,20 +62,20 @@ def plot_measures(blends: pd.DataFrame, marked: list[str]) -> np.ndarray:
 
     Args:
         blends: of ``read_blends``.
-        marked: rows that the lesson compares, drawn in colour.
+        marked: rows that the lesson compares, drawn in color.
     """
     rows = list(dict.fromkeys(blends.method))
     _, axes = plt.subplots(1, len(MEASURES), figsize=(11.5, 0.36 * len(rows) + 1.2), sharey=True)
     for axis, (measure, (name, *_)) in zip(axes, MEASURES.items(), strict=True):
         means = by_method(blends, measure)
         for y, method in enumerate(rows):
-            colour = LATENT_COLOUR if method in marked else "0.6"
+            color = LATENT_COLOR if method in marked else "0.6"
             own = blends[measure][blends.method == method]
             axis.plot(
                 own,
                 np.full(len(own), y),
                 "o",
-                color=colour,
+                color=color,
                 alpha=0.3,
                 markersize=5,
                 markeredgewidth=0,
@@ -84,7 +84,7 @@ def plot_measures(blends: pd.DataFrame, marked: list[str]) -> np.ndarray:
                 row = means.loc[method]
                 half = 0 if np.isnan(row.low) else row.high - row["mean"]
                 axis.errorbar(
-                    row["mean"], y, xerr=half, color=colour, **MEAN_STYLE | {"markersize": 7}
+                    row["mean"], y, xerr=half, color=color, **MEAN_STYLE | {"markersize": 7}
                 )
         axis.set_xlabel(name, fontsize=11)
         axis.xaxis.set_major_locator(MaxNLocator(5))
@@ -114,11 +114,11 @@ def plot_sharpness(
         list(suited.values()),
         places,
         "o",
-        color=LATENT_COLOUR,
+        color=LATENT_COLOR,
         markersize=9,
         label="with the temperature that suits the labels",
     )
-    axis.axvline(uniform, color=LABEL_COLOUR, linestyle=":", label="equal shares for all")
+    axis.axvline(uniform, color=LABEL_COLOR, linestyle=":", label="equal shares for all")
     axis.set_yticks(places, [title(method) for method in own], fontsize=10)
     axis.set(xlabel="KL from the labels, nats", ylim=(len(own) - 0.5, -0.5), xlim=(0, None))
     axis.legend(frameon=False, fontsize=10, loc="lower center", bbox_to_anchor=(0.4, 1), ncols=3)
@@ -143,18 +143,18 @@ def plot_shares(label_shares: np.ndarray, latent_shares: dict[str, np.ndarray]) 
     known = np.unique(bins)
     label_means = [label_shares[bins == b].mean() for b in known]
     for axis, (name, shares) in zip(axes[0], latent_shares.items(), strict=True):
-        axis.plot([0, 1], [0, 1], color=LABEL_COLOUR, linewidth=3, label="what the label says")
+        axis.plot([0, 1], [0, 1], color=LABEL_COLOR, linewidth=3, label="what the label says")
         axis.scatter(
             label_shares,
             shares,
             s=14,
-            color=LATENT_COLOUR,
+            color=LATENT_COLOR,
             alpha=0.4,
             linewidths=0,
             label="one blend",
         )
         latent_means = [shares[bins == b].mean() for b in known]
-        axis.plot(label_means, latent_means, color=LATENT_COLOUR, linewidth=3, label="their mean")
+        axis.plot(label_means, latent_means, color=LATENT_COLOR, linewidth=3, label="their mean")
         axis.set(
             title=name, xlabel="share of class $a$ in the label", xlim=(0, 1), ylim=(-0.02, 1.02)
         )
@@ -173,10 +173,10 @@ def plot_shares(label_shares: np.ndarray, latent_shares: dict[str, np.ndarray]) 
     return axes[0]
 
 
-def show_neighbours(
+def show_neighbors(
     images: np.ndarray,
     queries: np.ndarray,
-    neighbours: dict[str, np.ndarray],
+    neighbors: dict[str, np.ndarray],
     classes: np.ndarray,
     names: list[str],
 ) -> Axes:
@@ -185,13 +185,13 @@ def show_neighbours(
     Args:
         images: (N, channels, H, W) in [0, 1].
         queries: (Q,) indices.
-        neighbours: title of the space -> (Q, k) indices.
+        neighbors: title of the space -> (Q, k) indices.
         classes: (N,) class numbers.
         names: of the classes.
     """
     tall = images.shape[2] / images.shape[3]
     step, left = 1.25, 2.1
-    columns = left + sum(step * found.shape[1] + 0.5 for found in neighbours.values()) - 0.5
+    columns = left + sum(step * found.shape[1] + 0.5 for found in neighbors.values()) - 0.5
     rows = (step * len(queries) + 0.6) * tall
     _, axis = plt.subplots(figsize=(0.6 * columns, 0.6 * rows))
 
@@ -199,16 +199,16 @@ def show_neighbours(
         top = step * row * tall
         picture = np.moveaxis(images[image], 0, -1).squeeze()
         axis.imshow(picture, cmap="gray_r", vmin=0, vmax=1, extent=(x, x + 1, top + tall, top))
-        colour, width = (WRONG_COLOUR, 2.5) if wrong else ("0.8", 0.8)
+        color, width = (WRONG_COLOR, 2.5) if wrong else ("0.8", 0.8)
         axis.add_patch(
-            plt.Rectangle((x, top), 1, tall, fill=False, edgecolor=colour, linewidth=width)
+            plt.Rectangle((x, top), 1, tall, fill=False, edgecolor=color, linewidth=width)
         )
         if wrong:
             axis.text(
                 x + 1.04,
                 top,
                 names[classes[image]],
-                color=WRONG_COLOUR,
+                color=WRONG_COLOR,
                 fontsize=9,
                 va="top",
                 parse_math=False,
@@ -221,13 +221,13 @@ def show_neighbours(
             1.1,
             (step * row + 0.5) * tall,
             names[c],
-            color=class_colours(len(names))[c],
+            color=class_colors(len(names))[c],
             fontweight="bold",
             va="center",
             parse_math=False,
         )
     axis.text(0, -0.25, "query", fontsize=11)
-    for name, found in neighbours.items():
+    for name, found in neighbors.items():
         axis.text(left, -0.25, name, fontsize=11, fontweight="bold")
         for (row, k), image in np.ndenumerate(found):
             tile(image, left + step * k, row, classes[image] != classes[queries[row]])

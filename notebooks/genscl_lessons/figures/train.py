@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from genscl_lessons.plots import CLASS_COLOURS, LABEL_COLOUR, LATENT_COLOUR, SIMILARITY_MAP
+from genscl_lessons.plots import CLASS_COLORS, LABEL_COLOR, LATENT_COLOR, SIMILARITY_MAP
 from genscl_lite.train.methods import METHODS
 
 ARROW = {"arrowstyle": "-|>", "color": "0.35", "linewidth": 1.4, "mutation_scale": 13}
@@ -46,9 +46,9 @@ def draw_run(
         axis.text(x + 0.43, -0.25, title, ha="center", va="bottom", fontsize=11)
     for k, label in enumerate(labels):
         left = 4.4
-        for share, colour in zip(label, CLASS_COLOURS, strict=True):
+        for share, color in zip(label, CLASS_COLORS, strict=True):
             axis.add_patch(
-                plt.Rectangle((left, k + 0.2), 0.6 * share, 0.46, facecolor=colour, linewidth=0)
+                plt.Rectangle((left, k + 0.2), 0.6 * share, 0.46, facecolor=color, linewidth=0)
             )
             left += 0.6 * share
     axis.text(4.7, -0.25, "$y$", ha="center", va="bottom", fontsize=12)
@@ -56,17 +56,17 @@ def draw_run(
     _cells(axis, 7.3, np.abs(features), "features", "Greys")
     _narrowing(axis, 8.95, 0.85, 2.4, 1.6, "head")
     _cells(axis, 10.3, np.abs(latents), "latents $z$", "Oranges")
-    for x, top, matrix, name, colour in (
-        (12.5, -0.1, w, "$w$: labels", LABEL_COLOUR),
-        (12.5, 2.3, p, "$p$: latents", LATENT_COLOUR),
+    for x, top, matrix, name, color in (
+        (12.5, -0.1, w, "$w$: labels", LABEL_COLOR),
+        (12.5, 2.3, p, "$p$: latents", LATENT_COLOR),
     ):
         axis.imshow(
             matrix, cmap=SIMILARITY_MAP, vmin=0, vmax=0.7, extent=(x, x + 1.7, top + 1.7, top)
         )
         axis.add_patch(
-            plt.Rectangle((x, top), 1.7, 1.7, fill=False, edgecolor=colour, linewidth=2.5)
+            plt.Rectangle((x, top), 1.7, 1.7, fill=False, edgecolor=color, linewidth=2.5)
         )
-        axis.text(x + 1.85, top + 0.85, name, va="center", fontsize=11, color=colour)
+        axis.text(x + 1.85, top + 0.85, name, va="center", fontsize=11, color=color)
     axis.text(
         13.35,
         1.95,
@@ -114,10 +114,10 @@ def _narrowing(axis: Axes, x: float, width: float, left: float, right: float, na
     axis.text(x + width / 2, 2, name, ha="center", va="center", fontsize=11)
 
 
-def _cells(axis: Axes, x: float, rows: np.ndarray, name: str, colours: str) -> None:
+def _cells(axis: Axes, x: float, rows: np.ndarray, name: str, colors: str) -> None:
     """Show the first eight numbers of each row, the largest darkest."""
     shown = rows[:, :8] / rows[:, :8].max()
-    axis.imshow(shown, cmap=colours, vmin=0, vmax=1.2, extent=(x, x + 1.2, 3.2, 0.8), aspect="auto")
+    axis.imshow(shown, cmap=colors, vmin=0, vmax=1.2, extent=(x, x + 1.2, 3.2, 0.8), aspect="auto")
     axis.add_patch(plt.Rectangle((x, 0.8), 1.2, 2.4, fill=False, edgecolor="0.35", linewidth=1.2))
     axis.text(x + 0.6, 0.65, name, ha="center", va="bottom", fontsize=11)
 
@@ -130,13 +130,13 @@ def plot_ways(ways: pd.DataFrame, own: pd.DataFrame, axis: Axes) -> Axes:
         own: the same of the runs that are ringed.
         axis: to draw on.
     """
-    for colour, (method, runs) in zip(
-        CLASS_COLOURS, ways.groupby("method", sort=False), strict=False
+    for color, (method, runs) in zip(
+        CLASS_COLORS, ways.groupby("method", sort=False), strict=False
     ):
         title = METHODS[method].title
-        axis.plot(100 * runs.way, 100 * runs.accuracy, "o", color=colour, alpha=0.3, mew=0)
+        axis.plot(100 * runs.way, 100 * runs.accuracy, "o", color=color, alpha=0.3, mew=0)
         means = 100 * runs.way.mean(), 100 * runs.accuracy.mean()
-        axis.plot(*means, "o", color=colour, markersize=11, label=f"{title}, {len(runs)} runs")
+        axis.plot(*means, "o", color=color, markersize=11, label=f"{title}, {len(runs)} runs")
     axis.plot(
         100 * own.way,
         100 * own.accuracy,
@@ -163,7 +163,7 @@ def plot_calibration(confidence: np.ndarray, right: np.ndarray, axis: Axes, bins
             continue
         accuracy, sure, middle = right[inside].mean(), confidence[inside].mean(), (b + 0.5) / bins
         axis.bar(middle, accuracy, 0.9 / bins, color="0.75", label="share that is right")
-        gap = {"color": LATENT_COLOUR, "linewidth": 3, "label": "gap to the mean confidence"}
+        gap = {"color": LATENT_COLOR, "linewidth": 3, "label": "gap to the mean confidence"}
         axis.plot([middle, middle], [accuracy, sure], solid_capstyle="butt", **gap)
         axis.text(middle, 1.03, str(inside.sum()), ha="center", va="bottom", fontsize=9)
     axis.plot(
