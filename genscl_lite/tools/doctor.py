@@ -51,8 +51,9 @@ def check_package(wanted: str) -> Finding:
     """Look whether ``wanted``, for instance "torch>=2.11", is installed; it is not imported."""
     name = re.match(r"[\w.-]+", wanted).group()
     fix = BOTH_TORCHES if name in ("torch", "torchvision") else f'pip install "{wanted}"'
-    version = installed(name)
-    if not version:
+    try:
+        version = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
         return Finding(name, PROBLEM, "not installed", fix)
     if not allows(wanted, version):
         return Finding(name, PROBLEM, f"{version}, and {wanted} is needed", fix)
@@ -81,14 +82,6 @@ def check_gpu() -> Finding:
         return Finding("GPU", NOTE, "torch finds none; the notebooks run on a CPU", fix)
     gpu = torch.cuda.get_device_properties(0)
     return Finding("GPU", OK, f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB")
-
-
-def installed(package: str) -> str:
-    """Return the version of a package, or "" if it is not installed."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
 
 
 def allows(wanted: str, version: str) -> bool:

@@ -35,13 +35,16 @@ def load_start(model: Model, config: TrainConfig, dataset: Dataset) -> None:
     elif config.weights:
         path = start_path(config)
         about = _read_about(path)
-        if "data" not in about:
-            load_weights(path, model.encoder, parts=False)
-            return
-        parts = {"encoder": model.encoder}
-        if _says_the_same(*described(path, about), config, dataset):
-            parts["head"] = model.head
-        load_weights(path, nn.ModuleDict(parts))
+        try:
+            if "data" not in about:
+                load_weights(path, model.encoder, parts=False)
+                return
+            parts = {"encoder": model.encoder}
+            if _says_the_same(*described(path, about), config, dataset):
+                parts["head"] = model.head
+            load_weights(path, nn.ModuleDict(parts))
+        except RunFolderError as error:
+            raise RunFolderError(f"weights: {error}") from None
 
 
 def start_path(config: TrainConfig) -> Path:

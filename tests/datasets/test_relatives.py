@@ -213,10 +213,10 @@ def test_pickles_are_refused(quick, digits, tmp_path, ending):
 
 @pytest.mark.parametrize("change, message", [
     (lambda state: {k: t * np.nan if t.is_floating_point() else t for k, t in state.items()}, "NaN or infinity in "),
-    (lambda state: {f"module.{k}": t for k, t in state.items()}, "damaged, or of another network .*Missing key"),
-    (lambda state: {k: t for k, t in state.items() if "stem" not in k}, "damaged, or of another network .*Missing key"),
-    (lambda state: {k: t[:1] if t.ndim else t for k, t in state.items()}, "damaged, or of another network .*size mismatch"),
-    (lambda state: {}, "damaged, or of another network .*Missing key"),
+    (lambda state: {f"module.{k}": t for k, t in state.items()}, "of another model .* on one side only, and .* more"),
+    (lambda state: {k: t for k, t in state.items() if "stem" not in k}, "of another model .* on one side only, and .* more"),
+    (lambda state: {k: t[:1] if t.ndim else t for k, t in state.items()}, "damaged, or of another model .*size mismatch"),
+    (lambda state: {}, "of another model .* on one side only, and .* more"),
 ])  # fmt: skip
 def test_weights_that_do_not_fit(quick, digits, tmp_path, change, message):
     state = {k: t.clone() for k, t in new_model(quick(), digits).encoder.state_dict().items()}
