@@ -15,7 +15,9 @@ from genscl_lite.train.methods import METHODS
 
 @pytest.fixture
 def job(tmp_path):
-    return Job("supcon", tuple(TrainConfig("supcon", seed=k) for k in range(2)), tmp_path)
+    return Job(
+        "supcon", tuple(TrainConfig("supcon", seed=k, epochs=200) for k in range(2)), tmp_path
+    )
 
 
 def finish(job, seed, accuracy):
@@ -70,7 +72,7 @@ def test_on_a_terminal_each_row_is_a_bar(job):
 
 def test_a_narrow_terminal_still_shows_bars_and_how_far_they_are(tmp_path):
     """The longest title is wrapped; its bar and its note are whole."""
-    row = Job("genscl_mix_kd_queue", (TrainConfig("genscl_mix_kd_queue"),), tmp_path)
+    row = Job("genscl_mix_kd_queue", (TrainConfig("genscl_mix_kd_queue", epochs=200),), tmp_path)
     at_epoch(row, 0, 100)
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=60, color_system=None)
