@@ -191,12 +191,16 @@ def test_the_notebook_says_it_in_one_line(digits_copy, monkeypatch, tmp_path):
     assert "\n" not in stopped.value._render_traceback_()[0]
 
 
+def seed_of(path):
+    return int(path.parent.name.removeprefix("seed"))
+
+
 def test_the_bootstrap_is_that_of_the_stored_predictions(digits_copy):
     runs = read_summaries(digits_copy)
     ledger = make_ledger(runs, predictions=read_predictions(digits_copy)).set_index("claim")
     drawn = ledger.loc["SupCon beats cross-entropy"]
     right = [np.stack([(lambda said: said["predicted"] == said["labels"])(np.load(path))
-                       for path in sorted(digits_copy.glob(f"{method}/seed*/predictions.npz"))]) for method in ("supcon", "ce")]  # fmt: skip
+                       for path in sorted(digits_copy.glob(f"{method}/seed*/predictions.npz"), key=seed_of)]) for method in ("supcon", "ce")]  # fmt: skip
     assert (drawn.image_low, drawn.image_high) == pytest.approx(bootstrap_interval(*right)[1:3])
     none = make_ledger(runs, predictions=read_predictions(digits_copy / "nowhere"))
     assert none.image_low.isna().all()
