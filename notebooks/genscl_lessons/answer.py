@@ -110,16 +110,24 @@ def answer(row) -> str:
     return f"{word}: {difference / POINT:+.1f} ({points(low, high) if seeds > 1 else 'one seed'})"
 
 
+def _claim(better: str, worse: str):
+    [claim] = [c for c in CLAIMS if (c.better, c.worse) == (better, worse)]
+    return claim
+
+
 def _margin(row) -> float:
-    [claim] = [c for c in CLAIMS if (c.better, c.worse) == (row.better, row.worse)]
-    return claim.margin
+    return _claim(row.better, row.worse).margin
+
+
+def _kind(better: str, worse: str) -> str:
+    return "" if _claim(better, worse).primary else " (exploratory)"
 
 
 def answer_table(books: list[Book]) -> str:
     """Render the questions with the answers of each folder of runs, in percentage points."""
     heads = [f"{book.setting}, {_seeds(book)}" for book in books]
     rows = [
-        [f"... {question}", *(answer(book.claim(*pair)) for book in books)]
+        [f"... {question}{_kind(*pair)}", *(answer(book.claim(*pair)) for book in books)]
         for pair, question in QUESTIONS.items()
     ]
     if any(len(book.noisy) for book in books):
