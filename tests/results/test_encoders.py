@@ -14,7 +14,7 @@ SHIPPED = sorted(ENCODERS.glob("*.safetensors"))
 
 
 def test_a_run_is_kept_in_half_precision_with_a_card(quick, digits, tmp_path):
-    make = load_script(ENCODERS / "make.py")
+    make = load_script(ENCODERS / "keep_encoder.py")
     run = pretrain(quick("genscl_mix"), digits, tmp_path / "run")
     finish_run(run, digits, tmp_path / "run")
     asked = [str(tmp_path / "run"), "small", "--chosen", "The only one.", "--out", str(tmp_path)]
@@ -36,7 +36,7 @@ def test_a_run_is_kept_in_half_precision_with_a_card(quick, digits, tmp_path):
 
 
 def test_a_run_that_is_not_there_is_one_line(tmp_path, capsys):
-    make = load_script(ENCODERS / "make.py")
+    make = load_script(ENCODERS / "keep_encoder.py")
     assert make.main([str(tmp_path / "no"), "small", "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("error: run: ")
 

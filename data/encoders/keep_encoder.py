@@ -1,4 +1,4 @@
-"""``python data/encoders/make.py RUN cifar10``: keep a finished run as the encoder that comes with a clone.
+"""``python data/encoders/keep_encoder.py RUN cifar10``: keep a finished run as the encoder that comes with a clone.
 
 Writes cifar10.safetensors beside this script, with weights in half precision, and its card, cifar10.md. The
 accuracy on the card is measured with the file as it is written.
