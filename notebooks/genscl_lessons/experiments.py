@@ -11,7 +11,7 @@ FOLDER = NOTEBOOKS / "experiments"
 
 
 def read_found(name: str) -> pd.DataFrame:
-    """Read a line for each training, as ``experiments/make.py`` has written it."""
+    """Read a line for each training, as ``experiments/train_all.py`` has written it."""
     return pd.read_csv(FOLDER / f"{name}.csv")
 
 

@@ -17,7 +17,7 @@ from tests.scripts import load_script
 )
 def test_the_tagged_cells_define_what_is_run(notebook, functions, capsys):
     matplotlib.use("agg")
-    names = load_script(NOTEBOOKS / "experiments" / "make.py").names_of(notebook)
+    names = load_script(NOTEBOOKS / "experiments" / "train_all.py").names_of(notebook)
     assert functions <= names.keys()
 
 

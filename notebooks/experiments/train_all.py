@@ -1,4 +1,4 @@
-"""``python notebooks/experiments/make.py``: run the experiments of notebooks 01, 04 and 05 at all their settings.
+"""``python notebooks/experiments/train_all.py``: run the experiments of notebooks 01, 04 and 05 at all their settings.
 
 Each notebook lets its reader turn one dial; what we found at all settings lies in a CSV beside this file, a
 line for each training. It is made by the notebook's own functions: the cells tagged ``experiment`` are
