@@ -53,7 +53,8 @@ def teacher():
 
 
 def tell_start(case, run, seconds):
-    print(f"process {processes.rank()}: {case} goes on after epoch {run.epoch}", flush=True)
+    line = f"process {processes.rank()}: {case} goes on after epoch {run.epoch}\n"
+    print(line, end="", flush=True)  # in one piece, as the other process prints too
 
 
 def kill_second_process(run):
