@@ -19,6 +19,22 @@ FORMATS = (
 )
 
 
+NOISE = np.random.default_rng(0)
+
+
+def of_folder(**changes):
+    """Configure a run on a folder of images of 8 x 8 pixels."""
+    from genscl_lite.train.config import TrainConfig
+
+    return TrainConfig(**{"dataset": "folder", "image_size": 8, "labels_per_class": 0} | changes)
+
+
+def draw(path: Path) -> None:
+    """Write an image of noise, 8 x 8 pixels, in whatever folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(NOISE.integers(0, 256, (8, 8, 3), dtype="uint8")).save(path)
+
+
 @cache
 def digits_of(digit: int) -> np.ndarray:
     digits = load_digits()

@@ -17,7 +17,6 @@ import pandas as pd
 sys.path += [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 
 from genscl_lessons import answer
-from genscl_lessons.answer import markdown
 from genscl_lite.datasets import files
 from genscl_lite.runs import claims, statistics, tables
 from genscl_lite.runs.paths import NOTEBOOKS, PROJECT, RESULTS
@@ -36,7 +35,7 @@ def varied(folder: str, name: str) -> str:
     rows = [
         [METHODS[method].title, *wide.loc[method]] for method in METHODS if method in wide.index
     ]
-    return markdown(["method", *(f"{name} {value}" for value in wide)], rows)
+    return tables.markdown_table(["method", *(f"{name} {value}" for value in wide)], rows)
 
 
 def people(*folders: str) -> str:
@@ -64,7 +63,7 @@ def people(*folders: str) -> str:
                 *(f"{number:.3f}" for number in numbers),
             ]
         )
-    return markdown(head, rows)
+    return tables.markdown_table(head, rows)
 
 
 MEASURES = {
@@ -96,7 +95,9 @@ def people_differences(first: str, second: str) -> str:
         bounds = f" ({low:+.3f} to {high:+.3f})" if count > 1 else ""
         verdict = ("undecided", "higher", "lower")[statistics.decided(interval, p)]
         rows.append([METHODS[method].title, name, f"{mean:+.3f}{bounds}", str(count), verdict])
-    return markdown(["row", "measure", "difference, 95 % interval", "seeds", "verdict"], rows)
+    return tables.markdown_table(
+        ["row", "measure", "difference, 95 % interval", "seeds", "verdict"], rows
+    )
 
 
 def tries() -> str:
@@ -129,7 +130,7 @@ def tries() -> str:
         "kNN, %",
         "s of a core",
     ]
-    return markdown(head, rows)
+    return tables.markdown_table(head, rows)
 
 
 def benchmark(name: str, folder: str = "") -> str:

@@ -19,7 +19,6 @@ import numpy as np
 import timm
 import torch
 from keep import keep_results
-from pages import markdown
 from PIL import Image
 from safetensors.torch import save_file
 from studies import CPU, cpu_name
@@ -27,7 +26,7 @@ from torchvision.transforms.v2.functional import resize
 
 from genscl_lite.datasets import files, load_dataset
 from genscl_lite.runs.statistics import bootstrap_interval, t_interval
-from genscl_lite.runs.tables import read_summaries
+from genscl_lite.runs.tables import markdown_table, read_summaries
 from genscl_lite.runs.trained import Encoder
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.loop import pretrain
@@ -181,12 +180,12 @@ def render() -> str:
     difference = f"{100 * mean:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}): {verdict}"
     return "\n".join(
         [
-            markdown(head, rows),
+            markdown_table(head, rows),
             "",
             f"{classes[1][0]} minus {classes[0][0]} on the new images, over {seeds} seeds and all "
             f"images: {difference}.",
             "",
-            markdown(["recall of the new images, %", *CLASSES], classes),
+            markdown_table(["recall of the new images, %", *CLASSES], classes),
         ]
     )
 

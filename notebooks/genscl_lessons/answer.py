@@ -3,7 +3,6 @@
 Questions and verbs are written by hand; which of them is said, and every number, follows from the runs.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +21,7 @@ from genscl_lite.runs.claims import (
     with_read_out,
 )
 from genscl_lite.runs.paths import PUBLISHED
-from genscl_lite.runs.tables import make_table, read_summaries
+from genscl_lite.runs.tables import make_table, markdown_table, read_summaries
 
 QUESTIONS = {
     ("genscl_mix", "supcon"): "train on mixed images instead of whole ones, as SupCon does?",
@@ -135,7 +134,7 @@ def answer_table(books: list[Book]) -> str:
             f"... take its place where {100 * WRONG:.0f} % of the labels are wrong? (exploratory)"
         )
         rows.insert(3, [asked, *map(_with_wrong_labels, books)])
-    return markdown(["Should GenSCL ...", *heads], rows)
+    return markdown_table(["Should GenSCL ...", *heads], rows)
 
 
 def _with_wrong_labels(book: Book) -> str:
@@ -155,11 +154,6 @@ def _sign(found) -> str:
     mean, low, high, seeds = found[0]
     word = "yes" if low > 0 else "no" if high < 0 else "open"
     return f"**{word}**: {mean / POINT:+.1f} ({points(low, high) if seeds > 1 else 'one seed'})"
-
-
-def markdown(head: list[str], rows: Iterable[list[str]]) -> str:
-    """Lay out cells as a Markdown table."""
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
 
 
 def _seeds(book: Book) -> str:
@@ -209,7 +203,7 @@ def beside_the_paper(books: list[Book], published: pd.DataFrame | None = None) -
     for method in rows_of(books, published):
         cells = [_published(theirs, name, method) for name in theirs.dataset.unique()]
         rows.append([title(method), *cells, *(_mean(table, method) for table in ours)])
-    return markdown(["row", *heads], rows)
+    return markdown_table(["row", *heads], rows)
 
 
 def rows_of(books: list[Book], published: pd.DataFrame) -> list[str]:
@@ -287,7 +281,7 @@ def render_changes(old: Book, new: Book) -> str:
     for row in changes(old, new).itertuples():
         parts = ["" if np.isnan(x) else f"{x / POINT:+.1f}" for x in (row.read_out, row.recipe)]
         rows.append([row.claim, said(row.old), said(row.new), *parts, row.reason])
-    return markdown(head, rows)
+    return markdown_table(head, rows)
 
 
 def said(row) -> str:

@@ -14,19 +14,7 @@ from genscl_lite.datasets.check import odd_things
 from genscl_lite.datasets.folder import find_files
 from genscl_lite.datasets.listing import list_folder
 from genscl_lite.datasets.splits import paths
-from genscl_lite.train.config import TrainConfig
-from tests.folders import scan_folder
-
-RANDOM = np.random.default_rng(0)
-
-
-def of_folder(**changes):
-    return TrainConfig(**{"dataset": "folder", "image_size": 8, "labels_per_class": 0} | changes)
-
-
-def draw(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(RANDOM.integers(0, 256, (8, 8, 3), dtype="uint8")).save(path)
+from tests.folders import draw, of_folder, scan_folder
 
 
 @pytest.fixture

@@ -17,17 +17,9 @@ from genscl_lite.train.augment import build_augment
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.loop import pretrain
 from genscl_lite.train.state import new_model, new_run
+from tests.folders import draw, of_folder
 
 RANDOM = np.random.default_rng(0)
-
-
-def of_folder(**changes):
-    return TrainConfig(**{"dataset": "folder", "image_size": 8, "labels_per_class": 0} | changes)
-
-
-def draw(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(RANDOM.integers(0, 256, (8, 8, 3), dtype="uint8")).save(path)
 
 
 def refused(message):
