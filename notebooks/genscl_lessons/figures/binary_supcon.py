@@ -172,6 +172,27 @@ def plot_spreads(axis: Axes, curves: dict[str, list[float]]) -> Axes:
     return axis
 
 
+def draw_crowds(axis: Axes, points: np.ndarray, classes: np.ndarray, bins: int = 72) -> Axes:
+    """Draw how many of (N, 2) points lie in each direction, as bars from the circle inward, a color for each class."""
+    angles, edges = np.arctan2(points[:, 1], points[:, 0]), np.linspace(-np.pi, np.pi, bins + 1)
+    middle = (edges[1:] + edges[:-1]) / 2
+    counts = {c: np.histogram(angles[classes == c], edges)[0] for c in np.unique(classes)}
+    longest = max(map(np.max, counts.values()))
+    colors = label_colors(np.arange(max(counts) + 1))
+    for c, bars in counts.items():
+        for angle, length in zip(middle[bars > 0], 0.8 * bars[bars > 0] / longest, strict=True):
+            radius = np.array([1, 1 - length])
+            axis.plot(
+                radius * np.cos(angle),
+                radius * np.sin(angle),
+                color=colors[c],
+                linewidth=5,
+                solid_capstyle="butt",
+                zorder=0,
+            )
+    return axis
+
+
 def plot_losses(axis: Axes, history: list[float], chance: float, best: float, floor: float) -> Axes:
     """Draw a training's losses between chance, the best arrangement and the floor."""
     axis.plot(history, color=LATENT_COLOR, linewidth=2.5, label="loss of the batch")
