@@ -84,28 +84,27 @@ def plot_descents(
 
 
 def plot_strip(
-    paths: dict[str, tuple[np.ndarray, np.ndarray, float]],
-    steps: list[int],
+    moments: dict[str, dict[str, tuple[np.ndarray, float, float]]],
     labels: np.ndarray,
     images: np.ndarray,
 ) -> np.ndarray:
-    """Show some steps of a film: a row for each loss, name -> (S, N, 2) unit latents, (S,) losses, floor."""
-    figure, axes = plt.subplots(
-        len(paths), len(steps), figsize=(2.65 * len(steps), 2.7 * len(paths))
-    )
-    for row, (name, (points, losses, floor)) in zip(axes, paths.items(), strict=True):
-        for axis, step in zip(row, steps, strict=True):
-            draw_circle(axis, points[step], labels, images, size=17)
-            text = f"loss {losses[step]:.2f}\nfloor {floor:.2f}"
-            axis.text(0, -0.12, text, ha="center", va="center", fontsize=10)
-            axis.text(
-                0, 0.3, f"step {step}", ha="center", va="center", fontsize=11, fontweight="bold"
-            )
-        row[0].text(
+    """Show moments of a film, a row for each loss: title -> name -> (N, 2) unit latents, loss, floor."""
+    names = list(next(iter(moments.values())))
+    size = 2.15 * len(moments), 2.3 * len(names)
+    axes = plt.subplots(len(names), len(moments), figsize=size)[1]
+    for column, (title, moment) in zip(axes.T, moments.items(), strict=True):
+        for axis, name in zip(column, names, strict=True):
+            points, loss, floor = moment[name]
+            draw_circle(axis, points, labels, images, size=14)
+            text = f"loss {loss:.2f}\nfloor {floor:.2f}"
+            axis.text(0, -0.18, text, ha="center", va="center", fontsize=9)
+            axis.text(0, 0.32, title, ha="center", va="center", fontsize=10, fontweight="bold")
+    for axis, name in zip(axes[:, 0], names, strict=True):
+        axis.text(
             -0.04,
             0.5,
             name,
-            transform=row[0].transAxes,
+            transform=axis.transAxes,
             rotation=90,
             ha="right",
             va="center",
@@ -188,7 +187,7 @@ def plot_constants(
     x = log_similarities[one, other]
     order = np.argsort(x)
     low, high = possible
-    axis.plot([0.12, 0.12], possible, color=LABEL_COLOR, linewidth=8, solid_capstyle="butt")
+    axis.plot([0.1, 0.1], possible, color=LABEL_COLOR, linewidth=8, solid_capstyle="butt")
     axis.annotate(
         f"possible\nconstants,\n{low:.2f} to {high:.2f}",
         (0.2, (low + high) / 2),
@@ -205,7 +204,7 @@ def plot_constants(
         ylabel=r"latent similarity, $z_i \cdot z_j$",
         xlim=(x.min() - 0.15, 0.95),
     )
-    return axis
+    return _end_at_zero(axis)
 
 
 def plot_times(axis: Axes, sizes: list[int], times: dict[str, list[float]]) -> Axes:
@@ -239,7 +238,7 @@ def plot_cosines(
     one, other = np.triu_indices(len(cosines), 1)
     x, y = log_similarities[one, other], cosines[one, other]
     slope, offset = line
-    ends = np.array([x.min() - 0.15, 0.15])
+    ends = np.array([x.min() - 0.15, 0])
     axis.plot(
         ends,
         offset + slope * ends,
@@ -277,6 +276,15 @@ def plot_cosines(
     )
     axis.set(xlim=(None, 1.05), ylim=(y.min() - 0.15, None))
     axis.legend(frameon=False, loc="upper left")
+    return _end_at_zero(axis)
+
+
+def _end_at_zero(axis: Axes) -> Axes:
+    """End an axis of log s at 0, the logarithm of the largest similarity; what is written beside it stays."""
+    left = axis.get_xlim()[0]
+    axis.set_xticks(np.arange(np.ceil(left), 1))
+    axis.spines["bottom"].set_bounds(left, 0)
+    axis.xaxis.label.set_x(-left / np.ptp(axis.get_xlim()) / 2)
     return axis
 
 
