@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from PIL import Image
 
+from genscl_lite.runs.statistics import t_interval
 from genscl_lite.train.methods import METHODS
 
 CLASS_COLORS = sns.color_palette("colorblind", 10)
@@ -26,7 +27,7 @@ SIMILARITY_MAP = "magma"
 VALUE_MAP = sns.blend_palette(["0.86", "indigo"], as_cmap=True)
 """Color map of a number for each point, on white: pale is the lowest."""
 MEAN_STYLE = {"fmt": "o", "markersize": 9, "capsize": 4, "linewidth": 2}
-"""Of a mean with its standard error."""
+"""Of a mean with its error or interval."""
 WRONG_COLOR = "crimson"
 """Frames what is wrong."""
 FAMILY_COLORS = {
@@ -264,8 +265,14 @@ def plot_curves(log: pd.DataFrame, axes: np.ndarray) -> np.ndarray:
     return axes
 
 
+def half_interval(values: np.ndarray) -> float:
+    """Return half the width of the 95 % interval (Student's t) of a mean; 0 for a single value."""
+    interval = t_interval(values)
+    return interval.high - interval.mean if interval.count > 1 else 0.0
+
+
 def plot_gains(gains: dict[str, np.ndarray], axis: Axes) -> Axes:
-    """Draw differences in percentage points, one for each seed: dots, with their mean and its standard error.
+    """Draw differences in percentage points, one for each seed: dots, with their mean and its 95 % interval.
 
     Args:
         gains: what is compared -> (seeds,) differences.
@@ -273,9 +280,9 @@ def plot_gains(gains: dict[str, np.ndarray], axis: Axes) -> Axes:
     """
     differences = {}
     for name, gain in gains.items():
-        mean, error = np.mean(gain), np.std(gain, ddof=1) / len(gain) ** 0.5 if len(gain) > 1 else 0
-        differences[name] = gain, (mean, mean - error, mean + error)
-    return draw_differences(differences, axis, "a gray dot is a seed")
+        mean, half = np.mean(gain), half_interval(gain)
+        differences[name] = gain, (mean, mean - half, mean + half)
+    return draw_differences(differences, axis, "black: mean, 95 % interval")
 
 
 def draw_differences(

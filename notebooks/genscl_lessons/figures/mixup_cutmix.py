@@ -4,7 +4,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy import stats
 
 from genscl_lessons.figures.digits import DIFFERENCE_MAP, stamp_below
 from genscl_lessons.plots import (
@@ -13,6 +12,7 @@ from genscl_lessons.plots import (
     LATENT_COLOR,
     SIMILARITY_MAP,
     class_ticks,
+    half_interval,
     label_colors,
 )
 
@@ -217,10 +217,9 @@ def plot_three_ways(runs: dict[str, np.ndarray], kinds: list[str]) -> np.ndarray
     for name, values in runs.items():
         for k, what in ((0, "blended pictures"), (1, "soft label")):
             gain, y = values[:, k + 1] - values[:, k], -len(names)
-            half = stats.t.ppf(0.975, len(gain) - 1) * gain.std(ddof=1) / len(gain) ** 0.5
             color = ("black", LABEL_COLOR)[k]
             axes[-1].plot(gain, np.full(len(gain), y), "o", color="0.7", markersize=4)
-            axes[-1].errorbar(gain.mean(), y, xerr=half, color=color, **style)
+            axes[-1].errorbar(gain.mean(), y, xerr=half_interval(gain), color=color, **style)
             names.append(f"{what}\n{name.split(',')[0]}")
     axes[-1].axvline(0, color="black", linewidth=1)
     axes[-1].set_yticks(-np.arange(len(names)), names, fontsize=10)
