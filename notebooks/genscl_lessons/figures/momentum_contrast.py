@@ -7,7 +7,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
-from genscl_lessons.plots import CLASS_COLORS, LABEL_COLOR, LATENT_COLOR, MEAN_STYLE
+from genscl_lessons.plots import (
+    CLASS_COLORS,
+    LABEL_COLOR,
+    LATENT_COLOR,
+    MEAN_STYLE,
+    half_interval,
+)
 
 
 def plot_contrasts(
@@ -186,7 +192,7 @@ def plot_ages(by_age: dict[str, dict[float, np.ndarray]]) -> np.ndarray:
 
 
 def plot_settings(results: pd.DataFrame, columns: list[str]) -> np.ndarray:
-    """Draw measures of each setting, a panel for each: small dots are seeds, large ones means.
+    """Draw measures of each setting, a panel for each: small dots are seeds, large ones means with their 95 % interval.
 
     Args:
         results: a row for each run, with columns ``labels``, ``setting`` and those to draw.
@@ -204,8 +210,8 @@ def plot_settings(results: pd.DataFrame, columns: list[str]) -> np.ndarray:
             axis.plot(
                 rows[column], np.full(len(rows), y), "o", color=color, alpha=0.35, markersize=6
             )
-            error = rows[column].std() / len(rows) ** 0.5 if len(rows) > 1 else 0
-            axis.errorbar(rows[column].mean(), y, xerr=error, color=color, **MEAN_STYLE)
+            half = half_interval(rows[column])
+            axis.errorbar(rows[column].mean(), y, xerr=half, color=color, **MEAN_STYLE)
         axis.set_title(column, fontsize=11)
         axis.grid(axis="x", alpha=0.4)
         axis.tick_params(axis="y", length=0)
