@@ -13,6 +13,7 @@ from genscl_lessons.plots import (
     MEAN_STYLE,
     SIMILARITY_MAP,
     class_colors,
+    half_interval,
 )
 
 
@@ -148,7 +149,7 @@ def plot_inheritance(
 
 
 def plot_seeds(measures: dict[str, dict[str, np.ndarray]], colors: list) -> np.ndarray:
-    """Draw several measures side by side: a gray line for each seed, and the mean with its standard error.
+    """Draw several measures side by side: a gray line for each seed, and the mean with its 95 % interval.
 
     Args:
         measures: what is measured -> name of a student -> (seeds,) values.
@@ -165,8 +166,8 @@ def plot_seeds(measures: dict[str, dict[str, np.ndarray]], colors: list) -> np.n
         table = np.array([values[name] for name in names])  # (students, seeds)
         axis.plot(table, np.arange(len(names)), color="0.8", linewidth=1, zorder=1)
         for y, (row, color) in enumerate(zip(table, colors, strict=True)):
-            error = row.std(ddof=1) / len(row) ** 0.5 if len(row) > 1 else 0
-            axis.errorbar(row.mean(), y, xerr=error, color=color, zorder=2, **MEAN_STYLE)
+            half = half_interval(row)
+            axis.errorbar(row.mean(), y, xerr=half, color=color, zorder=2, **MEAN_STYLE)
         axis.set_title(title, fontsize=11)
         axis.grid(axis="x", alpha=0.4)
         axis.tick_params(axis="y", length=0)
