@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 from genscl_lite.runs import kernels
-from genscl_lite.runs.kernels import execute, writable_home
+from genscl_lite.runs.kernels import Kernels, writable_home
 
 
 @pytest.fixture
@@ -22,7 +22,8 @@ def execute_cell(tmp_path, monkeypatch):
         cells = [nbformat.v4.new_code_cell(code)]
         notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": spec})
         nbformat.write(notebook, tmp_path / "one.ipynb")
-        execute("one.ipynb", tmp_path / "out" / "one.ipynb", {})
+        with Kernels() as own:
+            own.execute("one.ipynb", tmp_path / "out" / "one.ipynb", {})
         return nbformat.read(tmp_path / "out" / "one.ipynb", 4).cells[0].outputs[0].text.strip()
 
     return run
