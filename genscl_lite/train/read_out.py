@@ -81,7 +81,7 @@ def _minimize(
     )
 
     def closure() -> Tensor:
-        optimizer.zero_grad()
+        weight.grad = bias.grad = None  # quicker than zero_grad, which is called some hundred times
         loss = F.cross_entropy(F.linear(x, weight, bias), y) + strength / 2 * weight.square().sum()
         loss.backward()
         return loss

@@ -109,7 +109,8 @@ def show_images(images: np.ndarray, titles: list[str], columns: int = 8) -> Figu
     for axis, image, title in zip(axes.flat, images, titles, strict=False):
         picture = np.clip(np.moveaxis(image, 0, -1), 0, 1)
         axis.imshow(picture.squeeze(), cmap="gray_r", vmin=0, vmax=1)
-        axis.set_title(title, fontsize=9, fontweight="normal", parse_math=False)
+        # y: matplotlib would look at all ticks, which are not shown, to find a height
+        axis.set_title(title, y=1.0, fontsize=9, fontweight="normal", parse_math=False)
     return figure
 
 

@@ -41,7 +41,7 @@ def show_label_bars(
     axes = figure.subplots(1 + len(rows), len(images), squeeze=False, height_ratios=heights)
     for axis, image, title in zip(axes[0], images, titles, strict=True):
         axis.imshow(np.moveaxis(image, 0, -1).squeeze(), cmap="gray_r", vmin=0, vmax=1)
-        axis.set_title(title, fontsize=10, fontweight="normal")
+        axis.set_title(title, y=1.0, fontsize=10, fontweight="normal")
         axis.axis("off")
     top = max(labels.max() for labels in rows.values())
     for line, (name, labels) in zip(axes[1:], rows.items(), strict=True):
