@@ -1,5 +1,6 @@
 """The claim that is no difference of accuracies: does the loss come down to its floor, the label entropy?"""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +28,14 @@ GAP_COLUMNS = (
 )
 
 
-def read_logs(folder: str | Path) -> pd.DataFrame:
-    """Read METHOD/seedN/log.csv below a folder into one frame, with ``method``, ``seed`` and ``measured``.
+def read_logs(folder: str | Path, methods: Collection[str] = METHODS) -> pd.DataFrame:
+    """Read METHOD/seedN/log.csv of some methods into one frame, with ``method``, ``seed`` and ``measured``.
 
     ``measured`` is the accuracy on the test images on the way: a classifier's own, else that of neighbors.
     """
     logs = []
     for method, seed, path in run_files(folder, "log.csv"):
-        if method in METHODS:
+        if method in methods:
             log = pd.read_csv(path)
             measured = log.accuracy.astype(float).fillna(log.knn_accuracy.astype(float))
             logs.append(log.assign(measured=measured, method=method, seed=seed))

@@ -144,12 +144,21 @@ def empty(kernel) -> None:
 
 
 def forget(shell) -> None:
-    """Delete all names but those that IPython and its startup files gave, and count cells from 1 again."""
+    """Delete all names but those that IPython and its startup files gave, and count cells from 1 again.
+
+    It is executed in the kernel, as it stands here. torch compiles anew, as it gives up after some variants.
+    """
+    import gc
+    import sys
+
     shell.history_manager.reset()
     shell.displayhook.flush()
     for name in shell.user_ns.keys() - shell.user_ns_hidden.keys():
         del shell.user_ns[name]
     shell.execution_count = 1
+    if torch := sys.modules.get("torch"):
+        torch.compiler.reset()
+    gc.collect()
 
 
 def end(kernel) -> None:

@@ -1,7 +1,6 @@
 """What a notebook shows while it trains: a plain line now and then, and one figure that redraws itself."""
 
 import time
-from collections.abc import Callable
 
 import pandas as pd
 from IPython.display import display
@@ -12,28 +11,33 @@ from genscl_lite.runs.job import progress_line
 from genscl_lite.train.state import Run
 
 
-def live_curve(every: float = 10.0) -> Callable[[Run], None]:
-    """Show an empty figure now and return the function to call after each epoch.
+class LiveCurve:
+    """A figure that is there at once, to be called after each epoch and redrawn at the end.
 
-    It prints a line with loss, speed and time left, and redraws the figure, at most once in ``every`` seconds
-    and after the last epoch of each run. Made for ``on_epoch=`` of ``pretrain`` and ``train_job``, in Jupyter
-    and under papermill alike.
+    A call prints a line with loss, speed and time left, at most once in ``every`` seconds and after the last
+    epoch of each run; it redraws the figure at most once in ``every`` seconds, as that takes long beside a
+    short run. Made for ``on_epoch=`` of ``pretrain`` and ``train_job``, in Jupyter and under papermill alike.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.2))
-    screen = display(figure, display_id=True)
-    plt.close(figure)
-    shown = time.perf_counter()
 
-    def show(run: Run) -> None:
-        nonlocal shown
-        if run.epoch < run.config.epochs and time.perf_counter() - shown < every:
-            return
-        shown = time.perf_counter()
-        print(progress_line(run), flush=True)
-        for axis in axes:
+    def __init__(self, every: float = 10.0):
+        self.figure, self.axes = plt.subplots(1, 2, figsize=(10, 3.2))
+        self.screen = display(self.figure, display_id=True)
+        plt.close(self.figure)
+        self.every, self.told, self.drawn = every, time.perf_counter(), time.perf_counter()
+
+    def __call__(self, run: Run) -> None:
+        now = time.perf_counter()
+        if run.epoch == run.config.epochs or now - self.told >= self.every:
+            self.told = now
+            print(progress_line(run), flush=True)
+        if now - self.drawn >= self.every:
+            self.redraw(run)
+
+    def redraw(self, run: Run) -> None:
+        """Draw the curves of a run."""
+        for axis in self.axes:
             axis.clear()
-        plot_curves(pd.DataFrame(run.log), axes)
-        if screen:  # None outside Jupyter
-            screen.update(figure)
-
-    return show
+        plot_curves(pd.DataFrame(run.log), self.axes)
+        if self.screen:  # None outside Jupyter
+            self.screen.update(self.figure)
+        self.drawn = time.perf_counter()

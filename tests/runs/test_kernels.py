@@ -50,7 +50,9 @@ def test_a_kernel_that_does_not_start_is_one_line(execute_cell, tmp_path, monkey
         execute_cell("print(1)")
 
 
-NAMES = "import os; print(os.getpid(), sorted(name for name in globals() if name in {'left', 'mine'}))"
+NAMES = (
+    "import os; print(os.getpid(), sorted(name for name in globals() if name in {'left', 'mine'}))"
+)
 
 
 @pytest.mark.slow
