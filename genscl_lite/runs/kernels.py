@@ -106,6 +106,8 @@ def execute(notebook: str, output: Path, parameters: dict, kernel) -> None:
     except DeadKernelError:
         raise ValueError(KILLED) from None
     except RuntimeError as error:  # of jupyter_client, without a type of its own
+        if "died" in str(error):  # since the notebook before
+            raise ValueError(KILLED) from None
         if "respond" not in str(error):
             raise
         raise ValueError(SLOW) from None

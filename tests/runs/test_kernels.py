@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -70,6 +71,9 @@ def test_a_notebook_finds_the_kernel_of_the_one_before_without_its_names(
         execute_cell("1 / 0")
     other, names = execute_cell(NAMES).split(" ", 1)
     assert other != first.split(" ", 1)[0] and names == "['mine']"
+    os.kill(int(other), signal.SIGKILL)
+    with pytest.raises(ValueError, match="^its kernel was killed, "):
+        execute_cell(NAMES)
 
 
 def test_without_a_home_caches_lie_in_a_temporary_one(monkeypatch, tmp_path):
