@@ -24,7 +24,7 @@ from genscl_lite.runs.statistics import (
     pooled_p_value,
     t_interval,
 )
-from genscl_lite.runs.tables import markdown_table, run_files
+from genscl_lite.runs.tables import run_files
 
 LEDGER_COLUMNS = (
     "claim",
@@ -300,31 +300,3 @@ def verdict_lines(runs: pd.DataFrame, predictions: pd.DataFrame | None = None) -
     """Say of each claim that runs test what they say of it; [] if they test none."""
     ledger = make_ledger(runs, predictions=predictions)
     return [claim_line(row) for row in ledger[ledger.verdict != "untested"].itertuples()]
-
-
-def render_ledger(ledger: pd.DataFrame) -> str:
-    """Render the ledger as Markdown, differences in percentage points; columns that nothing is in are left out."""
-    optional = {"pooled": "pooled error", "image": "with test images"}
-    shown = {name: title for name, title in optional.items() if ledger[f"{name}_low"].notna().any()}
-    rows = []
-    for row in ledger.itertuples():
-        interval = points(row.low, row.high)
-        others = {
-            "pooled": points(row.pooled_low, row.pooled_high),
-            "image": points(row.image_low, row.image_high),
-        }
-        rows.append(
-            [
-                row.claim,
-                row.kind,
-                points(row.published),
-                points(row.difference) + (interval and f" ({interval})"),
-                *(others[name] for name in shown),
-                str(row.seeds or ""),
-                row.verdict,
-            ]
-        )
-    header = ["claim", "kind", "paper", "here, 95 % interval", *shown.values(), "seeds", "verdict"]
-    tested = ledger[ledger.seeds > 0]
-    of = " and ".join(dict.fromkeys(map(conditions, tested.itertuples())))
-    return markdown_table(header, rows) + (of and f"\n\nOf {of}.")

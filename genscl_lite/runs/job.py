@@ -125,19 +125,3 @@ class _Progress:
         with suppress(OSError):  # a full disk is reported by what must be written
             content = {"epoch": run.epoch, "loss": loss, "seconds_left": round(seconds_left, 1)}
             files.write_json(self.path, content)
-
-
-def start_line(run: Run, seconds: float) -> str:
-    """Return "seed 0: 80 epochs in bfloat16, about 590 s"."""
-    left = run.config.epochs - run.epoch
-    return f"seed {run.config.seed}: {left} epochs in {run.precision}, about {seconds:.0f} s"
-
-
-def progress_line(run: Run) -> str:
-    """Return "seed 0, epoch 20/200: loss 3.512, 4800 images/s, 12 s left"."""
-    row, epochs = run.log[-1], run.config.epochs
-    left = run.seconds / run.epoch * (epochs - run.epoch)
-    return (
-        f"seed {run.config.seed}, epoch {run.epoch}/{epochs}: loss {row['loss']:.3f}, "
-        f"{row['images_per_second']:.0f} images/s, {left:.0f} s left"
-    )
