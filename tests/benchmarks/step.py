@@ -76,7 +76,7 @@ def config_of(method: str, arch: str, batch: int, **changes) -> TrainConfig:
 
 
 def step_of(config: TrainConfig, dataset: Dataset, teacher: Teacher | None, device: torch.device):
-    """Return a run, its compiled pieces, and the function that does one step of it."""
+    """Return a run, its compiled pieces, draws and images of a batch, and the function that steps."""
     torch.manual_seed(0)
     run = new_run(config, dataset, None, device)
     pieces = Pieces.of(run, dataset, teacher if METHODS[config.method].distils else None)
@@ -84,12 +84,11 @@ def step_of(config: TrainConfig, dataset: Dataset, teacher: Teacher | None, devi
         draw_epoch(config, dataset.train_labels.cpu(), (32, 32), run.generator).to(device).step(0)
     )
     run.model.train()
-    return (
-        run,
-        pieces,
-        draws,
-        lambda: train_step(run, dataset.train_images[draws.index], pieces, draws, 0.01),
-    )
+
+    def batch() -> Tensor:
+        return dataset.train_images[draws.index].expand(config.views, -1, -1, -1, -1)
+
+    return run, pieces, draws, batch(), lambda: train_step(run, batch(), pieces, draws, 0.01)
 
 
 def steps_and_parts(
@@ -104,8 +103,7 @@ def steps_and_parts(
     steps = {}
     for method in STEPS:
         config = config_of(method, arch, batch)
-        run, pieces, draws, steps[whole(method)] = step_of(config, dataset, teacher, device)
-    pixels = dataset.train_images[draws.index]
+        run, pieces, draws, pixels, steps[whole(method)] = step_of(config, dataset, teacher, device)
     images, targets = pieces.views(pixels, draws)
     targets = targets.repeat(1, 2, 1)
 
@@ -226,7 +224,7 @@ def check_step(arch: str, batch: int, dataset: Dataset, device: torch.device) ->
     """Raise unless the step gives the plain float32 loss, and never makes the host wait for a GPU."""
     losses = []
     for changes in ({}, {"precision": "float32", "compile": "never"}):
-        run, _, _, step = step_of(
+        run, *_, step = step_of(
             config_of("genscl_mix", arch, batch, **changes), dataset, None, device
         )
         step()
