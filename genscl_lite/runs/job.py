@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -67,9 +67,11 @@ def train_job(
         OutOfTime: deadline reached; the run is saved, and the same call resumes it.
         ValueError, FileNotFoundError, MemoryError: as ``load_data`` and ``pretrain``.
     """
-    for config in job.configs:
+    for turn, config in enumerate(job.configs):
         folder = job.seed_folder(config)
         dataset = _load_one_after_the_other(config, job)
+        if turn:  # its pixels were looked at with the first seed
+            dataset = replace(dataset, odd=())
         report = _Progress(folder / PROGRESS, on_start, on_epoch)
         run = pretrain(
             config,

@@ -117,7 +117,7 @@ class Run:
             setattr(self, name, state["progress"][name])
 
     @property
-    def so_far(self) -> str:
+    def progress(self) -> str:
         """How far it is: "3 of 200 epochs", with the steps of the next one where there are any."""
         steps = f" and {self.step} steps" if self.step else ""
         return f"{self.epoch} of {self.config.epochs} epochs{steps}"
