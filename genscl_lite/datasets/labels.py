@@ -62,7 +62,7 @@ class LabelTable:
 
     @cached_property
     def numbers(self) -> pd.DataFrame:
-        """The columns of classes; NaN where there is no number."""
+        """The columns of classes; NaN if there is no number."""
         columns = self.rows[list(self.classes)].replace(",", ".", regex=True)
         return columns.apply(pd.to_numeric, errors="coerce").astype(float)
 

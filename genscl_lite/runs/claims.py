@@ -126,7 +126,7 @@ def read_predictions(folder: str | Path) -> pd.DataFrame:
 
 
 def with_read_out(runs: pd.DataFrame) -> pd.DataFrame:
-    """Say of each run how its features were read: "converged" or, also where it does not say so, "sgd".
+    """Say of each run how its features were read: "converged" or, also if it does not say so, "sgd".
 
     Runs of the first recipe do not say it. Their classifiers were read by their own head, latents by SGD.
     """
@@ -255,7 +255,7 @@ def verdict(row, margin: float = 0.0) -> str:
 
 
 def deciding_interval(row) -> Interval:
-    """Return the interval that the verdict goes by: the pooled one where there is one."""
+    """Return the interval that the verdict goes by: the pooled one if there is one."""
     bounds = (row.low, row.high) if pd.isna(row.pooled_low) else (row.pooled_low, row.pooled_high)
     return Interval(row.difference, *bounds, row.seeds)
 

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from sklearn.metrics import confusion_matrix
 from torch import Generator, Tensor
 from torch.nn.functional import one_hot
 
 from genscl_lite.datasets import Dataset, files
 from genscl_lite.datasets.images import ImageFiles
 from genscl_lite.mixing import Mixture, blend
-from genscl_lite.runs.machine import machine
+from genscl_lite.runs.machine import describe_machine
 from genscl_lite.train.augment import as_unit_float, build_augment
 from genscl_lite.train.blends import blend_measures
 from genscl_lite.train.corruptions import CORRUPTIONS
 from genscl_lite.train.evaluate import (
     Probe,
     classifier_accuracy,
-    confusion_matrix,
     expected_calibration_error,
     extract,
     linear_probe,
@@ -37,7 +37,7 @@ MOST_CLASSES = 100
 
 
 def finish_run(run: Run, dataset: Dataset, folder: str | Path) -> dict:
-    """Test a trained run, write its result files and return its summary; where that is done, only read it.
+    """Test a trained run, write its result files and return its summary; if that is done, only read it.
 
     ``accuracy_last`` is the result; ``accuracy_best``, chosen by test images, is there for comparison only.
     """
@@ -121,17 +121,17 @@ def corrupted_accuracies(run: Run, probe: Probe, dataset: Dataset) -> dict[str, 
 
 
 def retrieved(features: Tensor, dataset: Dataset) -> dict[str, float | None]:
-    """Return how well test images find others of their class; None where no class has two."""
+    """Return how well test images find others of their class; None if no class has two."""
     found = retrieval(features, dataset.test_labels)
     return {name: None if math.isnan(value) else value for name, value in found.items()}
 
 
 def by_class(probabilities: Tensor, dataset: Dataset) -> dict[str, object]:
     """Return each class's images, recall and precision; up to ``MOST_CLASSES`` all counts, too."""
-    predicted, classes = probabilities.argmax(dim=1), dataset.num_classes
-    counts = confusion_matrix(predicted, dataset.test_labels, classes).cpu()
-    right, there = counts.diag().tolist(), counts.sum(dim=1).tolist()
-    named = counts.sum(dim=0).tolist()
+    truth, predicted = dataset.test_labels.cpu(), probabilities.argmax(dim=1).cpu()
+    counts = confusion_matrix(truth, predicted, labels=range(dataset.num_classes))
+    right, there = counts.diagonal().tolist(), counts.sum(axis=1).tolist()
+    named = counts.sum(axis=0).tolist()
     results = {
         str(name): {
             "images": there[c],
@@ -140,7 +140,7 @@ def by_class(probabilities: Tensor, dataset: Dataset) -> dict[str, object]:
         }
         for c, name in enumerate(dataset.class_names)
     }
-    few = classes <= MOST_CLASSES
+    few = dataset.num_classes <= MOST_CLASSES
     return {"by_class": results} | ({"confusion": counts.tolist()} if few else {})
 
 
@@ -180,7 +180,7 @@ def summarize(
             float(np.median([epoch["images_per_second"] for epoch in run.log])), 1
         ),
         "peak_memory_bytes": run.peak_bytes or None,
-        **machine(dataset.train_images.device),
+        **describe_machine(dataset.train_images.device),
     }
 
 

@@ -19,7 +19,7 @@ from genscl_lite.train.start import normalized_as_started
 from genscl_lite.train.state import Run
 
 PROGRESS = "progress.json"
-"""In the folder of a run that is under way: epochs done, loss, seconds left."""
+"""In the folder of a run that is under way: the epochs done."""
 EVERY = 0.5  # seconds between two of them
 
 
@@ -110,20 +110,18 @@ class _Progress:
         self.path, self.on_start, self.on_epoch, self.written = path, on_start, on_epoch, -math.inf
 
     def start(self, run: Run, seconds: float) -> None:
-        self._write(run, seconds)
+        self._write(run)
         if self.on_start:
             self.on_start(run, seconds)
 
     def epoch(self, run: Run) -> None:
-        self._write(run, run.seconds / run.epoch * (run.config.epochs - run.epoch))
+        self._write(run)
         if self.on_epoch:
             self.on_epoch(run)
 
-    def _write(self, run: Run, seconds_left: float) -> None:
+    def _write(self, run: Run) -> None:
         if rank() or time.monotonic() - self.written < EVERY:
             return
         self.written = time.monotonic()
-        loss = run.log[-1]["loss"] if run.log else None
         with suppress(OSError):  # a full disk is reported by what must be written
-            content = {"epoch": run.epoch, "loss": loss, "seconds_left": round(seconds_left, 1)}
-            files.write_json(self.path, content)
+            files.write_json(self.path, {"epoch": run.epoch})

@@ -26,7 +26,7 @@ class Draws(NamedTuple):
 
     index: Tensor  # (S, N): which images a batch holds
     uniforms: Tensor  # (S, U, V*N), for ``Augment.apply``; view by view
-    # each part (S, V*N), partners of the same view; None where nothing is mixed
+    # each part (S, V*N), partners of the same view; None if nothing is mixed
     mixture: Mixture | None
 
     def to(self, device: torch.device | str) -> "Draws":
@@ -142,10 +142,10 @@ class Views:
     augment: Augment
     mean: Tensor
     std: Tensor
-    targets: Tensor  # (all,) class numbers, or (all, C) distributions where the data has any
+    targets: Tensor  # (all,) class numbers, or (all, C) distributions if the data has any
     classes: int  # C
     numbers: bool  # targets stay class numbers: nothing makes distributions of them
-    teacher_table: Tensor | None  # (all, C): what a teacher said beforehand, a second target
+    teacher_table: Tensor | None  # (all, C): a teacher's predictions, a second target
 
     @classmethod
     def of(
@@ -179,7 +179,7 @@ class Views:
 
         Returns:
             (V*N, channels, H, W) normalized views, view by view, channels last in memory, and their
-            (V*N, T, C) label distributions, T = 2 with a teacher's table; or, where nothing is mixed or
+            (V*N, T, C) label distributions, T = 2 with a teacher's table; or, if nothing is mixed or
             taught, their (V*N,) class numbers.
         """
         targets = self.targets[draws.index]

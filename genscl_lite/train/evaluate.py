@@ -237,17 +237,6 @@ def retrieval(features: Tensor, labels: Tensor, chunk: int = 100) -> dict[str, f
     return dict(zip(names, (totals / len(queries)).tolist(), strict=True))
 
 
-def confusion_matrix(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Count how often images of a class (row) were said to be of another (column): (C, C) int64.
-
-    >>> confusion_matrix(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), 2)
-    tensor([[1, 1],
-            [0, 1]])
-    """
-    pairs = labels.long() * classes + predicted.long()
-    return pairs.bincount(minlength=classes * classes).reshape(classes, classes)
-
-
 def classifier_accuracy(logits: Tensor, labels: Tensor) -> float:
     """Return the share of images whose largest of C logits is at the label.
 

@@ -219,7 +219,7 @@ def finish_epoch(run: Run, dataset: Dataset) -> None:
     knn = accuracy = None
     if due and processes.rank() == 0:
         knn, accuracy = _test_accuracies(run, dataset)
-    run.epoch = epoch  # not before: where memory is short, the run is saved before its accuracies
+    run.epoch = epoch  # not before: if memory is short, the run is saved before its accuracies
     run.seconds += run.epoch_seconds + time.perf_counter() - started
     run.log.append(
         {

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from genscl_lessons.floor import FLOOR_CLAIM, FLOOR_ROW, floor_verdict, share_of_the_way
 from genscl_lessons.plots import small_png
+from genscl_lessons.verdicts import side_of_zero
 from genscl_lite.datasets import files
 from genscl_lite.runs.claims import AS_GOOD, CONFIGURATION, POINT, points, with_read_out
 from genscl_lite.runs.statistics import Interval, is_equivalent, t_interval
@@ -179,10 +180,8 @@ def where_it_lies(interval: Interval, as_good: bool = False) -> str:
     """Say on which side of zero an interval lies: no verdict, for one of many intervals is not corrected."""
     if interval.count == 1:
         return "one seed alone"
-    side = (
-        "above zero" if interval.low > 0 else "below zero" if interval.high < 0 else "around zero"
-    )
-    return side + ", and as good within half a point" * as_good
+    side = side_of_zero(interval) or "around"
+    return f"{side} zero{', and as good within half a point' * as_good}"
 
 
 def ahead(runs: pd.DataFrame, first: str, second: str) -> str:

@@ -24,13 +24,14 @@ def difference(values: Sequence[float], unit: str = " points", digits: int = 1) 
     '+0.0 points (95 % interval −0.1 to +0.0, 3 seeds), below 0'
     """
     interval = t_interval(values)
-    if interval.low > 0:
-        decided = "above 0"
-    elif interval.high < 0:
-        decided = "below 0"
-    else:
-        decided = "not told apart from 0"
+    side = side_of_zero(interval)
+    decided = f"{side} 0" if side else "not told apart from 0"
     return f"{_with_interval(interval, unit, digits)}, {decided}"
+
+
+def side_of_zero(interval: Interval) -> str:
+    """Return "above" or "below" if an interval leaves out zero; else, and for one seed, ""."""
+    return "above" if interval.low > 0 else "below" if interval.high < 0 else ""
 
 
 def of_ledger(ledger: pd.DataFrame, better: str, worse: str) -> str:

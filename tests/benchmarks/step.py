@@ -21,7 +21,8 @@ from torchvision import transforms
 
 from genscl_lite.datasets import Dataset, files
 from genscl_lite.distillation import Teacher
-from genscl_lite.runs.machine import machine
+from genscl_lite.runs.machine import describe_machine
+from genscl_lite.runs.tables import markdown_table
 from genscl_lite.train.augment import AUGMENTATIONS
 from genscl_lite.train.batches import draw_epoch
 from genscl_lite.train.config import TrainConfig
@@ -280,8 +281,9 @@ def measure(
 def render(records: pd.DataFrame) -> str:
     """Render steps and parts as Markdown, for each encoder; shares are of the last method's whole step."""
     archs = list(records.arch.unique())
-    head = " | ".join(f"{arch}, ms | images/s | share | of the ceiling" for arch in archs)
-    lines = [f"| step or part | {head} |", "|---" * (1 + 4 * len(archs)) + "|"]
+    head, lines = ["step or part"], []
+    for arch in archs:
+        head += [f"{arch}, ms", "images/s", "share", "of the ceiling"]
     table = records.set_index(["part", "arch"])
     for part in records.part.unique():
         cells = []
@@ -291,8 +293,8 @@ def render(records: pd.DataFrame) -> str:
             share = f"{100 * row.seconds / step.seconds:.1f} %" if is_part else ""
             reached = "" if pd.isna(row.of_ceiling) else f"{100 * row.of_ceiling:.0f} %"
             cells += [_digits(1000 * row.seconds), _digits(row.images_per_second), share, reached]
-        lines.append(f"| {part} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append([part, *cells])
+    return markdown_table(head, lines)
 
 
 def _digits(number: float) -> str:
@@ -361,7 +363,7 @@ def measure_all(
     batches: int,
 ) -> int:
     """Check, measure, print, and write step.json into ``out``."""
-    records, where = [], {**machine(device), "cores": joblib.cpu_count()}
+    records, where = [], {**describe_machine(device), "cores": joblib.cpu_count()}
     for name in arch:
         records += measure(name, teacher, batch, device, seconds, batches)
         files.write_json(out / "step.json", where | {"records": records})
