@@ -196,9 +196,10 @@ def embeddings(run: Run, dataset: Dataset) -> dict[str, np.ndarray]:
         one_hot(labels[:mixtures], dataset.num_classes).float(),
     )
     mixed, mixed_labels = fixed_blends(*pairs)
+    features = extract(run.result.encoder, dataset, images)
     arrays = {
-        "features": extract(run.result.encoder, dataset, images).half(),
-        "latents": extract(run.result, dataset, images).half(),
+        "features": features.half(),
+        "latents": run.result.head(features).detach().half(),
         "labels": labels,
         "mixed_latents": extract(run.result, dataset, mixed).half(),
         "mixed_labels": mixed_labels,
