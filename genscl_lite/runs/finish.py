@@ -1,6 +1,5 @@
 """Test a trained run and write what it leaves: summary, predictions, weights, embeddings of some images."""
 
-import math
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -50,7 +49,8 @@ def finish_run(run: Run, dataset: Dataset, folder: str | Path) -> dict:
         probe = probe_run(run, dataset, features)
         summary = summarize(run, probe, dataset, time.perf_counter() - started)
         summary |= corrupted_accuracies(run, probe, dataset)
-        summary |= retrieved(features, dataset) | by_class(probe.probabilities, dataset)
+        summary |= retrieval(features, dataset.test_labels)
+        summary |= by_class(probe.probabilities, dataset)
         files.write_arrays(folder / "predictions.npz", **predictions(probe.probabilities, dataset))
         arrays = embeddings(run, dataset)
         files.write_arrays(folder / "embeddings.npz", **arrays)
@@ -118,12 +118,6 @@ def corrupted_accuracies(run: Run, probe: Probe, dataset: Dataset) -> dict[str, 
             features = extract(run.result.encoder, dataset, worse, dtype=run.dtype)
             right[name] += int((probe.classifier(features).argmax(dim=1) == labels).sum())
     return {f"accuracy_{name}": count / len(dataset.test_labels) for name, count in right.items()}
-
-
-def retrieved(features: Tensor, dataset: Dataset) -> dict[str, float | None]:
-    """Return how well test images find others of their class; None if no class has two."""
-    found = retrieval(features, dataset.test_labels)
-    return {name: None if math.isnan(value) else value for name, value in found.items()}
 
 
 def by_class(probabilities: Tensor, dataset: Dataset) -> dict[str, object]:
