@@ -1,6 +1,6 @@
 """Checks of arguments: each message names the argument, what was expected and what came.
 
-Importing this file imports no torch: ``genscl check`` must run where torch is broken.
+Importing this file imports no torch: ``genscl check`` must run even if torch is broken.
 """
 
 import difflib
@@ -35,7 +35,7 @@ def require_choice(argument: str, value: object, choices) -> None:
 
 
 def require_positive(argument: str, value: float) -> None:
-    """Raise ValueError unless ``value`` is a number above 0 by which float32 can divide."""
+    """Raise ValueError unless ``value`` is a number between 1e-30 and 1e30."""
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not real or not 1e-30 <= value <= 1e30:
         limits = ", from 1e-30 to 1e30" if real and 0 < value < math.inf else ""

@@ -86,9 +86,9 @@ def as_pairs(labels, contrast_labels) -> list[tuple[float, Tensor, Tensor | None
     if not isinstance(contrast_labels, list | tuple) or len(contrast_labels) != many:
         raise ValueError(f"contrast_labels: expected a list of {many} Tensors, as labels are")
     weights = [weight for weight, _ in labels]
-    if not all(isinstance(a, numbers.Real) and 0 <= a < math.inf for a in weights) or not any(
-        weights
-    ):
+    if not all(
+        isinstance(a, numbers.Real) and 0 <= float(a) < math.inf for a in weights
+    ) or not any(weights):
         raise ValueError(
             f"labels: expected weights >= 0, one of them above 0, in pairs (weight, Tensor), got {weights}"
         )

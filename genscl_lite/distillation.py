@@ -96,7 +96,7 @@ def distilled_cross_entropy(
     (tensor(0.6931), tensor(0.6931))
     """
     log_p = F.log_softmax(logits.float(), dim=1)
-    mixed = total = 0
+    mixed, total = torch.zeros_like(log_p), 0.0
     for weight, y, _ in as_pairs(labels, None):
         y = one_hot(y, log_p.shape[1]) if y.ndim == 1 else F.normalize(y, p=1, dim=1)
         mixed, total = mixed + weight * y.to(log_p), total + weight

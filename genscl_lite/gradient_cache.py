@@ -50,6 +50,7 @@ def gradient_cache(
         )
     pieces, states, latents = images.split(piece), [], []
     cuda = [images.device] if images.is_cuda else []
+    no_sync = getattr(encoder, "no_sync", nullcontext)
     with torch.no_grad():
         for part in pieces:
             states.append((torch.get_rng_state(), [torch.cuda.get_rng_state(d) for d in cuda]))
@@ -59,13 +60,9 @@ def gradient_cache(
     gradients = torch.autograd.grad(value, cached)
     for part, (state, cuda_state), gradient in zip(pieces, states, gradients, strict=True):
         last = part is pieces[-1]  # DistributedDataParallel adds gradients up once, after it
-        with torch.random.fork_rng(devices=cuda), nullcontext() if last else _no_sync(encoder):
+        with torch.random.fork_rng(devices=cuda), nullcontext() if last else no_sync():
             torch.set_rng_state(state)
             for device, its_state in zip(cuda, cuda_state, strict=True):
                 torch.cuda.set_rng_state(its_state, device)
             encoder(part).backward(gradient)
     return value.detach()
-
-
-def _no_sync(encoder):
-    return encoder.no_sync() if hasattr(encoder, "no_sync") else nullcontext()

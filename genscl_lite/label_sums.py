@@ -22,14 +22,14 @@ from genscl_lite._rows import Rows
 from genscl_lite.gather import Group
 from genscl_lite.similarity import ClassSimilarity, feature_pair
 
-BLOCK_ELEMENTS = 2**22  # similarities held at once where they are computed block by block
+BLOCK_ELEMENTS = 2**22  # similarities held at once if they are computed block by block
 
 
 class Targets:
     """Several label distributions of a row as one: v_ij = sum_t a_t w_t,ij / A, with A = sum_t a_t.
 
     sum_t a_t CE(w_t, p) = A CE(v, p), so one partition function serves all, and the least loss is A H(v):
-    not the sum of their entropies, which no p can reach where they disagree.
+    not the sum of their entropies, which no p can reach if they disagree.
 
     Args:
         parts: kinds of labels below, which know their a_t.
@@ -49,8 +49,15 @@ class Targets:
         options: dict,
     ) -> "Targets":
         """Return the targets of what came into the loss; options as in ``LabelSums``."""
-        if rows.pair_similarity is not None:
-            return cls([PairSums.of(rows.pair_similarity, dtype, **options)])
+        pairs = rows.pair_similarity
+        if pairs is not None:
+            return cls(
+                [
+                    PairSums(
+                        lambda some: pairs[some].to(dtype), (len(pairs), pairs.shape[1]), **options
+                    )
+                ]
+            )
         parts = []
         for weight, labels, contrast_labels in rows.pairs:
             others = group.rows(labels) if contrast_labels is None else contrast_labels
@@ -69,7 +76,7 @@ class Targets:
         return Targets([FeatureSums(phi, psi, self_offset=parts[0].self_offset, others=1)])
 
     def weights(self, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """Return A_i v_ij, (rows, K), and A_i, (rows,): the sum of each row, 0 where nothing resembles it."""
+        """Return A_i v_ij, (rows, K), and A_i, (rows,): the sum of each row, 0 if nothing resembles it."""
         return _sum(part.weights(rows) for part in self.parts)
 
     def attraction(
@@ -95,7 +102,7 @@ def _sum(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 
 
 def row_entropy(w: Tensor, gain: Tensor) -> Tensor:
-    """Return A H(w / A) = -sum_j w_j log w_j + A log A of rows with sum A, also where that is 0."""
+    """Return A H(w / A) = -sum_j w_j log w_j + A log A of rows with sum A, also if that is 0."""
     return torch.special.entr(w).sum(dim=1) - torch.special.entr(gain)
 
 
@@ -189,11 +196,6 @@ class PairSums(LabelSums):
         super().__init__(*size, **options)
         self.compare = compare
 
-    @classmethod
-    def of(cls, pair_similarity: Tensor, dtype: torch.dtype, **options) -> "PairSums":
-        """Take (M, K) similarities that are there already."""
-        return cls(lambda rows: pair_similarity[rows].to(dtype), pair_similarity.shape, **options)
-
     def similar(self, rows: slice) -> Tensor:
         """Return s_ij; over their largest, where only proportions count, so that no sum is lost."""
         s = self.without_itself(self.compare(rows).clone(), rows)
@@ -203,20 +205,20 @@ class PairSums(LabelSums):
         return s / largest.where(largest > 0, 1)
 
     def attraction(self, anchors: Tensor, contrasts: Tensor) -> tuple[Tensor, Tensor]:
-        blocks = blocks_of(self.anchors, self.contrasts)
-        w, gain = self.weights(blocks[0])
-        if len(blocks) == 1:
-            return ((w @ contrasts) * anchors).sum(dim=1), gain
-        if not w.requires_grad:
-            sums, gain = _SumsOfBlocks.apply(contrasts, self.weights, blocks)
-            return (sums * anchors).sum(dim=1), gain
-
         def of_block(rows: slice) -> tuple[Tensor, Tensor]:
             w, gain = self.weights(rows)
             return ((w @ contrasts) * anchors[rows]).sum(dim=1), gain
 
-        keep = {"use_reentrant": False, "preserve_rng_state": False}
-        return _joined(checkpoint(of_block, rows, **keep) for rows in blocks)
+        blocks = blocks_of(self.anchors, self.contrasts)
+        if len(blocks) == 1:
+            return of_block(blocks[0])
+        if not self.weights(blocks[0])[0].requires_grad:
+            sums, gain = _SumsOfBlocks.apply(contrasts, self.weights, blocks)
+            return (sums * anchors).sum(dim=1), gain
+        return _joined(
+            checkpoint(of_block, rows, use_reentrant=False, preserve_rng_state=False)
+            for rows in blocks
+        )
 
 
 def blocks_of(anchors: int, contrasts: int) -> list[slice]:
@@ -299,7 +301,7 @@ def _zero_diagonal(size: int, like: Tensor) -> Tensor:
 
 
 class ClassSums(LabelSums):
-    """Class numbers, s_ij = 1 where they are equal, else 0: sums over classes, never a one-hot matrix."""
+    """Class numbers, s_ij = 1 if they are equal, else 0: sums over classes, never a one-hot matrix."""
 
     def __init__(self, labels: Tensor, contrast_labels: Tensor, dtype: torch.dtype, **options):
         super().__init__(len(labels), len(contrast_labels), **options)

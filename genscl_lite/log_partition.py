@@ -81,13 +81,14 @@ def weighted_log_partition(
     if fused_dtype is not None:
         log_z = _fused(latents, self_offset, fused_dtype)
         return anchor_weight * log_z if each else anchor_weight @ log_z
-    anchors, contrasts, offset, mean = latents
+    z, contrasts, offset, mean = latents
+    anchors: Tensor | None = z
     shift = None
-    own = anchors is contrasts  # scores are symmetric, none above 1 / tau
-    if own and not isinstance(temperature, Tensor) and 2 / temperature < LARGEST[anchors.dtype]:
+    own = z is contrasts  # scores are symmetric, none above 1 / tau
+    if own and not isinstance(temperature, Tensor) and 2 / temperature < LARGEST[z.dtype]:
         anchors, shift = None, 1 / temperature - mean.square().sum()
     elif own:
-        anchors = anchors.view_as(anchors)  # another role, another argument
+        anchors = z.view_as(z)  # another role, another argument
     itself = -1 if self_offset is None else self_offset
     rows = contrasts, offset, anchors
     if each:
@@ -134,7 +135,7 @@ def _streamed(
     self_offset: int,
     gradient: bool,
 ) -> tuple[Tensor, ...]:
-    """Return (M,) log Z_i and the gradients of sum_i a_i log Z_i by the first three, where they are wanted."""
+    """Return (M,) log Z_i and the gradients of sum_i a_i log Z_i by the first three, if they are wanted."""
     if anchors is None:
         return _symmetric_blocks(contrasts, offset, anchor_weight, shift, gradient)
     return _blocks(contrasts, offset, anchors, anchor_weight, self_offset, gradient)
@@ -149,12 +150,10 @@ def _blocks(
     self_offset: int,
     gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return (M,) log Z_i and, where wanted, the gradients of sum_i a_i log Z_i. A self_offset of -1 is none."""
+    """Return (M,) log Z_i and, if wanted, the gradients of sum_i a_i log Z_i. A self_offset of -1 is none."""
     size = TILE.get(anchors.device.type, max(1, 2**26 // len(contrasts)))
     log_partition = anchors.new_empty(len(anchors))
-    to_contrasts, to_offset, to_anchors = (
-        torch.zeros_like(t) if gradient else t.new_empty(0) for t in (contrasts, offset, anchors)
-    )
+    to_contrasts, to_offset, to_anchors = _zeros((contrasts, offset, anchors), gradient)
     memory = anchors.new_empty(min(size, len(anchors)), len(contrasts))
     for start in range(0, len(anchors), size):
         block = slice(start, start + size)
@@ -203,9 +202,7 @@ def _symmetric_blocks(
             if i != j:
                 sums[j : j + side] += e.sum(dim=0)
     log_partition = sums.log() - below
-    to_contrasts, to_offset = (
-        torch.zeros_like(t) if gradient else t.new_empty(0) for t in (contrasts, offset)
-    )
+    to_contrasts, to_offset = _zeros((contrasts, offset), gradient)
     if gradient:
         b = anchor_weight / sums
         to_offset -= (
@@ -224,16 +221,17 @@ def _symmetric_blocks(
 
 @_blocks.register_fake
 def _(contrasts, offset, anchors, anchor_weight, self_offset, gradient):
-    return anchors.new_empty(len(anchors)), *_like((contrasts, offset, anchors), gradient)
+    return anchors.new_empty(len(anchors)), *_zeros((contrasts, offset, anchors), gradient)
 
 
 @_symmetric_blocks.register_fake
 def _(contrasts, offset, anchor_weight, shift, gradient):
-    return contrasts.new_empty(len(contrasts)), *_like((contrasts, offset), gradient)
+    return contrasts.new_empty(len(contrasts)), *_zeros((contrasts, offset), gradient)
 
 
-def _like(rows: tuple[Tensor, ...], gradient: bool) -> list[Tensor]:
-    return [torch.empty_like(t) if gradient else t.new_empty(0) for t in rows]
+def _zeros(rows: tuple[Tensor, ...], gradient: bool) -> list[Tensor]:
+    """Return a gradient to add to for each of the tensors; an empty one if none is wanted."""
+    return [torch.zeros_like(t) if gradient else t.new_empty(0) for t in rows]
 
 
 class _WeightedLogPartition(torch.autograd.Function):

@@ -61,7 +61,7 @@ class LossParts(NamedTuple):
     entropy: Tensor  # in nats, A H(v): the floor, which no latent space can get below
     kl: Tensor  # in nats, A KL(v || p): how far latents are from labels
     skipped: Tensor  # number of anchors (integer) that no contrast resembles
-    chance: Tensor | float = float("nan")  # A log |A(i)|: the loss where all contrasts are alike
+    chance: Tensor | float = float("nan")  # A log |A(i)|: the loss if all contrasts are alike
 
 
 @old_arguments(
@@ -374,7 +374,7 @@ class GenSupConLoss(nn.Module):
         }
 
     def _init_with_parts(self, *args, **options) -> None:
-        self.__init__(*args, **options)
+        GenSupConLoss.__init__(self, *args, **options)
         self.forward = self.parts
 
     @old_arguments(weights="pair_similarity", anchor_mask="anchor_weight")
@@ -431,6 +431,6 @@ class GenSupConLoss(nn.Module):
         return options | self.options | {"validate": self.validate and not waits}
 
     def extra_repr(self) -> str:
-        options = {"temperature": self.temperature, "similarity": self.similarity}
-        options |= self.options | {"validate": self.validate}
+        options: dict[str, object] = {"temperature": self.temperature}
+        options |= {"similarity": self.similarity, **self.options, "validate": self.validate}
         return ", ".join(f"{name}={value!r}" for name, value in options.items())

@@ -241,9 +241,8 @@ def draw_mixture(
 ) -> Mixture:
     """Draw how to mix a number of images of (height, width) ``size``, which "mixup" does not need.
 
-    For the other arguments and the errors see ``mix``.
+    For the other arguments see ``mix``, which checks them.
     """
-    _check_options(mixing, alpha, None, probability)
     device = generator.device if generator is not None else "cpu"
     count = images if per_image else 1
     mixed = torch.rand(count, generator=generator, device=device) < probability

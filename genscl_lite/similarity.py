@@ -5,7 +5,8 @@ sums over contrasts factor through the classes and need no (M, K) matrix (see ``
 """
 
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -49,12 +50,12 @@ def label_similarity(
     require_instances(Tensor, labels=labels, contrast_labels=contrast_labels)
     check_labels("labels", labels)
     check_labels("contrast_labels", contrast_labels, like=labels)
-    similarity = as_similarity(similarity, functions=False)
-    if labels.ndim == 1 and isinstance(similarity, str):
+    kind = cast(str | ClassSimilarity, as_similarity(similarity, functions=False))
+    if labels.ndim == 1 and isinstance(kind, str):
         return (labels.long()[:, None] == contrast_labels.long()[None, :]).float()
     with torch.autocast(labels.device.type, enabled=False):
         dtype = labels.dtype if labels.ndim == 2 else torch.float32
-        phi, psi = feature_pair(labels, contrast_labels, similarity, dtype)
+        phi, psi = feature_pair(labels, contrast_labels, kind, dtype)
         return phi @ psi.T
 
 
@@ -146,7 +147,7 @@ class ClassSimilarity(nn.Module):
         return f"ClassSimilarity({len(self.unit)} classes)"
 
 
-def superclass_similarity(groups, within: float = 0.5) -> Tensor:
+def superclass_similarity(groups: Sequence[object] | Tensor, within: float = 0.5) -> Tensor:
     """Return the matrix of a two-level hierarchy: 1 for the same class, ``within`` for the same group, else 0.
 
     S = (1 - within) I + within G, where G_ab = 1 if a and b are in one group, else 0: a sum of two positive
@@ -269,7 +270,7 @@ def label_features(labels: Tensor, similarity: str = "cosine") -> Tensor:
 
 
 def as_similarity(
-    similarity, validate: bool = True, functions: bool = True
+    similarity: object, validate: bool = True, functions: bool = True
 ) -> str | Callable | ClassSimilarity:
     """Return a matrix as a ``ClassSimilarity``, and any other similarity as it is; or raise ValueError."""
     if isinstance(similarity, str):

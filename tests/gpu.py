@@ -23,7 +23,7 @@ from genscl_lite.losses import GenSupConLoss
 from genscl_lite.runs.finish import finish_run
 from genscl_lite.runs.trained import Encoder
 from genscl_lite.train import loop
-from genscl_lite.train.batches import draw_epoch
+from genscl_lite.train.batches import draw_epoch, image_batches
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.loop import pretrain
 from genscl_lite.train.methods import METHODS
@@ -175,13 +175,12 @@ def no_step_waits(method):
         teacher.classifier.to(GPU)
     pieces = Pieces.of(run, dataset, teacher)
     draws = draw_epoch(config, dataset.train_labels.cpu(), (8, 8), run.generator).to(GPU)
-    loop.train_step(
-        run, dataset.train_images[draws.index[0]], pieces, draws.step(0), 0.1
-    )  # makes handles
+    batches = image_batches(config, dataset, draws.index, 0, 0)
+    loop.train_step(run, next(batches), pieces, draws.step(0), 0.1)  # makes handles
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        loop.train_step(run, dataset.train_images[draws.index[1]], pieces, draws.step(1), 0.1)
+        loop.train_step(run, next(batches), pieces, draws.step(1), 0.1)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     return 0.0

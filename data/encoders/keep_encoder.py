@@ -14,7 +14,7 @@ from safetensors import safe_open
 
 from genscl_lite.datasets import files, load_dataset
 from genscl_lite.runs.trained import Encoder
-from genscl_lite.train.config import PARAMETERS
+from genscl_lite.train.config import changed_parameters
 from genscl_lite.train.evaluate import classifier_accuracy
 from genscl_lite.train.methods import METHODS
 from genscl_lite.train.weights import weights_path
@@ -67,11 +67,6 @@ def card(name: str, out: Path, chosen: str, root: str | None) -> str:
     config, summary = encoder.config, encoder.summary
     dataset = load_dataset(config.dataset, root)
     probabilities = encoder.probabilities(dataset.test_images)
-    recipe = {
-        field.name: value
-        for field in PARAMETERS.values()
-        if (value := getattr(config, field.name)) != field.default
-    }
     labels = config.labels_per_class
     return CARD.format(
         name=name,
@@ -87,7 +82,7 @@ def card(name: str, out: Path, chosen: str, root: str | None) -> str:
         chosen=chosen,
         size=encoder.image_shape[-1],
         classes=", ".join(encoder.class_names),
-        recipe=json.dumps(recipe),
+        recipe=json.dumps(changed_parameters(config)),
         source=SOURCES[config.dataset],
         count=len(encoder.class_names),
     )

@@ -19,6 +19,7 @@ from torch import nn
 
 from genscl_lite.datasets import Dataset
 from genscl_lite.runs.statistics import t_interval
+from genscl_lite.runs.tables import markdown_table
 from genscl_lite.train.methods import METHODS
 from genscl_lite.train.networks import build_encoder
 from genscl_lite.train.state import some_images
@@ -131,10 +132,8 @@ def try_out(key: dict, dataset: Dataset) -> dict:
 def render(table: Path = TABLE) -> str:
     """Render what each part buys, in percentage points, as Markdown: the whole network minus that without it."""
     tries = pd.read_csv(table)
-    lines = [
-        "| without | row | accuracy, % | worth, points | neighbors, points | seeds |",
-        "|---" * 6 + "|",
-    ]
+    head = ["without", "row", "accuracy, %", "worth, points", "neighbors, points", "seeds"]
+    rows = []
     index = ["preset", "method", "epochs", "seed"]
     whole = tries[tries.part == WHOLE].set_index(index)
     for (part, method), own in tries.groupby(["part", "method"], sort=False):
@@ -147,15 +146,14 @@ def render(table: Path = TABLE) -> str:
         if part == WHOLE:
             cells = ["", ""]
         accuracy = f"{100 * own.accuracy.mean():.1f}"
-        lines.append(
-            f"| {part.replace('_', ' ')} | {METHODS[method].title} | {accuracy} | {cells[0]} | {cells[1]} | {len(own)} |"
-        )
+        title = METHODS[method].title
+        rows.append([part.replace("_", " "), title, accuracy, *cells, str(len(own))])
     settled = [
         f"{METHODS[method].title} {_points(100 * (own.settled_accuracy - own.accuracy))}"
         for method, own in tries[tries.part == WHOLE].groupby("method", sort=False)
     ]
     note = f"BatchNorm with the statistics of whole images before the read-out changes, in points: {'; '.join(settled)}."
-    return "\n".join([*lines, "", note])
+    return "\n".join([markdown_table(head, rows), "", note])
 
 
 def _points(differences: pd.Series) -> str:

@@ -22,6 +22,7 @@ from torch import Generator, Tensor, nn
 from genscl_lite import gen_supcon_loss, gen_supcon_loss_parts
 from genscl_lite.mixing import mix
 from genscl_lite.runs.statistics import t_interval
+from genscl_lite.runs.tables import markdown_table
 from genscl_lite.runs.trained import Encoder
 from genscl_lite.train.augment import as_unit_float
 from genscl_lite.train.evaluate import classifier_accuracy, knn_accuracy
@@ -160,8 +161,8 @@ def render(table: Path = TABLE) -> str:
     """Render what each option changes, as Markdown: means over seeds, and differences from the first values."""
     found = pd.read_csv(table)
     base = {name: values[0] for name, values in OPTIONS.items()}
-    lines = ["| option | value | accuracy, % | neighbors, % | difference, points | way to the floor, % | seeds |",
-             "|---" * 7 + "|"]  # fmt: skip
+    head = ["option", "value", "accuracy, %", "neighbors, %", "difference, points", "way to the floor, %", "seeds"]  # fmt: skip
+    rows = []
     whole = _where(found, base).set_index(["model", "seed"])
     for name, values in OPTIONS.items():
         for value in values:
@@ -174,12 +175,11 @@ def render(table: Path = TABLE) -> str:
             )
             bounds = f" ({low:+.1f} to {high:+.1f})" if count > 1 else ""
             difference = "" if value == values[0] else f"{mean:+.1f}{bounds}"
-            lines.append(
-                f"| {name.replace('_', ' ')} | {value or 'none'} | {100 * own.accuracy.mean():.1f} "
-                f"| {100 * own.knn_accuracy.mean():.1f} | {difference} "
-                f"| {100 * own.share_of_the_way.mean():.0f} | {len(own)} |"
-            )
-    return "\n".join(lines)
+            percents = (f"{100 * own[name].mean():.1f}" for name in ("accuracy", "knn_accuracy"))
+            way = f"{100 * own.share_of_the_way.mean():.0f}"
+            about = [name.replace("_", " "), str(value or "none")]
+            rows.append([*about, *percents, difference, way, str(len(own))])
+    return markdown_table(head, rows)
 
 
 def _where(found: pd.DataFrame, values: dict) -> pd.DataFrame:

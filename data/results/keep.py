@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from genscl_lessons.costs import make_cost_table
 from genscl_lite.datasets import files
-from genscl_lite.runs.tables import SUMMARIES, make_cost_table, read_summaries, write_table
+from genscl_lite.runs.tables import SUMMARIES, read_summaries, write_table
 
 
 def keep_results(runs: str | Path, kept: str | Path, embeddings: bool = True) -> None:

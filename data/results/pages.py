@@ -16,9 +16,9 @@ import pandas as pd
 # tests.benchmarks, which a script here does not find; the studies, which another script does not
 sys.path += [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 
-from genscl_lessons import answer
+from genscl_lessons import answer, costs, report, verdicts
 from genscl_lite.datasets import files
-from genscl_lite.runs import claims, statistics, tables
+from genscl_lite.runs import statistics, tables
 from genscl_lite.runs.paths import NOTEBOOKS, PROJECT, RESULTS
 from genscl_lite.train.methods import METHODS
 from tests.benchmarks import loss, step
@@ -28,7 +28,7 @@ MARKED = re.compile(r"(<!-- table: (.+?) -->).*?(<!-- end -->)", re.DOTALL)
 
 def varied(folder: str, name: str) -> str:
     """Render accuracy against a parameter, of rows trained with several values of it; seeds in brackets."""
-    runs = tables.read_varied(RESULTS / folder, name)
+    runs = report.read_varied(RESULTS / folder, name)
     groups = runs.groupby(["method", name], sort=False).accuracy_last
     cells = groups.agg(lambda accuracy: f"{100 * accuracy.mean():.1f} ({len(accuracy)})").unstack()
     wide = cells[cells.notna().sum(axis=1) > 1].dropna(axis=1, how="all").fillna("")
@@ -168,8 +168,8 @@ TABLES = {
     ),
     "changes": lambda old, new: answer.render_changes(*books(old, new)),
     "results": lambda folder: tables.render_table(tables.make_table(read(folder))),
-    "ledger": lambda folder: claims.render_ledger(*(book.ledger for book in books(folder))),
-    "costs": lambda folder: tables.render_cost_table(tables.make_cost_table(read(folder))),
+    "ledger": lambda folder: verdicts.render_ledger(*(book.ledger for book in books(folder))),
+    "costs": lambda folder: costs.render_cost_table(costs.make_cost_table(read(folder))),
     "varied": varied,
     "tries": tries,
     "study": study,

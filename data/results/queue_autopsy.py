@@ -22,6 +22,7 @@ import studies
 from genscl_lite.datasets import Dataset
 from genscl_lite.runs.finish import finish_run
 from genscl_lite.runs.statistics import t_interval
+from genscl_lite.runs.tables import markdown_table
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.state import Run
 
@@ -127,20 +128,16 @@ def curves_beside(table: Path) -> Path:
 def render(table: Path = TABLE) -> str:
     """Render accuracy, neighbors' accuracy and the epoch that leaves chance of each try, as Markdown."""
     tries = pd.read_csv(table)
-    lines = [
-        "| preset | row | epochs | accuracy, % | neighbors, % | leaves chance in epoch | seeds |",
-        "|---" * 7 + "|",
-    ]
+    head = ["preset", "row", "epochs", "accuracy, %", "neighbors, %", "leaves chance in epoch", "seeds"]  # fmt: skip
+    rows = []
     for (preset, method, changes), own in tries.groupby(
         ["preset", "method", "changes"], sort=False
     ):
         cells = [_percent(own[name]) for name in ("accuracy", "knn_accuracy")]
         left = ", ".join("never" if pd.isna(epoch) else f"{epoch:.0f}" for epoch in own.left_chance)
-        lines.append(
-            f"| {preset} | {in_words(method, changes)} | {own.epochs.iloc[0]} | {cells[0]} | {cells[1]} "
-            f"| {left} | {len(own)} |"
-        )
-    return "\n".join(lines)
+        about = [preset, in_words(method, changes), str(own.epochs.iloc[0])]
+        rows.append([*about, *cells, left, str(len(own))])
+    return markdown_table(head, rows)
 
 
 def _percent(accuracies: pd.Series) -> str:

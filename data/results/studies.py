@@ -23,7 +23,7 @@ from genscl_lite.runs.machine import cpu_name
 from genscl_lite.runs.plan import plan
 from genscl_lite.train.augment import as_unit_float
 from genscl_lite.train.batches import draw_epoch, image_batches
-from genscl_lite.train.config import TrainConfig
+from genscl_lite.train.config import TrainConfig, changed_parameters
 from genscl_lite.train.evaluate import classifier_accuracy, extract, knn_accuracy
 from genscl_lite.train.loop import pretrain, train_step
 from genscl_lite.train.objective import Pieces
@@ -78,9 +78,7 @@ def settings(
 
 def described(config: TrainConfig) -> str:
     """Write as JSON what of a configuration is not its default."""
-    fields = dataclasses.fields(config)
-    values = {field.name: getattr(config, field.name) for field in fields}
-    return json.dumps({f.name: values[f.name] for f in fields if values[f.name] != f.default})
+    return json.dumps(changed_parameters(config))
 
 
 # Training and reading out

@@ -26,6 +26,7 @@ from genscl_lite import ClassSimilarity, gen_supcon_loss, superclass_similarity
 from genscl_lite.datasets import Dataset, load_dataset
 from genscl_lite.datasets.builtin import check_cifar
 from genscl_lite.runs.statistics import t_interval
+from genscl_lite.runs.tables import markdown_table
 from genscl_lite.train.evaluate import extract, knn_accuracy, retrieval
 from genscl_lite.train.read_out import fit_read_out
 from genscl_lite.train.state import Run, is_classifier
@@ -173,7 +174,7 @@ def render(table: Path = TABLE) -> str:
     tries = pd.read_csv(table)
     head = ["row", "within", "mixing", "labels a class", "epochs", "fine, %", "coarse, %", "severity",
             "unseen: recall at 1, %", "unseen: mean average precision, %", "by latents, %", "seeds"]  # fmt: skip
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    rows = []
     by = ["row", "within", "mixing", "labels_per_class", "epochs"]
     for (row, within, mixing, labels, epochs), own in tries.groupby(by, sort=False):
         cells = [
@@ -188,12 +189,11 @@ def render(table: Path = TABLE) -> str:
             )
         ]
         title = "GenSCL" if row == "supcon" and mixing else TITLES[row]
-        lines.append(
-            f"| {title} | {within or ''} | {'yes' if mixing else 'no'} | {labels} | {epochs} "
-            f"| {' | '.join(cells)} | {len(own)} |"
-        )
+        about = [title, str(within or ""), "yes" if mixing else "no", str(labels), str(epochs)]
+        rows.append([*about, *cells, str(len(own))])
     where = {"test": "test images", "validation": "training images that no run saw a label of"}
-    return "\n".join([*lines, "", f"On {' and '.join(where[w] for w in tries.images.unique())}."])
+    note = f"On {' and '.join(where[w] for w in tries.images.unique())}."
+    return "\n".join([markdown_table(head, rows), "", note])
 
 
 def _with_interval(values: pd.Series, factor: float) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 import studies
 
+from genscl_lite.runs.tables import markdown_table
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.methods import METHODS
 from genscl_lite.train.state import Run
@@ -109,11 +110,8 @@ def render(table: Path = TABLE) -> str:
     """Render PFLOP and seconds to each threshold as Markdown."""
     tries = pd.read_csv(table)
     found = times(tries).set_index(["labels_per_class", "recipe", "method", "threshold"])
-    head = [f"{100 * threshold:.0f} %" for threshold in THRESHOLDS]
-    lines = [
-        f"| labels a class | recipe | row | {' | '.join(head)} |",
-        "|---" * (3 + len(head)) + "|",
-    ]
+    thresholds = [f"{100 * threshold:.0f} %" for threshold in THRESHOLDS]
+    head, rows = ["labels a class", "recipe", "row", *thresholds], []
     for labels, recipe, method in tries.groupby(
         ["labels_per_class", "recipe", "method"], sort=False
     ).groups:
@@ -122,10 +120,9 @@ def render(table: Path = TABLE) -> str:
             place = (labels, recipe, method, threshold)
             row = found.loc[place] if place in found.index else None
             cells.append("" if row is None else f"{row.pflop:.3g} PFLOP, {row.cpu_seconds:.0f} s")
-        lines.append(
-            f"| {labels or 'all'} | {recipe} | {METHODS[method].title} | {' | '.join(cells)} |"
-        )
-    return "\n".join([*lines, "", f"Seconds of a processor: {'; '.join(tries.machine.unique())}."])
+        rows.append([str(labels or "all"), recipe, METHODS[method].title, *cells])
+    note = f"Seconds of a processor: {'; '.join(tries.machine.unique())}."
+    return "\n".join([markdown_table(head, rows), "", note])
 
 
 def draw(table: Path, figure: Path) -> None:

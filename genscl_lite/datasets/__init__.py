@@ -13,7 +13,7 @@ PACKAGES = (
     "yaml",
     "timm",
 )
-require_packages("train", *PACKAGES)  # said before the imports below fail
+require_packages("train", *PACKAGES)  # names what is missing before the imports below fail
 
 from genscl_lite.datasets import builtin, folder  # noqa: F401, each registers its data sets
 from genscl_lite.datasets.registry import (

@@ -1,4 +1,4 @@
-"""Is a data set fit to train on? What is wrong stops a run before its first step; what is odd is told.
+"""Is a data set fit to train on? Errors stop a run before its first step; oddities are reported as warnings.
 
 All looks at a data set stand here, for folders and for a ``Dataset`` of your own alike.
 """
@@ -19,13 +19,15 @@ from genscl_lite.datasets.seen import Seen
 
 
 def check_data(data) -> None:
-    """Raise ValueError where a ``Dataset`` cannot be trained on: labels, shapes, mean and deviation."""
+    """Raise ValueError if a ``Dataset`` cannot be trained on: labels, shapes, mean and deviation."""
     classes = len(data.class_names)
     if classes < 2:
         raise ValueError(f"class_names: expected two or more, got {classes}")
     for split in ("train", "test"):
         images, labels = getattr(data, f"{split}_images"), getattr(data, f"{split}_labels")
-        _check_images(f"{split}_images", images, data.train_images)
+        if not isinstance(images, Tensor | ImageFiles):
+            raise ValueError(f"{split}_images: expected a tensor, got {type(images).__name__}")
+        check_images(f"{split}_images", images, data.train_images.shape[1:])
         _check_class_numbers(f"{split}_labels", labels, len(images), classes)
     for name in ("mean", "std"):
         values, channels = (
@@ -52,19 +54,17 @@ def _check_distributions(name: str, soft: Tensor, rows: int, classes: int) -> No
     check_labels(name, soft, rows)
 
 
-def _check_images(name: str, images, train_images) -> None:
-    if not isinstance(images, Tensor | ImageFiles):
-        raise ValueError(f"{name}: expected a tensor, got {type(images).__name__}")
+def check_images(name: str, images: Tensor | ImageFiles, shape: Sequence[int]) -> None:
+    """Raise ValueError unless there are images of this shape, uint8 or floating point in [0, 1]."""
     floating = isinstance(images, Tensor) and images.is_floating_point()
     if len(images.shape) != 4 or not (floating or images.dtype == torch.uint8):
         raise ValueError(
-            f"{name}: expected uint8 of shape (N, channels, height, width), "
+            f"{name}: expected uint8, or floating point, of shape (N, channels, height, width), "
             f"got {images.dtype} of shape {tuple(images.shape)}"
         )
-    if not len(images) or images.shape[1:] != train_images.shape[1:]:
+    if not len(images) or tuple(images.shape[1:]) != tuple(shape):
         raise ValueError(
-            f"{name}: expected one or more of the shape of train_images, "
-            f"{tuple(train_images.shape[1:])}, got {tuple(images.shape)}"
+            f"{name}: expected one or more of shape {tuple(shape)}, got {tuple(images.shape)}"
         )
     if floating:
         least, most = (float(value) for value in images.aminmax())
@@ -111,7 +111,7 @@ def odd_pixels(
     train_labels: Sequence[int],
     test_labels: Sequence[int],
 ) -> list[str]:
-    """Say what is odd about the images of a data set, one text for each oddity; the names are the images'."""
+    """Return the oddities of a data set's images, a text for each; the names are those of the images."""
     first, notes = {}, []
     for i, known in enumerate(train.hashes):
         first.setdefault(known, i)
@@ -160,7 +160,7 @@ def odd_files(
     intensity: tuple[float, float] | None,
     asked: bool,
 ) -> list[str]:
-    """Say what is odd about files, by a ``Glance`` of each: pages, and values that are few or cut off.
+    """Return the oddities of files, by a ``Glance`` of each: pages, and values that are few or cut off.
 
     ``asked``: ``intensity`` was given by the caller, not found in the files.
     """
@@ -203,7 +203,7 @@ def describe_files(glances: pd.DataFrame, intensity: tuple[float, float] | None)
 
 
 def odd_things(data) -> list[str]:
-    """Say what is odd about a ``Dataset``: classes without images, and what its pixels show.
+    """Return the oddities of a ``Dataset``: classes without images, and those of its pixels.
 
     Pixels are looked at here only if its loader has not done so (``Dataset.odd``).
     """
@@ -227,6 +227,6 @@ def odd_things(data) -> list[str]:
 
 
 def warn_of(name: str, notes: Sequence[str]) -> None:
-    """Warn, in one line, of what is odd; of nothing where nothing is."""
+    """Report oddities, if there are any, as one warning of one line."""
     if notes:
         warnings.warn(f"{name}: {'; '.join(notes)}", stacklevel=3)

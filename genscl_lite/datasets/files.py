@@ -15,7 +15,7 @@ class RunFolderError(ValueError):
 
 def as_path(path: str | Path) -> Path:
     """Return a path that a person has written, with ``~`` as the home folder; all paths come through here."""
-    return Path(os.path.expanduser(path))  # pathlib's own raises where there is no such user
+    return Path(os.path.expanduser(path))  # pathlib's own raises if there is no such user
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A folder of your own images: in memory where it fits, decoded as they are needed where it does not."""
+"""A folder of your own images: in memory if it fits, else decoded as they are needed."""
 
 import hashlib
 import warnings

@@ -21,7 +21,7 @@ class Crops(torch.utils.data.Dataset):
     """Crops of image files, as a DataLoader asks for them: by (file, draw), V random ones or the center.
 
     Random crops are those of torchvision's RandomResizedCrop, drawn from ``draw``, which is (seed, epoch,
-    step, row): they do not depend on the process that makes them, nor on where an epoch is begun again.
+    step, row): they do not depend on the process that makes them, nor on the step at which an epoch is resumed.
     """
 
     root: Path
@@ -139,7 +139,7 @@ class ImageFiles:
         A crop depends on (seed, epoch, step, row) and its image alone. The processes stay for the next epoch.
 
         Args:
-            index: (steps, B) indices of images, or a sequence of (B,) where batches differ in size.
+            index: (steps, B) indices of images, or a sequence of (B,) if batches differ in size.
             seed, epoch, first_step: 0 or more; the step is the one to begin with.
             views: V.
             scale, ratio: smallest and largest area of a crop, as shares of the image, and width / height.

@@ -39,4 +39,4 @@ def one_line(error: Exception) -> str:
     >>> one_line(KeyError("a"))
     "KeyError: 'a'"
     """
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

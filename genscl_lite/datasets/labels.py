@@ -1,6 +1,5 @@
 """Labels from a CSV file, a row for each image: classes, or distributions of annotators or of a teacher."""
 
-import codecs
 import csv
 import posixpath
 import warnings
@@ -63,8 +62,8 @@ class LabelTable:
 
     @cached_property
     def numbers(self) -> pd.DataFrame:
-        """The columns of classes; NaN where there is no number."""
-        columns = self.rows[list(self.classes)]
+        """The columns of classes; NaN if there is no number."""
+        columns = self.rows[list(self.classes)].replace(",", ".", regex=True)
         return columns.apply(pd.to_numeric, errors="coerce").astype(float)
 
     @cached_property
@@ -144,7 +143,7 @@ def read_table(path: str | Path, name: str = "labels") -> LabelTable:
     """Read a CSV with a column ``path``, relative to the images' folder, with forward slashes.
 
     Further columns: ``label``, the class; or one for each class, of distributions or votes; ``split``;
-    ``group``. A spreadsheet's file may be UTF-16, and ``;`` or tabs may part its columns: then 0,5 is 0.5.
+    ``group``. Of a spreadsheet's file, ``;`` or tabs may part the columns, and 0,5 is 0.5.
 
     Args:
         path: the CSV file.
@@ -157,16 +156,7 @@ def read_table(path: str | Path, name: str = "labels") -> LabelTable:
     path, where = as_path(path), f"{name}: {path}"
     if not path.is_file():
         raise ValueError(f"{where} is no file")
-    try:
-        table = _read_csv(path, where)
-    except UnicodeError:
-        raise ValueError(
-            f"{where} is neither UTF-8 nor marked as UTF-16; "
-            'save it from the spreadsheet as "CSV UTF-8"'
-        ) from None
-    except pd.errors.ParserError as error:
-        raise ValueError(f"{where}: {str(error).strip()}") from None
-    table = table.dropna(how="all")
+    table = _read_csv(path, where).dropna(how="all")
     for column in table.columns.intersection(OTHER_COLUMNS):
         table[column] = table[column].fillna("").str.strip()
     if not len(table):
@@ -179,42 +169,37 @@ def read_table(path: str | Path, name: str = "labels") -> LabelTable:
 
 
 def _read_csv(path: Path, where: str) -> pd.DataFrame:
-    """Return the rows by the numbers of their lines, after a look at the names of the columns."""
-    with open(path, "rb") as start:
-        utf16 = start.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    encoding = "utf-16" if utf16 else "utf-8-sig"
-    with open(path, encoding=encoding, newline="") as text:
-        first = text.readline()
-        separator = max(",;\t", key=first.count)
-        text.seek(0)
-        header = [column.strip() for column in next(csv.reader(text, delimiter=separator), [""])]
-    if "\0" in first:
-        raise ValueError(f"{where} is no text")
-    if "path" not in header:
-        raise ValueError(f"{where}: expected a column path, got {first_few(header)}")
-    if twice := sorted({column for column in header if header.count(column) > 1}):
-        raise ValueError(f"{where}: columns that are there twice: {first_few(twice)}")
+    """Return the rows, as text, by the numbers of their lines, after a look at the names of the columns."""
     try:
-        table = pd.read_csv(
+        cells = pd.read_csv(
             path,
-            names=header,
-            skiprows=1,
-            dtype={column: str for column in OTHER_COLUMNS if column in header},
+            sep=None,  # found by the first line
+            engine="python",
+            header=None,
+            dtype=str,
             keep_default_na=False,
-            na_values={column: [""] for column in header},
+            na_values=[""],
             skip_blank_lines=False,
             skipinitialspace=True,
-            low_memory=False,
-            encoding=encoding,
-            sep=separator,
-            decimal="." if separator == "," else ",",
+            encoding="utf-8-sig",
         )
-    except pd.errors.EmptyDataError:
-        return pd.DataFrame(columns=header)
-    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first values as row names
-        raise ValueError(f"{where}, line 2: expected {len(header)} values, got more")
-    table.index += 2
-    return table
+    except UnicodeError:
+        raise ValueError(
+            f'{where} is not UTF-8; save it from the spreadsheet as "CSV UTF-8"'
+        ) from None
+    except (csv.Error, pd.errors.ParserError) as error:
+        raise ValueError(f"{where}: {str(error).strip()}") from None
+    header = cells.iloc[0].fillna("").str.strip().tolist()
+    if "path" not in header:
+        raise ValueError(
+            f"{where}: expected columns parted by commas, semicolons or tabs, one of them path, "
+            f"got {first_few(header)}"
+        )
+    if twice := sorted({column for column in header if header.count(column) > 1}):
+        raise ValueError(f"{where}: columns that are there twice: {first_few(twice)}")
+    rows = cells[1:].set_axis(header, axis=1)
+    rows.index += 1
+    return rows
 
 
 def _below_folder(written: pd.Series, where: str) -> pd.Series:

@@ -117,7 +117,7 @@ def list_folder(root: str | Path) -> Listing:
 
 
 def _find_splits(root: Path) -> tuple[str, ...]:
-    """Return the names of the folders to train and to test with; none where the folders are classes.
+    """Return the names of the folders to train and to test with; none if the folders are classes.
 
     Raises:
         ValueError: folders are called like splits, and which is which cannot be told.
@@ -286,7 +286,7 @@ def list_table(root: str | Path, labels: LabelTable) -> Listing:
 
 
 def _named_splits(labels: LabelTable) -> pd.Series:
-    """Return "train", "test" or, of rows to test with where there are others to validate with, "unused"."""
+    """Return "train", "test" or, of rows to test with if others are to validate with, "unused"."""
     kinds = {name: kind for kind, names in SPLITS.items() for name in names}
     splits = labels.rows.split.str.lower().map(kinds)
     for line in splits.index[splits.isna()]:

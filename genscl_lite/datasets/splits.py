@@ -69,12 +69,12 @@ def split_files(
     if soft and all(map(len, sides.values())):
         small = []
     if small:
-        said = [
+        missing = [
             f"none to {side} with: {first_few([names[c] for c in sorted(which)])}"
             for side, which in lacks.items()
             if which
         ]
-        what = f"classes without images to train and to test with; {'; '.join(said)}"
+        what = f"classes without images to train and to test with; {'; '.join(missing)}"
         if on_small_class == "stop" or soft:
             hint = "" if soft else '; add some, or leave these out with on_small_class="take"'
             raise ValueError(f"root: {root}: {what}{hint}")

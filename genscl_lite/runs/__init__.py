@@ -1,3 +1,3 @@
 """Whole runs: presets, planning, notebooks run unattended, result files, tables, trained models."""
 
-from genscl_lite import datasets as datasets  # says what to install where packages are missing
+from genscl_lite import datasets as datasets  # says what to install if packages are missing

@@ -24,7 +24,7 @@ from genscl_lite.runs.statistics import (
     pooled_p_value,
     t_interval,
 )
-from genscl_lite.runs.tables import markdown_table, run_files
+from genscl_lite.runs.tables import run_files
 
 LEDGER_COLUMNS = (
     "claim",
@@ -126,7 +126,7 @@ def read_predictions(folder: str | Path) -> pd.DataFrame:
 
 
 def with_read_out(runs: pd.DataFrame) -> pd.DataFrame:
-    """Say of each run how its features were read: "converged" or, also where it does not say so, "sgd".
+    """Say of each run how its features were read: "converged" or, also if it does not say so, "sgd".
 
     Runs of the first recipe do not say it. Their classifiers were read by their own head, latents by SGD.
     """
@@ -255,7 +255,7 @@ def verdict(row, margin: float = 0.0) -> str:
 
 
 def deciding_interval(row) -> Interval:
-    """Return the interval that the verdict goes by: the pooled one where there is one."""
+    """Return the interval that the verdict goes by: the pooled one if there is one."""
     bounds = (row.low, row.high) if pd.isna(row.pooled_low) else (row.pooled_low, row.pooled_high)
     return Interval(row.difference, *bounds, row.seeds)
 
@@ -300,31 +300,3 @@ def verdict_lines(runs: pd.DataFrame, predictions: pd.DataFrame | None = None) -
     """Say of each claim that runs test what they say of it; [] if they test none."""
     ledger = make_ledger(runs, predictions=predictions)
     return [claim_line(row) for row in ledger[ledger.verdict != "untested"].itertuples()]
-
-
-def render_ledger(ledger: pd.DataFrame) -> str:
-    """Render the ledger as Markdown, differences in percentage points; columns that nothing is in are left out."""
-    optional = {"pooled": "pooled error", "image": "with test images"}
-    shown = {name: title for name, title in optional.items() if ledger[f"{name}_low"].notna().any()}
-    rows = []
-    for row in ledger.itertuples():
-        interval = points(row.low, row.high)
-        others = {
-            "pooled": points(row.pooled_low, row.pooled_high),
-            "image": points(row.image_low, row.image_high),
-        }
-        rows.append(
-            [
-                row.claim,
-                row.kind,
-                points(row.published),
-                points(row.difference) + (interval and f" ({interval})"),
-                *(others[name] for name in shown),
-                str(row.seeds or ""),
-                row.verdict,
-            ]
-        )
-    header = ["claim", "kind", "paper", "here, 95 % interval", *shown.values(), "seeds", "verdict"]
-    tested = ledger[ledger.seeds > 0]
-    of = " and ".join(dict.fromkeys(map(conditions, tested.itertuples())))
-    return markdown_table(header, rows) + (of and f"\n\nOf {of}.")

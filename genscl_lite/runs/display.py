@@ -180,9 +180,7 @@ class Bars(Lines):
 
     def __init__(self, jobs: Iterable[Job], console: Console):
         super().__init__(jobs)
-        title = TextColumn(
-            "{task.description}", table_column=Column()
-        )  # wrapped where it is narrow
+        title = TextColumn("{task.description}", table_column=Column())  # wrapped if it is narrow
         bar = BarColumn(None, table_column=Column(no_wrap=True, min_width=10, ratio=1))
         note = TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True, min_width=28))
         columns = title, bar, note

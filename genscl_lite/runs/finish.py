@@ -1,26 +1,25 @@
 """Test a trained run and write what it leaves: summary, predictions, weights, embeddings of some images."""
 
-import math
 import time
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
+from sklearn.metrics import confusion_matrix
 from torch import Generator, Tensor
 from torch.nn.functional import one_hot
 
 from genscl_lite.datasets import Dataset, files
 from genscl_lite.datasets.images import ImageFiles
 from genscl_lite.mixing import Mixture, blend
-from genscl_lite.runs.machine import machine
+from genscl_lite.runs.machine import describe_machine
 from genscl_lite.train.augment import as_unit_float, build_augment
 from genscl_lite.train.blends import blend_measures
 from genscl_lite.train.corruptions import CORRUPTIONS
 from genscl_lite.train.evaluate import (
     Probe,
     classifier_accuracy,
-    confusion_matrix,
     expected_calibration_error,
     extract,
     linear_probe,
@@ -37,7 +36,7 @@ MOST_CLASSES = 100
 
 
 def finish_run(run: Run, dataset: Dataset, folder: str | Path) -> dict:
-    """Test a trained run, write its result files and return its summary; where that is done, only read it.
+    """Test a trained run, write its result files and return its summary; if that is done, only read it.
 
     ``accuracy_last`` is the result; ``accuracy_best``, chosen by test images, is there for comparison only.
     """
@@ -50,7 +49,8 @@ def finish_run(run: Run, dataset: Dataset, folder: str | Path) -> dict:
         probe = probe_run(run, dataset, features)
         summary = summarize(run, probe, dataset, time.perf_counter() - started)
         summary |= corrupted_accuracies(run, probe, dataset)
-        summary |= retrieved(features, dataset) | by_class(probe.probabilities, dataset)
+        summary |= retrieval(features, dataset.test_labels)
+        summary |= by_class(probe.probabilities, dataset)
         files.write_arrays(folder / "predictions.npz", **predictions(probe.probabilities, dataset))
         arrays = embeddings(run, dataset)
         files.write_arrays(folder / "embeddings.npz", **arrays)
@@ -120,18 +120,12 @@ def corrupted_accuracies(run: Run, probe: Probe, dataset: Dataset) -> dict[str, 
     return {f"accuracy_{name}": count / len(dataset.test_labels) for name, count in right.items()}
 
 
-def retrieved(features: Tensor, dataset: Dataset) -> dict[str, float | None]:
-    """Return how well test images find others of their class; None where no class has two."""
-    found = retrieval(features, dataset.test_labels)
-    return {name: None if math.isnan(value) else value for name, value in found.items()}
-
-
 def by_class(probabilities: Tensor, dataset: Dataset) -> dict[str, object]:
     """Return each class's images, recall and precision; up to ``MOST_CLASSES`` all counts, too."""
-    predicted, classes = probabilities.argmax(dim=1), dataset.num_classes
-    counts = confusion_matrix(predicted, dataset.test_labels, classes).cpu()
-    right, there = counts.diag().tolist(), counts.sum(dim=1).tolist()
-    named = counts.sum(dim=0).tolist()
+    truth, predicted = dataset.test_labels.cpu(), probabilities.argmax(dim=1).cpu()
+    counts = confusion_matrix(truth, predicted, labels=range(dataset.num_classes))
+    right, there = counts.diagonal().tolist(), counts.sum(axis=1).tolist()
+    named = counts.sum(axis=0).tolist()
     results = {
         str(name): {
             "images": there[c],
@@ -140,7 +134,7 @@ def by_class(probabilities: Tensor, dataset: Dataset) -> dict[str, object]:
         }
         for c, name in enumerate(dataset.class_names)
     }
-    few = classes <= MOST_CLASSES
+    few = dataset.num_classes <= MOST_CLASSES
     return {"by_class": results} | ({"confusion": counts.tolist()} if few else {})
 
 
@@ -180,7 +174,7 @@ def summarize(
             float(np.median([epoch["images_per_second"] for epoch in run.log])), 1
         ),
         "peak_memory_bytes": run.peak_bytes or None,
-        **machine(dataset.train_images.device),
+        **describe_machine(dataset.train_images.device),
     }
 
 
@@ -196,9 +190,10 @@ def embeddings(run: Run, dataset: Dataset) -> dict[str, np.ndarray]:
         one_hot(labels[:mixtures], dataset.num_classes).float(),
     )
     mixed, mixed_labels = fixed_blends(*pairs)
+    features = extract(run.result.encoder, dataset, images)
     arrays = {
-        "features": extract(run.result.encoder, dataset, images).half(),
-        "latents": extract(run.result, dataset, images).half(),
+        "features": features.half(),
+        "latents": run.result.head(features).detach().half(),
         "labels": labels,
         "mixed_latents": extract(run.result, dataset, mixed).half(),
         "mixed_labels": mixed_labels,

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,7 +19,7 @@ from genscl_lite.train.start import normalized_as_started
 from genscl_lite.train.state import Run
 
 PROGRESS = "progress.json"
-"""In the folder of a run that is under way: epochs done, loss, seconds left."""
+"""In the folder of a run that is under way: the epochs done."""
 EVERY = 0.5  # seconds between two of them
 
 
@@ -67,9 +67,11 @@ def train_job(
         OutOfTime: deadline reached; the run is saved, and the same call resumes it.
         ValueError, FileNotFoundError, MemoryError: as ``load_data`` and ``pretrain``.
     """
-    for config in job.configs:
+    for turn, config in enumerate(job.configs):
         folder = job.seed_folder(config)
         dataset = _load_one_after_the_other(config, job)
+        if turn:  # its pixels were looked at with the first seed
+            dataset = replace(dataset, odd=())
         report = _Progress(folder / PROGRESS, on_start, on_epoch)
         run = pretrain(
             config,
@@ -108,36 +110,18 @@ class _Progress:
         self.path, self.on_start, self.on_epoch, self.written = path, on_start, on_epoch, -math.inf
 
     def start(self, run: Run, seconds: float) -> None:
-        self._write(run, seconds)
+        self._write(run)
         if self.on_start:
             self.on_start(run, seconds)
 
     def epoch(self, run: Run) -> None:
-        self._write(run, run.seconds / run.epoch * (run.config.epochs - run.epoch))
+        self._write(run)
         if self.on_epoch:
             self.on_epoch(run)
 
-    def _write(self, run: Run, seconds_left: float) -> None:
+    def _write(self, run: Run) -> None:
         if rank() or time.monotonic() - self.written < EVERY:
             return
         self.written = time.monotonic()
-        loss = run.log[-1]["loss"] if run.log else None
         with suppress(OSError):  # a full disk is reported by what must be written
-            content = {"epoch": run.epoch, "loss": loss, "seconds_left": round(seconds_left, 1)}
-            files.write_json(self.path, content)
-
-
-def start_line(run: Run, seconds: float) -> str:
-    """Return "seed 0: 80 epochs in bfloat16, about 590 s"."""
-    left = run.config.epochs - run.epoch
-    return f"seed {run.config.seed}: {left} epochs in {run.precision}, about {seconds:.0f} s"
-
-
-def progress_line(run: Run) -> str:
-    """Return "seed 0, epoch 20/200: loss 3.512, 4800 images/s, 12 s left"."""
-    row, epochs = run.log[-1], run.config.epochs
-    left = run.seconds / run.epoch * (epochs - run.epoch)
-    return (
-        f"seed {run.config.seed}, epoch {run.epoch}/{epochs}: loss {row['loss']:.3f}, "
-        f"{row['images_per_second']:.0f} images/s, {left:.0f} s left"
-    )
+            files.write_json(self.path, {"epoch": run.epoch})

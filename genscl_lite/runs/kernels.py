@@ -10,6 +10,7 @@ from inspect import getsource
 from pathlib import Path
 
 from genscl_lite.datasets import files
+from genscl_lite.datasets.imports import one_line
 from genscl_lite.runs.paths import NOTEBOOKS
 from genscl_lite.train.loop import OutOfTime
 
@@ -208,9 +209,8 @@ def write_report(notebook: Path, report: Path) -> None:
     try:
         html, _ = exporter.from_notebook_node(content, resources=about)
     except Exception as error:  # of nbconvert or what it parses with, which may not fit this Python
-        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise ValueError(
-            f"report: nbconvert cannot write it ({reason}); {notebook} shows the same"
+            f"report: nbconvert cannot write it ({one_line(error)}); {notebook} shows the same"
         ) from None
     html = re.sub(r'<script[^>]*src="https?:[^>]*>\s*</script>', "", html)  # nothing needs them
     with files.atomic_write(report) as temporary:

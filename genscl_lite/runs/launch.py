@@ -111,7 +111,7 @@ def papermill_lines(request: Request) -> list[str]:
 
 
 def reproduce(request: Request, workers: int, deadline: float = math.inf) -> int:
-    """Run what is unfinished, then show the results; return 1 if a row failed or is below its floor."""
+    """Run what is unfinished, then show the results; return 1 if a row failed or is below its ``min_accuracy``."""
     out, jobs = request.out, request.jobs
     waiting = [job for job in jobs if job.unfinished()]
     look_at_data(jobs[-1])  # teachers, which may know more labels, stand first
@@ -134,7 +134,7 @@ def reproduce(request: Request, workers: int, deadline: float = math.inf) -> int
 
 
 def look_at_data(job: Job) -> None:
-    """Look at the data once, so that what is missing is said before a kernel starts."""
+    """Look at the data once, so that what is missing is reported before a kernel starts."""
     config = job.configs[0]
     if config.dataset == "folder" and job.data_root:
         find_files(job.data_root, config)

@@ -11,7 +11,7 @@ import torchvision
 from genscl_lite.runs.paths import PROJECT
 
 
-def machine(device: torch.device) -> dict:
+def describe_machine(device: torch.device) -> dict:
     """Return device, versions and commit, for ``summary.json``."""
     cuda = device.type == "cuda"
     name = (
@@ -36,7 +36,7 @@ def cpu_name() -> str:
 
 
 def git_commit() -> str:
-    """Return the commit of this checkout; "" where there is none: an installed package, or no git."""
+    """Return the commit of this checkout; "" if there is none: an installed package, or no git."""
     if not (PROJECT / ".git").exists() or not shutil.which(
         "git"
     ):  # git looks in folders above, too

@@ -127,7 +127,11 @@ def plan(
         raise ValueError(f"data_root: there is no folder {root!r}")
     out = relative(as_path(out or Path("runs") / preset_path(preset).stem))
 
-    rows = methods or values.get("methods") or default_rows()
+    rows = (
+        methods
+        or values.get("methods")
+        or [name for name, row in METHODS.items() if name not in TEACHERS and not row.expert]
+    )
     given = values.get("teacher", "")
     teachers = {row: teacher_of(row, by_method) for row in rows}
     if given:
@@ -151,11 +155,6 @@ def plan(
             raise ValueError(f"min_accuracy: expected a fraction from 0 to 1, got {least}")
         jobs[method] = Job(method, (config, *others), out / method, teacher, root or None, least)
     return list(jobs.values())
-
-
-def default_rows() -> list[str]:
-    """Return all rows but teachers and those that learn from an expert."""
-    return [name for name, method in METHODS.items() if name not in TEACHERS and not method.expert]
 
 
 def relative(path: Path) -> Path:

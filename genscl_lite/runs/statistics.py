@@ -52,7 +52,7 @@ def pooled_error(accuracies: np.ndarray, alpha: float = 0.05) -> PooledError | N
     """Pool the error over rows: residuals of a two-way layout, with seeds as blocks.
 
     Accuracies are modeled as row + seed + error. Pooling assumes that the error is as large in one row as in
-    another, so it is refused where Levene's test of the residuals says otherwise. That test centers by the
+    another, so it is refused if Levene's test of the residuals says otherwise. That test centers by the
     mean, which refuses too often with few seeds rather than too rarely.
 
     Args:
@@ -61,7 +61,7 @@ def pooled_error(accuracies: np.ndarray, alpha: float = 0.05) -> PooledError | N
 
     Returns:
         The error with (seeds - 1)(rows - 1) degrees of freedom; None with fewer than three seeds or rows, or
-        where errors differ.
+        if errors differ.
 
     >>> pooled_error(np.array([[0.7, 0.8, 0.9], [0.71, 0.8, 0.92], [0.72, 0.84, 0.91]]))
     PooledError(deviation=0.01..., freedom=4)

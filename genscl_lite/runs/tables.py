@@ -22,17 +22,6 @@ TABLE_COLUMNS = (
     "source",
     "seconds",
 )
-COST_COLUMNS = (
-    "method",
-    "dataset",
-    "arch",
-    "epochs",
-    "seconds",
-    "probe_seconds",
-    "images_per_second",
-    "peak_memory_bytes",
-    "device",
-)
 SUMMARIES = "*/seed*/summary.json"
 
 
@@ -59,21 +48,6 @@ def read_summaries(folder: str | Path) -> pd.DataFrame:
     return pd.DataFrame(summaries).fillna({"label_noise": 0.0})
 
 
-def read_varied(folder: str | Path, name: str) -> pd.DataFrame:
-    """Read the runs in ``folder`` and those of ``--vary name=...``, in FOLDER_nameVALUE beside it.
-
-    Sorted by the column ``name``. FileNotFoundError: there are none.
-    """
-    folder = Path(folder)
-    folders = [folder, *folder.parent.glob(f"{folder.name}_{name}[0-9]*")]
-    runs = [read_summaries(path) for path in folders if any(path.glob(SUMMARIES))]
-    if not runs:
-        raise FileNotFoundError(
-            f"{folder}: no finished run there, and none beside it of another {name}"
-        )
-    return pd.concat(runs).sort_values(name, kind="stable", ignore_index=True)
-
-
 def make_table(runs: pd.DataFrame, published: pd.DataFrame | None = None) -> pd.DataFrame:
     """Average runs over seeds: one row a method, with ``TABLE_COLUMNS``; seconds are of one run's training.
 
@@ -89,20 +63,6 @@ def make_table(runs: pd.DataFrame, published: pd.DataFrame | None = None) -> pd.
     )
     table = table.reset_index().merge(published, how="left", on=["method", "dataset", "arch"])
     return table[list(TABLE_COLUMNS)].round({"accuracy_mean": 6, "accuracy_sd": 6, "seconds": 1})
-
-
-def make_cost_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """Say what a run of each method costs, with ``COST_COLUMNS``: means over seeds, but memory is the most.
-
-    Seconds are those of training; the probe's stand beside them, the teacher's in its own row. Images a
-    second count each image once, however many views it has. Memory is a GPU's; on a CPU it is missing.
-    """
-    runs = runs.assign(peak_memory_bytes=runs.peak_memory_bytes.astype(float))
-    means = {name: "mean" for name in ("seconds", "probe_seconds", "images_per_second")}
-    groups = runs.groupby(["method", "dataset", "arch", "epochs", "device"], sort=False)
-    return (
-        groups.agg(means | {"peak_memory_bytes": "max"}).reset_index()[list(COST_COLUMNS)].round(1)
-    )
 
 
 def write_csv(table: pd.DataFrame) -> str:
@@ -156,22 +116,3 @@ def render_table(table: pd.DataFrame) -> str:
     if table.published.isna().all():
         header, *rows = [[*cells[:4], cells[5]] for cells in (header, *rows)]
     return markdown_table(header, rows)
-
-
-def render_cost_table(table: pd.DataFrame) -> str:
-    """Render costs as Markdown, the machines below it."""
-    header = "method", "encoder", "epochs", "training, s", "probe, s", "images/s", "peak GPU memory"
-    rows = [
-        [
-            METHODS[row.method].title,
-            cell(row.arch),
-            str(row.epochs),
-            f"{row.seconds:.0f}",
-            f"{row.probe_seconds:.0f}",
-            f"{row.images_per_second:.0f}",
-            "" if pd.isna(row.peak_memory_bytes) else f"{row.peak_memory_bytes / 2**30:.1f} GiB",
-        ]
-        for row in table.itertuples()
-    ]
-    machines = "; ".join(map(cell, table.device.unique()))
-    return f"{markdown_table(header, rows)}\n\nOn {machines}."

@@ -17,6 +17,7 @@ from torchvision.transforms.v2 import functional as F
 
 from genscl_lite._checks import require_whole
 from genscl_lite.datasets import Dataset, files
+from genscl_lite.datasets.check import check_images
 from genscl_lite.datasets.decode import center_crop, read_rgb
 from genscl_lite.datasets.files import RunFolderError
 from genscl_lite.datasets.images import ImageFiles
@@ -231,7 +232,7 @@ def in_parts(
     [2, 2, 1]
     >>> in_parts(torch.zeros(5, 3, 8, 8), (1, 8, 8))
     Traceback (most recent call last):
-    ValueError: images: expected shape (N, 1, 8, 8), got (5, 3, 8, 8)
+    ValueError: images: expected one or more of shape (1, 8, 8), got (5, 3, 8, 8)
     """
     if rows is None:  # 83 images of 224 x 224
         rows = min(1000, max(1, 2**22 // (image_shape[1] * image_shape[2])))
@@ -244,7 +245,7 @@ def in_parts(
     if not len(images):
         raise ValueError("images: expected at least one, got none")
     if isinstance(images, Tensor | ImageFiles):
-        _check_pixels(images, image_shape)
+        check_images("images", images, image_shape)
         return iter(images.split(rows))
     _check_list(images, image_shape)
     parts = (images[start : start + rows] for start in range(0, len(images), rows))
@@ -252,21 +253,6 @@ def in_parts(
         torch.stack([_read_picture(image, image_shape, intensity) for image in part])
         for part in parts
     )
-
-
-def _check_pixels(images: Tensor | ImageFiles, image_shape: tuple[int, int, int]) -> None:
-    if tuple(images.shape[1:]) != tuple(image_shape):
-        expected = ", ".join(map(str, image_shape))
-        raise ValueError(f"images: expected shape (N, {expected}), got {tuple(images.shape)}")
-    if images.dtype == torch.uint8:
-        return
-    if not images.is_floating_point():
-        raise ValueError(f"images: expected uint8 or floating point, got {images.dtype}")
-    least, most = images.aminmax()
-    if not (least >= 0 and most <= 1):  # so that NaN fails too
-        raise ValueError(
-            f"images: expected floating point values in [0, 1], got {least:.4g} to {most:.4g}"
-        )
 
 
 def _check_list(images: Sequence, image_shape: tuple[int, int, int]) -> None:

@@ -32,7 +32,7 @@ COMMANDS = {
 
 
 def main(command: str, arguments: list[str] | None = None) -> int:
-    """Run one of ``COMMANDS``; return 0, 1 where some files cannot be read, or 2 after a one-line error."""
+    """Run one of ``COMMANDS``; return 0, 1 if some files cannot be read, or 2 after a one-line error."""
     options = make_parser(command).parse_args(arguments)
     try:
         if command == "features" and options.out.suffix != ".npz":

@@ -4,11 +4,12 @@ Only Python's own library is loaded before a command needs more, so that ``gensc
 torch.
 """
 
-import difflib
 import importlib.metadata
 import io
 import sys
 from importlib import import_module
+
+from genscl_lite._checks import nearest
 
 COMMANDS = {
     "reproduce": (
@@ -33,7 +34,7 @@ MOVED = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; return its exit status, or 2 where the command is unknown or a package is missing."""
+    """Run a command; return its exit status, or 2 if the command is unknown or a package is missing."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # what it cannot encode is escaped, as on stderr
         sys.stdout.reconfigure(errors="backslashreplace")
     words = sys.argv[1:] if arguments is None else arguments
@@ -48,8 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: `genscl {command}` is now `{MOVED[command]}`, in a clone", file=sys.stderr)
         return 2
     if command not in COMMANDS:
-        close = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        hint = nearest(command, COMMANDS)
         print(
             f"error: command: {command!r} is unknown{hint}; `genscl --help` lists all",
             file=sys.stderr,

@@ -130,9 +130,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="a parameter of a run, such as labels=labels.csv",
     )
     parser.add_argument("--picture", metavar="FILE", help="save some images of each class there")
-    parser.add_argument(
-        "--strict", action="store_true", help="return 1 also where something is odd"
-    )
+    parser.add_argument("--strict", action="store_true", help="return 1 also if something is odd")
     options = parser.parse_args(arguments)
     if options.data:
         from genscl_lite.tools.look import look  # here, because it needs packages

@@ -20,7 +20,7 @@ EACH, MOST = 10, 100
 
 
 def look(options: Namespace) -> int:
-    """Print what is in a data set; return 0, or 1 where it is wrong or, if strict, where anything is odd."""
+    """Print what is in a data set; return 0, or 1 if it is wrong or, when strict, if anything is odd."""
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

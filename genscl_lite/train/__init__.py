@@ -1,3 +1,3 @@
 """Training: methods, configuration, networks, the loop, evaluation."""
 
-from genscl_lite import datasets as datasets  # says what to install where packages are missing
+from genscl_lite import datasets as datasets  # says what to install if packages are missing

@@ -104,7 +104,7 @@ class Augment:
         area = _between(area, *self.crop_scale)
         ratio = _between(ratio, *map(math.log, self.crop_ratio)).exp() / aspect
         width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
-        centre_x, centre_y = _between(x, -1, 1) * (1 - width), _between(y, -1, 1) * (1 - height)
+        center_x, center_y = _between(x, -1, 1) * (1 - width), _between(y, -1, 1) * (1 - height)
         shift_x, shift_y = (
             2 * _between(u, -self.translate, self.translate) + 2 * self._whole_shift(u) / pixels
             for u, pixels in ((shift_x, pixels_x), (shift_y, pixels_y))
@@ -112,7 +112,7 @@ class Augment:
         angle, zoom = _between(angle, -self.degrees, self.degrees), _between(zoom, *self.zoom)
         width = torch.where(flip < self.flip, -width, width)
         return affine_map(
-            angle, zoom, centre_x - shift_x, centre_y - shift_y, width, height, aspect
+            angle, zoom, center_x - shift_x, center_y - shift_y, width, height, aspect
         )
 
     def _whole_shift(self, uniforms: Tensor) -> Tensor:

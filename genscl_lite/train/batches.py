@@ -26,7 +26,7 @@ class Draws(NamedTuple):
 
     index: Tensor  # (S, N): which images a batch holds
     uniforms: Tensor  # (S, U, V*N), for ``Augment.apply``; view by view
-    # each part (S, V*N), partners of the same view; None where nothing is mixed
+    # each part (S, V*N), partners of the same view; None if nothing is mixed
     mixture: Mixture | None
 
     def to(self, device: torch.device | str) -> "Draws":
@@ -103,13 +103,14 @@ def balanced_order(labels: Tensor, generator: Generator) -> Tensor:
 def image_batches(
     config: TrainConfig, dataset: Dataset, index: Tensor, epoch: int, step: int
 ) -> Iterator[Tensor]:
-    """Give the uint8 images of an epoch's batches from ``step`` on.
+    """Give the images of an epoch's batches from ``step`` on, (V, N, channels, H, W).
 
-    In memory they are (N, channels, H, W); from files come (V, N, channels, H, W), cropped for each view.
+    Views of an image in memory are one tensor, not copied; those of a file are its own crops.
     """
     images = dataset.train_images
     if isinstance(images, Tensor):
-        return (images[batch] for batch in index[step:].to(images.device))
+        batches = index[step:].to(images.device)
+        return (images[batch].expand(config.views, -1, -1, -1, -1) for batch in batches)
     augment = build_augment(config.augmentation)
     crops = images.random_crops(
         index,
@@ -132,7 +133,8 @@ class Views:
     >>> from genscl_lite.datasets import load_dataset
     >>> config, digits = TrainConfig(method="genscl_mix"), load_dataset("digits", labels_per_class=10)
     >>> draws = draw_epoch(config, digits.train_labels, (8, 8), Generator().manual_seed(0)).step(0)
-    >>> images, targets = Views.of(config, digits)(digits.train_images[draws.index], draws)
+    >>> pixels = digits.train_images[draws.index].expand(2, -1, -1, -1, -1)
+    >>> images, targets = Views.of(config, digits)(pixels, draws)
     >>> images.shape, targets.shape  # two views of 50 images
     (torch.Size([100, 1, 8, 8]), torch.Size([100, 1, 10]))
     """
@@ -140,10 +142,10 @@ class Views:
     augment: Augment
     mean: Tensor
     std: Tensor
-    targets: Tensor  # (all,) class numbers, or (all, C) distributions where the data has any
+    targets: Tensor  # (all,) class numbers, or (all, C) distributions if the data has any
     classes: int  # C
     numbers: bool  # targets stay class numbers: nothing makes distributions of them
-    teacher_table: Tensor | None  # (all, C): what a teacher said beforehand, a second target
+    teacher_table: Tensor | None  # (all, C): a teacher's predictions, a second target
 
     @classmethod
     def of(
@@ -173,11 +175,11 @@ class Views:
         )
 
     def __call__(self, images: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-        """Make V views of a batch, uint8 (N, channels, H, W) or, cropped from files, (V, N, channels, H, W).
+        """Make the views of a batch of (V, N, channels, H, W) images, uint8 or floating point in [0, 1].
 
         Returns:
             (V*N, channels, H, W) normalized views, view by view, channels last in memory, and their
-            (V*N, T, C) label distributions, T = 2 with a teacher's table; or, where nothing is mixed or
+            (V*N, T, C) label distributions, T = 2 with a teacher's table; or, if nothing is mixed or
             taught, their (V*N,) class numbers.
         """
         targets = self.targets[draws.index]
@@ -185,10 +187,9 @@ class Views:
             targets = one_hot(targets, self.classes)  # (N, C)
         if self.teacher_table is not None:
             targets = torch.cat([targets, self.teacher_table[draws.index]], dim=1)  # (N, 2*C)
-        views = draws.uniforms.shape[1] // len(draws.index)  # V
-        targets = torch.cat([targets] * views)
-        images = images.repeat(views, 1, 1, 1) if images.ndim == 4 else images.flatten(0, 1)
-        batch = self.augment.apply(images, draws.uniforms).sub_(self.mean).div_(self.std)
+        targets = torch.cat([targets] * len(images))
+        batch = self.augment.apply(images.flatten(0, 1), draws.uniforms)
+        batch = batch.sub_(self.mean).div_(self.std)
         if draws.mixture:
             batch, targets = blend(batch, targets, draws.mixture)
         if not self.numbers:

@@ -56,22 +56,20 @@ def blend_measures(
     if len(labels) < 3:
         return dict.fromkeys(("blend_kl", "blend_share_gap", "blend_correlation"))
     first = torch.from_numpy(arrays["labels"]).long()[: len(labels)]
-    target, said = label_similarity(labels).fill_diagonal_(0), blend_similarity(arrays, temperature)
-    target, shares = normalize(target, p=1), class_shares(arrays, temperature)
-    kl = (
-        (torch.special.xlogy(target, target) - target * said.clamp(min=1e-30).log())
-        .sum(dim=1)
-        .mean()
-    )
+    target = normalize(label_similarity(labels).fill_diagonal_(0), p=1)
+    found = blend_similarity(arrays, temperature).clamp(min=1e-30)
+    kl = (torch.special.xlogy(target, target) - target * found.log()).sum(dim=1).mean()
+    shares = class_shares(arrays, temperature)
     gap = (
         (share_of_first(shares, labels, first) - share_of_first(labels, labels, first)).abs().mean()
     )
     entropies = torch.stack([torch.special.entr(part).sum(dim=1) for part in (labels, shares)])
-    found = {
+    measures = {
         "blend_kl": kl,
         "blend_share_gap": gap,
         "blend_correlation": torch.corrcoef(entropies)[0, 1],
     }
     return {
-        name: round(float(value), 6) if value.isfinite() else None for name, value in found.items()
+        name: round(float(value), 6) if value.isfinite() else None
+        for name, value in measures.items()
     }

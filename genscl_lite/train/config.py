@@ -199,6 +199,16 @@ RENAMED = {"distributions": "labels", "knn_neighbours": "knn_neighbors"}
 PARAMETERS = {field.name: field for field in dataclasses.fields(TrainConfig)}
 
 
+def changed_parameters(config: TrainConfig) -> dict[str, object]:
+    """Return what of a configuration is not its default.
+
+    >>> changed_parameters(TrainConfig("ce", seed=1))
+    {'method': 'ce', 'seed': 1}
+    """
+    values = {name: getattr(config, name) for name in PARAMETERS}
+    return {name: v for name, v in values.items() if v != PARAMETERS[name].default}
+
+
 BEFORE = {
     "read_out": "sgd",
     "key_statistics": "running",

@@ -1,4 +1,4 @@
-"""How long a run will take, said before its first step."""
+"""How long a run will take, estimated before its first step."""
 
 import copy
 import math
@@ -12,9 +12,9 @@ from genscl_lite.train.precision import autocast
 from genscl_lite.train.state import Run
 
 ROWS, ROUNDS, SECONDS = 64, 6, 2.0
-"""A pass is timed with so many images, at most so often, and no more once so many seconds have passed."""
+"""Images of a timed pass, passes at most, and the seconds after which none is begun."""
 STEP_OF_PASS = 1.25
-"""A whole step, with views and loss, takes about so many times as long as the model's pass alone."""
+"""Time of a whole step, with views and loss, divided by that of the model's pass alone."""
 
 
 def expected_seconds(run: Run, images: int, image_shape: tuple[int, int, int]) -> float:
@@ -29,7 +29,7 @@ def expected_seconds(run: Run, images: int, image_shape: tuple[int, int, int]) -
         return run.seconds / run.epoch * left
     seconds = seconds_of_pass(run.model, image_shape, run.dtype, run.device)
     batch = min(run.config.batch_size, images)
-    rows = math.ceil(images / batch) * batch * run.config.views / processes.processes()
+    rows = math.ceil(images / batch) * batch * run.config.views / processes.world_size()
     return STEP_OF_PASS * seconds * rows / ROWS * left
 
 

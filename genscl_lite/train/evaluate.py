@@ -201,7 +201,7 @@ QUERIES = 2000
 
 
 @torch.no_grad()
-def retrieval(features: Tensor, labels: Tensor, chunk: int = 100) -> dict[str, float]:
+def retrieval(features: Tensor, labels: Tensor, chunk: int = 100) -> dict[str, float | None]:
     """Let images look for others of their class, nearest by cosine first.
 
     Recall at k is the share of queries with one of their class among the first k; average precision is the
@@ -213,7 +213,7 @@ def retrieval(features: Tensor, labels: Tensor, chunk: int = 100) -> dict[str, f
         chunk: queries at a time.
 
     Returns:
-        recall_at_1, recall_at_5 and mean_average_precision, fractions; NaN without queries.
+        recall_at_1, recall_at_5 and mean_average_precision, fractions; None if no class has two images.
 
     >>> retrieval(torch.tensor([[1.0, 0], [0.9, 0.1], [0.5, 0.5], [0, 1.0]]), torch.tensor([0, 0, 1, 1]))
     {'recall_at_1': 0.75, 'recall_at_5': 1.0, 'mean_average_precision': 0.833...}
@@ -234,18 +234,8 @@ def retrieval(features: Tensor, labels: Tensor, chunk: int = 100) -> dict[str, f
         found = hits[:, 0].sum(), hits[:, :5].amax(dim=1).sum(), precision.sum()
         totals += torch.stack(found).cpu()
     names = "recall_at_1", "recall_at_5", "mean_average_precision"
-    return dict(zip(names, (totals / len(queries)).tolist(), strict=True))
-
-
-def confusion_matrix(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Count how often images of a class (row) were said to be of another (column): (C, C) int64.
-
-    >>> confusion_matrix(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), 2)
-    tensor([[1, 1],
-            [0, 1]])
-    """
-    pairs = labels.long() * classes + predicted.long()
-    return pairs.bincount(minlength=classes * classes).reshape(classes, classes)
+    means = (totals / len(queries)).tolist() if len(queries) else [None] * 3
+    return dict(zip(names, means, strict=True))
 
 
 def classifier_accuracy(logits: Tensor, labels: Tensor) -> float:

@@ -95,7 +95,7 @@ def pretrain(
         there = folder and (folder / "checkpoint.pt").exists()
         saved = run_folder.read_checkpoint(folder / "checkpoint.pt", device) if there else None
         dtype = saved and saved["progress"]["dtype"]
-        with memory.too_large_named(config, device):
+        with memory.shortage_named(device, partial(memory.model_too_large, config)):
             run = new_run(config, dataset, encoder, device, dtype, begins=not saved)
         if writes:
             run_folder.claim(folder, dataclasses.asdict(config))
@@ -108,11 +108,12 @@ def pretrain(
         if on_start and run.epoch < config.epochs:
             on_start(run, expected_seconds(run, len(dataset.train_labels), dataset.image_shape))
         pieces = Pieces.of(run, dataset, teacher, loss)
-        with memory.shortage_named(run, folder and partial(save, run, folder)):
+        saving = folder and partial(save, run, folder)
+        with memory.shortage_named(device, partial(memory.batch_too_large, run, saving)):
             while run.epoch < config.epochs:
                 if not train_epoch(run, dataset, pieces, deadline):
                     save(run, folder)
-                    raise OutOfTime(f"saved {run.so_far}; the same command goes on from there")
+                    raise OutOfTime(f"saved {run.progress}; the same command goes on from there")
                 finish_epoch(run, dataset)
                 due = run.epoch % config.checkpoint_every == 0 or run.epoch == config.epochs
                 if folder and due:
@@ -218,7 +219,7 @@ def finish_epoch(run: Run, dataset: Dataset) -> None:
     knn = accuracy = None
     if due and processes.rank() == 0:
         knn, accuracy = _test_accuracies(run, dataset)
-    run.epoch = epoch  # not before: where memory is short, the run is saved before its accuracies
+    run.epoch = epoch  # not before: if memory is short, the run is saved before its accuracies
     run.seconds += run.epoch_seconds + time.perf_counter() - started
     run.log.append(
         {

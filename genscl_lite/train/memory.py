@@ -58,33 +58,32 @@ def in_pieces(test: Callable[[int], Result], device: torch.device) -> Result:
 
 
 @contextmanager
-def too_large_named(config: TrainConfig, device: torch.device) -> Iterator[None]:
-    """Say which settings make a model too large for the device's memory."""
+def shortage_named(device: torch.device, advise: Callable[[], str]) -> Iterator[None]:
+    """Raise MemoryError in one line, which ends with ``advise()``, if the device's memory is too small."""
     try:
         yield
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
-        raise MemoryError(
-            f"out of memory on {device}: {config.arch} with latent_dim {config.latent_dim} and "
-            f"queue_size {config.queue_size} needs more than there is"
-        ) from None
+        raise MemoryError(f"out of memory on {device}{advise()}") from None
 
 
-@contextmanager
-def shortage_named(run: Run, save: Callable[[], None] | None) -> Iterator[None]:
-    """If the device's memory is too small, save what was trained and say which batch size to try."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not out_of_memory(error):
-            raise
-        saved = ""
-        if save and (run.epoch or run.step):
-            save()
-            saved = f"; {run.so_far} are saved"
-        batch, views = run.config.batch_size, run.config.views
-        raise MemoryError(
-            f"out of memory on {run.device} with batch_size {batch} and {views} views; "
-            f"try batch_size {max(1, batch // 2)}, in a folder of its own{saved}"
-        ) from None
+def model_too_large(config: TrainConfig) -> str:
+    """Say which settings make the model as large as it is."""
+    return (
+        f": {config.arch} with latent_dim {config.latent_dim} and queue_size {config.queue_size} "
+        "needs more than there is"
+    )
+
+
+def batch_too_large(run: Run, save: Callable[[], None] | None) -> str:
+    """Save what was trained, and say which batch size to try."""
+    saved = ""
+    if save and (run.epoch or run.step):
+        save()
+        saved = f"; {run.progress} are saved"
+    batch, views = run.config.batch_size, run.config.views
+    return (
+        f" with batch_size {batch} and {views} views; try batch_size {max(1, batch // 2)}, "
+        f"in a folder of its own{saved}"
+    )

@@ -44,12 +44,12 @@ def cross_entropy(inputs: LossInputs, target_weights: list[float], **options) ->
     return distilled_cross_entropy(inputs.outputs, weighted(inputs.targets, target_weights))
 
 
-def instance_similarity(inputs: LossInputs, target_weights: list[float], **options) -> LossParts:
+def instance_loss(inputs: LossInputs, target_weights: list[float], **options) -> LossParts:
     """Compare latents where every image is a class of its own: SimCLR."""
     return gen_supcon_loss_parts(inputs.outputs, inputs.images, **options)
 
 
-def label_similarity(inputs: LossInputs, target_weights: list[float], **options) -> LossParts:
+def label_loss(inputs: LossInputs, target_weights: list[float], **options) -> LossParts:
     """Compare similarities of latents with those of label distributions: SupCon and GenSCL."""
     contrasts = inputs.contrast_targets
     return gen_supcon_loss_parts(
@@ -63,7 +63,7 @@ def label_similarity(inputs: LossInputs, target_weights: list[float], **options)
     )
 
 
-def hard_label_similarity(inputs: LossInputs, target_weights: list[float], **options) -> LossParts:
+def largest_label_loss(inputs: LossInputs, target_weights: list[float], **options) -> LossParts:
     """Compare as SupCon does, of each label distribution the largest class alone: what soft labels add."""
 
     def largest(targets: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ class Method:
     # a queue's keys come from a momentum encoder; False: from the encoder itself
     momentum_keys: bool = True
     class_numbers: bool = False
-    """Its loss takes (M,) class numbers too, which targets then are where nothing is mixed or taught."""
+    """Its loss takes (M,) class numbers too, which targets then are if nothing is mixed or taught."""
 
     def __post_init__(self):
         require_choice("head", self.head, HEADS)
@@ -155,7 +155,7 @@ def _classifier(title: str, **ingredients: bool) -> Method:
 
 
 def _by_labels(title: str, **ingredients: bool) -> Method:
-    return Method(title, label_similarity, "projection", "label", class_numbers=True, **ingredients)
+    return Method(title, label_loss, "projection", "label", class_numbers=True, **ingredients)
 
 
 METHODS = {
@@ -164,11 +164,11 @@ METHODS = {
     "ce": _classifier("CE"),
     "ce_mix": _classifier("CE + MixUp-CutMix", mixes=True),
     "ce_mix_kd": _classifier("CE + MixUp-CutMix + KD", mixes=True, distils=True),
-    "simclr": Method("SimCLR", instance_similarity, "projection", "instance", class_numbers=True),
+    "simclr": Method("SimCLR", instance_loss, "projection", "instance", class_numbers=True),
     "supcon": _by_labels("SupCon"),
     "supcon_mix": Method(
         "SupCon + MixUp-CutMix, larger label",
-        hard_label_similarity,
+        largest_label_loss,
         "projection",
         "label",
         mixes=True,
@@ -195,13 +195,13 @@ METHODS = {
 }
 
 TEACHERS = ("teacher", "expert")
-"""Rows that are trained only where another one learns from them."""
+"""Rows that are trained only if another one learns from them."""
 
 
 def teacher_of(method: str, by_method: Collection[str] = ()) -> str:
     """Return the row that a row with KD learns from; "" for one that learns from none.
 
-    It is the expert, or else "teacher" where a preset says what that is (in ``by_method``), else "ce_mix".
+    It is the expert, or else "teacher" if a preset says what that is (in ``by_method``), else "ce_mix".
 
     >>> teacher_of("genscl_kd"), teacher_of("genscl_kd", {"teacher": {"arch": "resnet50"}}), teacher_of("ce")
     ('ce_mix', 'teacher', '')

@@ -21,7 +21,7 @@ from genscl_lite.train.state import Run, compiled
 
 @dataclass(frozen=True)
 class Pieces:
-    """What a step calls, each compiled where the configuration asks for it."""
+    """What a step calls, each compiled if the configuration asks for it."""
 
     views: Callable
     model: Callable
@@ -50,7 +50,7 @@ class Pieces:
             model=compiled(processes.parallel(run.model, run.device), run.compiles),
             loss=partial(batch_loss, loss=loss_of_labels(loss))
             if loss
-            else compiled(batch_loss, run.compiles and processes.processes() == 1),
+            else compiled(batch_loss, run.compiles and processes.world_size() == 1),
             keys=run.key_encoder and compiled(run.key_encoder, run.compiles),
             teacher=teacher if table is None else None,
         )
@@ -67,7 +67,7 @@ def batch_loss(
     """Compute the method's loss of (M, D) latents, (M, D + C) latents and joint logits, or (M, C) logits.
 
     ``targets`` are (M, T, C), or (M,) class numbers; ``index`` (N,) says which image a row shows, view by
-    view. ``contrasts`` are pairs of latents (K, D) and targets (K, T, C) or (K,); where there are none, the
+    view. ``contrasts`` are pairs of latents (K, D) and targets (K, T, C) or (K,); if there are none, the
     batch is its own contrast.
     """
     method = METHODS[config.method]
@@ -83,7 +83,7 @@ def batch_loss(
         weighting=config.weighting,
         base_temperature=config.base_temperature or None,
         validate=False,
-        gather_distributed=processes.processes() > 1,  # keys are gathered already
+        gather_distributed=processes.world_size() > 1,  # keys are gathered already
     )
     if config.ce_weight and method.head == "projection":
         joint = distilled_cross_entropy(logits, weighted(targets, weights))

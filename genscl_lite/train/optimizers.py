@@ -28,7 +28,7 @@ def build_optimizer(config, model: nn.Module) -> torch.optim.Optimizer:
         )  # fmt: skip
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
-    from timm.optim import Muon  # slow to import, so only where it is asked for
+    from timm.optim import Muon  # slow to import, so only if it is asked for
 
     return Muon(
         groups, lr=config.learning_rate, momentum=config.sgd_momentum, nesterov=True, ns_steps=3,

@@ -47,26 +47,26 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def processes() -> int:
+def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def wait_for_all() -> None:
-    if processes() > 1:
+    if world_size() > 1:
         dist.barrier()
 
 
 def check_batch(images: int) -> None:
     """Raise ValueError unless the images of a batch can be shared out evenly."""
-    if images % processes():
+    if images % world_size():
         raise ValueError(
-            f"batch_size: {images} images cannot be shared out evenly among {processes()} processes"
+            f"batch_size: {images} images cannot be shared out evenly among {world_size()} processes"
         )
 
 
 def own_part(batch: int) -> slice:
     """Return which images of a batch are this process's."""
-    images = batch // processes()
+    images = batch // world_size()
     return slice(rank() * images, (rank() + 1) * images)
 
 
@@ -78,15 +78,17 @@ def keep_own_part(everything: Tensor, views: int) -> Tensor:
 
 def gather_views(part: Tensor, views: int) -> Tensor:
     """Return a batch's (V*N, ...), view by view, from the (V*n, ...) of each process, without gradient."""
-    if processes() == 1:
+    if world_size() == 1:
         return part
-    by_process = gather_rows(part.detach()).unflatten(0, (processes(), views, -1))  # (P, V, n, ...)
+    by_process = gather_rows(part.detach()).unflatten(
+        0, (world_size(), views, -1)
+    )  # (P, V, n, ...)
     return by_process.transpose(0, 1).flatten(0, 2)
 
 
 def any_process(says: bool, device: torch.device) -> bool:
     """Tell whether any process says so; all must ask. With several, this waits for the device."""
-    if processes() == 1:
+    if world_size() == 1:
         return says
     flag = torch.tensor(float(says), device=device)
     dist.all_reduce(flag, dist.ReduceOp.MAX)
@@ -95,15 +97,15 @@ def any_process(says: bool, device: torch.device) -> bool:
 
 def reduce_epoch(totals: Tensor, first_bad: Tensor) -> None:
     """Replace, in place, totals by their mean over processes and first steps by the first of all."""
-    if processes() > 1:
+    if world_size() > 1:
         dist.all_reduce(totals, dist.ReduceOp.SUM)
-        totals /= processes()
+        totals /= world_size()
         dist.all_reduce(first_bad, dist.ReduceOp.MIN)
 
 
 def synchronize_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
     """Let BatchNorm use the statistics of all processes: torch's own on a GPU, plain operations on a CPU."""
-    if processes() == 1:
+    if world_size() == 1:
         return module
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(module)
@@ -123,10 +125,10 @@ class SynchronizedBatchNorm(_BatchNorm):
         if not self.training:
             return super().forward(part)
         dims, shape = [0, *range(2, part.ndim)], (1, -1, *[1] * (part.ndim - 2))
-        count = part.numel() // part.shape[1] * processes()
+        count = part.numel() // part.shape[1] * world_size()
         mean = add_over_processes(part.sum(dims)) / count
-        centred = part - mean.reshape(shape)
-        variance = add_over_processes(centred.square().sum(dims)) / count
+        centered = part - mean.reshape(shape)
+        variance = add_over_processes(centered.square().sum(dims)) / count
         if self.track_running_stats:
             self.num_batches_tracked += 1
             share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
@@ -134,12 +136,12 @@ class SynchronizedBatchNorm(_BatchNorm):
             self.running_var.lerp_(variance.detach() * count / (count - 1), share)
         scale = (variance + self.eps).rsqrt()
         if self.affine:
-            return centred * (scale * self.weight).reshape(shape) + self.bias.reshape(shape)
-        return centred * scale.reshape(shape)
+            return centered * (scale * self.weight).reshape(shape) + self.bias.reshape(shape)
+        return centered * scale.reshape(shape)
 
 
 def parallel(model: nn.Module, device: torch.device) -> nn.Module:
-    """Average gradients over processes, where there are several."""
-    if processes() == 1:
+    """Average gradients over processes, if there are several."""
+    if world_size() == 1:
         return model
     return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)

@@ -26,7 +26,7 @@ def write_checkpoint(path: str | Path, state: dict) -> None:
 
 
 def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dict:
-    """Read a checkpoint (nothing in it can run code); RunFolderError where it is cut short or none."""
+    """Read a checkpoint (nothing in it can run code); RunFolderError if it is cut short or none."""
     try:
         with zipfile.ZipFile(path) as archive:  # torch does not compare the checksums
             if damaged := archive.testzip():

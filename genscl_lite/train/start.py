@@ -57,7 +57,7 @@ def start_path(config: TrainConfig) -> Path:
 def normalized_as_started(config: TrainConfig, dataset: Dataset) -> Dataset:
     """Return the data set with the mean and deviation that the weights to begin from were trained with.
 
-    Gray images get the average over channels; without such weights, or where the file says nothing, the data
+    Gray images get the average over channels; without such weights, or if the file says nothing, the data
     set's own remain.
     """
     mean = std = None

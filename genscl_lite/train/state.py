@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from genscl_lite.datasets import Dataset
+from genscl_lite.datasets.imports import one_line
 from genscl_lite.momentum import LabelledQueue, MomentumEncoder
 from genscl_lite.train import processes
 from genscl_lite.train.augment import as_unit_float
@@ -86,7 +87,7 @@ class Run:
 
     @property
     def result(self) -> Model:
-        """The model that counts: the average over weights where there is one, else the trained model."""
+        """The model that counts: the average over weights if there is one, else the trained model."""
         return self.average.encoder if self.average else self.model
 
     @property
@@ -117,8 +118,8 @@ class Run:
             setattr(self, name, state["progress"][name])
 
     @property
-    def so_far(self) -> str:
-        """How far it is: "3 of 200 epochs", with the steps of the next one where there are any."""
+    def progress(self) -> str:
+        """How far it is: "3 of 200 epochs", with the steps of the next one if there are any."""
         steps = f" and {self.step} steps" if self.step else ""
         return f"{self.epoch} of {self.config.epochs} epochs{steps}"
 
@@ -180,7 +181,7 @@ def _check_each_image_by_itself(model: Model) -> None:
 
 
 def new_model(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None = None) -> Model:
-    """Make the encoder with its method's head; beside a projection, a classifier where ``ce_weight`` asks."""
+    """Make the encoder with its method's head; beside a projection, a classifier if ``ce_weight`` asks for one."""
     classes, shape = dataset.num_classes, dataset.image_shape
     encoder = encoder or build_encoder(config.arch, shape[0], shape[-1])
     if isinstance(encoder, WhitenedConvNet) and len(dataset.train_labels):
@@ -230,13 +231,12 @@ def why_not_compiled(device: torch.device) -> str:
     try:
         torch.compile(lambda x: (x.sin() + 1).sum(), dynamic=False)(torch.ones(7, device=device))
     except Exception as error:  # of compilers, drivers and the files they write
-        lines = str(error).strip().splitlines()
-        return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"
+        return one_line(error)[:200]
     return ""
 
 
 def compiled(function: Callable, wanted: bool) -> Callable:
-    """Compile, where it is wanted, for tensors whose shapes stay the same."""
+    """Compile, if it is wanted, for tensors whose shapes stay the same."""
     return torch.compile(function, dynamic=False) if wanted else function
 
 

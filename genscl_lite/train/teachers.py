@@ -24,7 +24,7 @@ def check_teacher(name: str) -> None:
 
 
 def load_teacher(config: TrainConfig, dataset: Dataset) -> Teacher | Tensor | None:
-    """Load what ``config.teacher`` names: a classifier to ask, or what one said; None for methods without KD.
+    """Load what ``config.teacher`` names: a classifier, or a table of predictions; None for methods without KD.
 
     - ``NAME.csv``: the (N, C) distributions of a folder's training files. They describe whole images; when
       images are mixed, they are mixed like labels.

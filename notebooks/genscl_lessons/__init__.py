@@ -1,4 +1,4 @@
-"""What the notebooks show with: exercises that check themselves, pictures, a live curve."""
+"""What notebooks and pages show with: exercises, pictures, a live curve, sentences and tables about finished runs."""
 
 import warnings
 

@@ -7,7 +7,6 @@ from IPython.display import display
 from matplotlib import pyplot as plt
 
 from genscl_lessons.plots import plot_curves
-from genscl_lite.runs.job import progress_line
 from genscl_lite.train.state import Run
 
 
@@ -41,3 +40,19 @@ class LiveCurve:
         if self.screen:  # None outside Jupyter
             self.screen.update(self.figure)
         self.drawn = time.perf_counter()
+
+
+def start_line(run: Run, seconds: float) -> str:
+    """Return "seed 0: 80 epochs in bfloat16, about 590 s"."""
+    left = run.config.epochs - run.epoch
+    return f"seed {run.config.seed}: {left} epochs in {run.precision}, about {seconds:.0f} s"
+
+
+def progress_line(run: Run) -> str:
+    """Return "seed 0, epoch 20/200: loss 3.512, 4800 images/s, 12 s left"."""
+    row, epochs = run.log[-1], run.config.epochs
+    left = run.seconds / run.epoch * (epochs - run.epoch)
+    return (
+        f"seed {run.config.seed}, epoch {run.epoch}/{epochs}: loss {row['loss']:.3f}, "
+        f"{row['images_per_second']:.0f} images/s, {left:.0f} s left"
+    )

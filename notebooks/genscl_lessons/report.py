@@ -14,12 +14,13 @@ from IPython.display import HTML, Markdown, display
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from genscl_lessons.floor import FLOOR_CLAIM, FLOOR_ROW, floor_verdict, share_of_the_way
 from genscl_lessons.plots import small_png
+from genscl_lessons.verdicts import side_of_zero
 from genscl_lite.datasets import files
 from genscl_lite.runs.claims import AS_GOOD, CONFIGURATION, POINT, points, with_read_out
-from genscl_lite.runs.floor import FLOOR_CLAIM, FLOOR_ROW, floor_verdict, share_of_the_way
 from genscl_lite.runs.statistics import Interval, is_equivalent, t_interval
-from genscl_lite.runs.tables import read_varied
+from genscl_lite.runs.tables import SUMMARIES, read_summaries
 from genscl_lite.train.methods import METHODS, TEACHERS, teacher_of
 
 
@@ -58,10 +59,25 @@ def listed(names: list[str], last: str = "and") -> str:
 # What the files hold
 
 
+def read_varied(folder: str | Path, name: str) -> pd.DataFrame:
+    """Read the runs in ``folder`` and those of ``--vary name=...``, in FOLDER_nameVALUE beside it.
+
+    Sorted by the column ``name``. FileNotFoundError: there are none.
+    """
+    folder = files.as_path(folder)
+    folders = [folder, *folder.parent.glob(f"{folder.name}_{name}[0-9]*")]
+    runs = [read_summaries(path) for path in folders if any(path.glob(SUMMARIES))]
+    if not runs:
+        raise FileNotFoundError(
+            f"{folder}: no finished run there, and none beside it of another {name}"
+        )
+    return pd.concat(runs).sort_values(name, kind="stable", ignore_index=True)
+
+
 def varied(folder: str | Path, name: str) -> pd.DataFrame:
     """Return the runs of a folder and of FOLDER_nameVALUE beside it, of rows that have several values."""
     try:
-        runs = read_varied(files.as_path(folder), name)
+        runs = read_varied(folder, name)
     except (FileNotFoundError, KeyError):  # no runs, or none that know the parameter
         return pd.DataFrame()
     runs = runs.assign(**{name: runs[name].fillna(0)}).sort_values(
@@ -164,10 +180,8 @@ def where_it_lies(interval: Interval, as_good: bool = False) -> str:
     """Say on which side of zero an interval lies: no verdict, for one of many intervals is not corrected."""
     if interval.count == 1:
         return "one seed alone"
-    side = (
-        "above zero" if interval.low > 0 else "below zero" if interval.high < 0 else "around zero"
-    )
-    return side + ", and as good within half a point" * as_good
+    side = side_of_zero(interval) or "around"
+    return f"{side} zero{', and as good within half a point' * as_good}"
 
 
 def ahead(runs: pd.DataFrame, first: str, second: str) -> str:

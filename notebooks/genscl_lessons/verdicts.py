@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from genscl_lite.runs.claims import POINT
+from genscl_lite.runs.claims import POINT, conditions, points
 from genscl_lite.runs.statistics import Interval, t_interval
+from genscl_lite.runs.tables import markdown_table
 
-__all__ = ["difference", "of_ledger"]
+__all__ = ["difference", "of_ledger", "render_ledger"]
 
 MINUS = "−"
 
@@ -23,13 +24,14 @@ def difference(values: Sequence[float], unit: str = " points", digits: int = 1) 
     '+0.0 points (95 % interval −0.1 to +0.0, 3 seeds), below 0'
     """
     interval = t_interval(values)
-    if interval.low > 0:
-        decided = "above 0"
-    elif interval.high < 0:
-        decided = "below 0"
-    else:
-        decided = "not told apart from 0"
+    side = side_of_zero(interval)
+    decided = f"{side} 0" if side else "not told apart from 0"
     return f"{_with_interval(interval, unit, digits)}, {decided}"
+
+
+def side_of_zero(interval: Interval) -> str:
+    """Return "above" or "below" if an interval leaves out zero; else, and for one seed, ""."""
+    return "above" if interval.low > 0 else "below" if interval.high < 0 else ""
 
 
 def of_ledger(ledger: pd.DataFrame, better: str, worse: str) -> str:
@@ -40,6 +42,34 @@ def of_ledger(ledger: pd.DataFrame, better: str, worse: str) -> str:
     points = Interval(row.difference / POINT, row.low / POINT, row.high / POINT, row.seeds)
     corrected = f", corrected for all {row.kind} claims that were tested" * (row.seeds > 1)
     return f'"{row.claim}": {_with_interval(points)}; the verdict{corrected}: **{row.verdict}**'
+
+
+def render_ledger(ledger: pd.DataFrame) -> str:
+    """Render the ledger as Markdown, differences in percentage points; columns that nothing is in are left out."""
+    optional = {"pooled": "pooled error", "image": "with test images"}
+    shown = {name: title for name, title in optional.items() if ledger[f"{name}_low"].notna().any()}
+    rows = []
+    for row in ledger.itertuples():
+        interval = points(row.low, row.high)
+        others = {
+            "pooled": points(row.pooled_low, row.pooled_high),
+            "image": points(row.image_low, row.image_high),
+        }
+        rows.append(
+            [
+                row.claim,
+                row.kind,
+                points(row.published),
+                points(row.difference) + (interval and f" ({interval})"),
+                *(others[name] for name in shown),
+                str(row.seeds or ""),
+                row.verdict,
+            ]
+        )
+    header = ["claim", "kind", "paper", "here, 95 % interval", *shown.values(), "seeds", "verdict"]
+    tested = ledger[ledger.seeds > 0]
+    of = " and ".join(dict.fromkeys(map(conditions, tested.itertuples())))
+    return markdown_table(header, rows) + (of and f"\n\nOf {of}.")
 
 
 def _with_interval(interval: Interval, unit: str = " points", digits: int = 1) -> str:

@@ -16,7 +16,8 @@ from torch import Tensor
 from genscl_lite._checks import require_packages
 from genscl_lite.datasets import files
 from genscl_lite.losses import gen_supcon_loss
-from genscl_lite.runs.machine import machine
+from genscl_lite.runs.machine import describe_machine
+from genscl_lite.runs.tables import markdown_table
 from tests.benchmarks.timing import make_parser, peak_bytes, seconds_in_turns
 
 ROWS = [512, 1024, 2048, 4096, 8192, 16384, 32768, 65536]
@@ -154,13 +155,13 @@ def render(records: pd.DataFrame, classes: int) -> str:
     """Render times and memory for one number of classes as Markdown, a row for each M."""
     shown = records[records.classes == classes]
     names = [name for name in COLORS if name in set(shown.contender)]
-    lines = [f"| M | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    lines = []
     for rows, group in shown.groupby("rows"):
         group = group.set_index("contender")
         both = {n: f"{_time(group.seconds[n])}, {_size(group.peak_bytes[n])}" for n in group.index}
         cells = [both.get(name, "") for name in names]
-        lines.append(f"| {rows} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append([str(rows), *cells])
+    return markdown_table(["M", *names], lines)
 
 
 def claims(records: pd.DataFrame) -> list[str]:
@@ -239,7 +240,7 @@ def measure_all(out: Path, device: torch.device, rows: list[int], classes: list[
         "notebooks", "matplotlib", "seaborn"
     )  # for the picture, after all has been measured
     losses, records = contenders(device), []
-    about = {**machine(device), "latent_dim": LATENT_DIM, "temperature": TEMPERATURE}
+    about = {**describe_machine(device), "latent_dim": LATENT_DIM, "temperature": TEMPERATURE}
     for c in classes:
         check_agreement(losses, device, c)
     for m in rows:

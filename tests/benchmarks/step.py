@@ -21,7 +21,8 @@ from torchvision import transforms
 
 from genscl_lite.datasets import Dataset, files
 from genscl_lite.distillation import Teacher
-from genscl_lite.runs.machine import machine
+from genscl_lite.runs.machine import describe_machine
+from genscl_lite.runs.tables import markdown_table
 from genscl_lite.train.augment import AUGMENTATIONS
 from genscl_lite.train.batches import draw_epoch
 from genscl_lite.train.config import TrainConfig
@@ -76,7 +77,7 @@ def config_of(method: str, arch: str, batch: int, **changes) -> TrainConfig:
 
 
 def step_of(config: TrainConfig, dataset: Dataset, teacher: Teacher | None, device: torch.device):
-    """Return a run, its compiled pieces, and the function that does one step of it."""
+    """Return a run, its compiled pieces, draws and images of a batch, and the function that steps."""
     torch.manual_seed(0)
     run = new_run(config, dataset, None, device)
     pieces = Pieces.of(run, dataset, teacher if METHODS[config.method].distils else None)
@@ -84,12 +85,11 @@ def step_of(config: TrainConfig, dataset: Dataset, teacher: Teacher | None, devi
         draw_epoch(config, dataset.train_labels.cpu(), (32, 32), run.generator).to(device).step(0)
     )
     run.model.train()
-    return (
-        run,
-        pieces,
-        draws,
-        lambda: train_step(run, dataset.train_images[draws.index], pieces, draws, 0.01),
-    )
+
+    def batch() -> Tensor:
+        return dataset.train_images[draws.index].expand(config.views, -1, -1, -1, -1)
+
+    return run, pieces, draws, batch(), lambda: train_step(run, batch(), pieces, draws, 0.01)
 
 
 def steps_and_parts(
@@ -104,8 +104,7 @@ def steps_and_parts(
     steps = {}
     for method in STEPS:
         config = config_of(method, arch, batch)
-        run, pieces, draws, steps[whole(method)] = step_of(config, dataset, teacher, device)
-    pixels = dataset.train_images[draws.index]
+        run, pieces, draws, pixels, steps[whole(method)] = step_of(config, dataset, teacher, device)
     images, targets = pieces.views(pixels, draws)
     targets = targets.repeat(1, 2, 1)
 
@@ -226,7 +225,7 @@ def check_step(arch: str, batch: int, dataset: Dataset, device: torch.device) ->
     """Raise unless the step gives the plain float32 loss, and never makes the host wait for a GPU."""
     losses = []
     for changes in ({}, {"precision": "float32", "compile": "never"}):
-        run, _, _, step = step_of(
+        run, *_, step = step_of(
             config_of("genscl_mix", arch, batch, **changes), dataset, None, device
         )
         step()
@@ -282,8 +281,9 @@ def measure(
 def render(records: pd.DataFrame) -> str:
     """Render steps and parts as Markdown, for each encoder; shares are of the last method's whole step."""
     archs = list(records.arch.unique())
-    head = " | ".join(f"{arch}, ms | images/s | share | of the ceiling" for arch in archs)
-    lines = [f"| step or part | {head} |", "|---" * (1 + 4 * len(archs)) + "|"]
+    head, lines = ["step or part"], []
+    for arch in archs:
+        head += [f"{arch}, ms", "images/s", "share", "of the ceiling"]
     table = records.set_index(["part", "arch"])
     for part in records.part.unique():
         cells = []
@@ -293,8 +293,8 @@ def render(records: pd.DataFrame) -> str:
             share = f"{100 * row.seconds / step.seconds:.1f} %" if is_part else ""
             reached = "" if pd.isna(row.of_ceiling) else f"{100 * row.of_ceiling:.0f} %"
             cells += [_digits(1000 * row.seconds), _digits(row.images_per_second), share, reached]
-        lines.append(f"| {part} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append([part, *cells])
+    return markdown_table(head, lines)
 
 
 def _digits(number: float) -> str:
@@ -363,7 +363,7 @@ def measure_all(
     batches: int,
 ) -> int:
     """Check, measure, print, and write step.json into ``out``."""
-    records, where = [], {**machine(device), "cores": joblib.cpu_count()}
+    records, where = [], {**describe_machine(device), "cores": joblib.cpu_count()}
     for name in arch:
         records += measure(name, teacher, batch, device, seconds, batches)
         files.write_json(out / "step.json", where | {"records": records})

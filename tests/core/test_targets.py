@@ -79,7 +79,7 @@ def test_the_floor_can_be_reached_where_the_sum_of_entropies_cannot():
     v = w.mean(dim=0)
     floor = 2 * torch.special.entr(v).sum(dim=1)
     entropies = torch.special.entr(w).sum(dim=(0, 2))
-    sums = [label_sums.PairSums.of(each, torch.float64, self_offset=0) for each in s]
+    sums = [label_sums.PairSums(each.__getitem__, (6, 6), self_offset=0) for each in s]
     assert torch.allclose(label_sums.Targets(sums).entropy(torch.full((6,), 2.0)), floor)
     assert (floor > entropies + 1e-3).all()
 

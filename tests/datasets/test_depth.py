@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,13 +14,12 @@ from genscl_lite.datasets import load_data
 from genscl_lite.datasets.check import odd_things
 from genscl_lite.datasets.decode import look_at, read_rgb
 from genscl_lite.datasets.depth import find_intensity, parse_intensity
-from genscl_lite.train.config import TrainConfig
+from tests import folders
 
 RANDOM = np.random.default_rng(0)
 
 
-def of_folder(**changes):
-    return TrainConfig(**{"dataset": "folder", "image_size": 32, "labels_per_class": 0} | changes)
+of_folder = partial(folders.of_folder, image_size=32)
 
 
 def fill(root, make, each=5, classes=("cat", "dog")):

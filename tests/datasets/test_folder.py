@@ -1,5 +1,6 @@
 import os
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,8 +19,8 @@ from genscl_lite.datasets.folder import load_folder
 from genscl_lite.datasets.images import ImageFiles
 from genscl_lite.datasets.listing import list_folder
 from genscl_lite.datasets.splits import paths, split_files
-from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.loop import pretrain
+from tests import folders
 from tests.folders import CORRUPT, add_corrupt, digit_image, make_digit_folder, scan_folder
 
 SPLITS = {"train": 0.75, "val": 0.25}
@@ -36,8 +37,7 @@ def small(tmp_path):
     return make_digit_folder(tmp_path / "small", per_class=5, classes=3)
 
 
-def of_folder(**changes):
-    return TrainConfig(**{"dataset": "folder", "image_size": 16, "labels_per_class": 0} | changes)
+of_folder = partial(folders.of_folder, image_size=16)
 
 
 def copies(root, split, per_class):

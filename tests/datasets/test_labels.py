@@ -27,35 +27,36 @@ def test_rows_and_columns_come_in_any_order(tmp_path):
     )
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
-@pytest.mark.parametrize("separator, point", [(",", "."), (";", ","), (";", "."), ("\t", ",")])
-def test_files_of_spreadsheets_are_read(tmp_path, encoding, separator, point):
+@pytest.mark.parametrize("separator, point, encoding", [
+    (",", ".", "utf-8"), (";", ",", "utf-8-sig"), (";", ".", "utf-8"), ("\t", ",", "utf-8"),
+])  # fmt: skip
+def test_files_of_spreadsheets_are_read(tmp_path, separator, point, encoding):
     """With a mark or without, and with the decimal comma of most of Europe."""
     lines = (
         "\n".join(GOOD).replace(",", separator).replace(".", point).replace(f"{point}png", ".png")
     )
-    mark = "\ufeff" if encoding == "utf-16-be" else ""
-    (tmp_path / "soft.csv").write_text(mark + lines.replace("path", '"path"', 1), encoding=encoding)
+    (tmp_path / "soft.csv").write_text(lines.replace("path", '"path"', 1), encoding=encoding)
     rows = read_distributions(tmp_path / "soft.csv", FILES, NAMES, others=["val/cat/1.png"])
     assert torch.equal(rows, read(tmp_path, GOOD))
 
 
 def test_other_encodings_are_named_with_what_to_do(tmp_path):
-    for at, content in (
-        ("header", ["path,caf\xe9", "a,1"]),
-        ("row", [*GOOD, "caf\xe9/1.png,1,0,0"]),
+    for name, encoding, content in (
+        ("header", "cp1252", ["path,caf\xe9", "a,1"]),
+        ("row", "cp1252", [*GOOD, "caf\xe9/1.png,1,0,0"]),
+        ("unicode", "utf-16", GOOD),
     ):
-        (tmp_path / f"{at}.csv").write_text("\n".join(content), encoding="cp1252")
+        (tmp_path / f"{name}.csv").write_text("\n".join(content), encoding=encoding)
         with pytest.raises(
-            ValueError, match=f'^labels: .*{at}.csv is neither UTF-8 nor .* as "CSV UTF-8"$'
+            ValueError, match=f'^labels: .*{name}.csv is not UTF-8; save .* as "CSV UTF-8"$'
         ):
-            read_distributions(tmp_path / f"{at}.csv", FILES, NAMES)
+            read_distributions(tmp_path / f"{name}.csv", FILES, NAMES)
 
 
 @pytest.mark.parametrize("line, change, message", [
     (0, "path,eel,cat,fox", "expected a column for each class; missing: dog; not among the classes: fox"),
     (0, "path,eel,cat,dog,dog", "columns that are there twice: dog"),
-    (0, "file,eel,cat,dog", "expected a column path, got file, eel, cat, dog"),
+    (0, "file,eel,cat,dog", "one of them path, got file, eel, cat, dog"),
     (1, "train/fox/1.png,0,0,1", "line 2: 'train/fox/1.png' is none of the image files"),
     (1, "train\\dog\\1.png,0,0,1", r"line 2: .* is none of the image files \(write / for"),
     (4, "train/dog/1.png,0,0.2,0.8", "line 5: train/dog/1.png had a row already, line 2"),
@@ -67,7 +68,7 @@ def test_other_encodings_are_named_with_what_to_do(tmp_path):
     (4, "train/cat/1.png,0.5,half,0", "line 5, train/cat/1.png: expected 3 finite .* got half for cat"),
     (4, "train/cat/1.png,0.5,inf,0", "line 5, train/cat/1.png: expected 3 finite .* got sum inf, smallest 0"),
     (4, "train/cat/1.png,0.25,0.5,0.25,0", "Expected 4 fields in line 5, saw 5"),
-    (1, "train/dog/1.png,0,0.2,0.8,0", "line 2: expected 4 values, got more"),
+    (1, "train/dog/1.png,0,0.2,0.8,0", "Expected 4 fields in line 2, saw 5"),
     (4, ",0.25,0.5,0.25", "line 5: no path"),
     (3, "val/cat/1.png,2,0,0", "line 4, val/cat/1.png: expected 3 finite"),
 ])  # fmt: skip
@@ -79,7 +80,7 @@ def test_what_is_wrong_is_named_by_file_and_line(tmp_path, line, change, message
 def test_no_file_and_an_empty_file_are_named(tmp_path):
     with pytest.raises(ValueError, match="labels: .*none.csv is no file"):
         read_distributions(tmp_path / "none.csv", FILES, NAMES)
-    with pytest.raises(ValueError, match="expected a column path, got "):
+    with pytest.raises(ValueError, match="soft.csv: Could not determine delimiter"):
         read(tmp_path, [])
 
 

@@ -211,12 +211,12 @@ GOOD = ["path,label", *(f"{k}.png,{k % 2}" for k in range(20))]
 
 @pytest.mark.parametrize("lines, message", [
     (["path,label", "a.png,cat"], "expected two or more classes, .* got cat"),
-    (["path", "a.png"], "expected two or more classes, in a column label or with a column each, got none"),
+    (["path", "a.png"], "expected columns parted by commas, semicolons or tabs, one of them path"),
     (["path,label"], "holds no rows"),
     (["path,label", *GOOD[1:], "7.png,1"], "line 22: 7.png had a row already, line 9"),
     (["path,label", *GOOD[1:], "20.png,"], "line 22, 20.png: no label"),
     (["path,label", *GOOD[1:], ",1"], "line 22: no path"),
-    (["image,label", *GOOD[1:]], "expected a column path, got image, label"),
+    (["image,label", *GOOD[1:]], "one of them path, got image, label"),
     (["path,label,label", "0.png,1,1"], "columns that are there twice: label"),
     (["path,label", *(f"{k},{k % 2}" for k in range(20))], "none of its files is in .*; write names with their ending, 0.png"),
     (["path,label", *(f"flat/{k}.png,{k % 2}" for k in range(20))], r"none of its files is in .*flat, the first is .*flat/flat/0.png$"),

@@ -10,9 +10,10 @@ import pytest
 
 from genscl_lessons import answer, report, space
 from genscl_lessons.exercises import ParameterError
+from genscl_lessons.floor import floor_gaps, floor_verdict, read_logs
+from genscl_lessons.verdicts import render_ledger
 from genscl_lite.datasets import files
-from genscl_lite.runs.claims import make_ledger, read_predictions, render_ledger
-from genscl_lite.runs.floor import floor_gaps, floor_verdict, read_logs
+from genscl_lite.runs.claims import make_ledger, read_predictions
 from genscl_lite.runs.paths import RESULTS
 from genscl_lite.runs.statistics import bootstrap_interval, t_interval
 from genscl_lite.runs.tables import read_summaries
@@ -234,11 +235,57 @@ def test_the_floor_is_reached_or_not():
     assert report.floor_lines(old)[-1].startswith("- GenSCL + MixUp-CutMix + KD: not comparable.")
 
 
+def test_the_floor_is_asked_only_where_it_can_be_reached():
+    """Logs without chance name the sum of two entropies, for a row with a teacher."""
+    rows = [{"method": method, "seed": seed, "epoch": 1, "label_entropy": 2.0, "kl": 0.5 + 0.02 * seed}
+            for method in ("genscl_mix", "genscl_mix_kd") for seed in range(3)]  # fmt: skip
+    old = floor_gaps(pd.DataFrame(rows)).set_index("method")
+    assert old.verdict.to_dict() == {
+        "genscl_mix": "contradicted",
+        "genscl_mix_kd": "not comparable",
+    }
+    assert np.isnan(old.gap["genscl_mix_kd"]) and np.isnan(old.share["genscl_mix"])
+    assert floor_verdict(old.reset_index()) == ("not comparable", "")
+    new = floor_gaps(pd.DataFrame(rows).assign(chance=4.0))
+    assert new.share.tolist() == pytest.approx([1 - 0.52 / 2] * 2)
+    verdict, where = floor_verdict(new)
+    assert verdict == "contradicted" and where.startswith(
+        "0.52 nats above it (0.47 to 0.57), 74 % of"
+    )
+
+
 def test_logs_of_all_seeds_are_read_in_the_order_of_rows(digits_copy):
     logs = read_logs(digits_copy)
     rows = list(logs.method.unique())
     assert rows == [method for method in METHODS if method in rows] and len(rows) > 5
     assert logs.groupby("method").measured.last().notna().all()
+
+
+def test_variations_are_the_folder_and_those_beside_it(tmp_path):
+    folders = {
+        "small": 80,
+        "small_epochs20": 20,
+        "small_epochs160": 160,
+        "smaller_epochs20": 1,
+        "small_batch_size9": 2,
+    }
+    for folder, epochs in folders.items():
+        for seed in range(2):
+            about = {"method": "ce", "seed": seed, "epochs": epochs}
+            files.write_json(tmp_path / folder / "ce" / f"seed{seed}" / "summary.json", about)
+    (tmp_path / "small_epochs40").mkdir()  # begun, nothing finished
+    assert report.read_varied(tmp_path / "small", "epochs").epochs.tolist() == [
+        20,
+        20,
+        80,
+        80,
+        160,
+        160,
+    ]
+    with pytest.raises(
+        FileNotFoundError, match="no finished run there, and none beside it of another epochs"
+    ):
+        report.read_varied(tmp_path / "none", "epochs")
 
 
 def test_other_labels_and_wrong_labels_are_found_beside_the_folder(tmp_path):

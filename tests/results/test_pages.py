@@ -12,6 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from genscl_lessons.costs import make_cost_table
 from genscl_lite.datasets.files import as_path
 from genscl_lite.datasets.registry import LOADERS
 from genscl_lite.runs import launch
@@ -20,7 +21,7 @@ from genscl_lite.runs.paths import NOTEBOOKS, PROJECT, RESULTS
 from genscl_lite.runs.plan import presets
 from genscl_lite.runs.request import make_parser, read_requests
 from genscl_lite.runs.statistics import t_interval
-from genscl_lite.runs.tables import make_cost_table, make_table, read_summaries
+from genscl_lite.runs.tables import make_table, read_summaries
 from genscl_lite.tools import cli
 from genscl_lite.train.config import TrainConfig
 from tests.scripts import load_script

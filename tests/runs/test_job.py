@@ -4,6 +4,7 @@ import time
 import pytest
 import torch
 
+from genscl_lite.datasets import check
 from genscl_lite.runs import finish
 from genscl_lite.runs import job as jobs
 from genscl_lite.runs.finish import finish_run
@@ -82,3 +83,11 @@ def test_a_folder_with_another_configuration_is_refused(job, configs, tmp_path):
     other = dataclasses.replace(configs[0], temperature=0.2)
     with pytest.raises(ValueError, match="another configuration .temperature 0.1 there, 0.2 now"):
         list(train_job(dataclasses.replace(job, configs=(other,))))
+
+
+def test_pixels_are_looked_at_once_for_all_seeds(job, monkeypatch):
+    looks = []
+    monkeypatch.setattr(check, "odd_pixels", lambda *_: looks.append(1) or ["odd"])
+    with pytest.warns(UserWarning, match="^digits: odd$"):
+        list(train_job(job))
+    assert looks == [1]

@@ -1,7 +1,5 @@
 """Results by class, confusions and retrieval, against slow loops."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,7 @@ import torch
 from genscl_lite.datasets import files
 from genscl_lite.runs.finish import by_class, finish_run
 from genscl_lite.train import evaluate
-from genscl_lite.train.evaluate import confusion_matrix, retrieval
+from genscl_lite.train.evaluate import retrieval
 from genscl_lite.train.loop import pretrain
 from tests import oracle
 
@@ -35,12 +33,7 @@ def test_many_queries_are_thinned_evenly(monkeypatch):
 
 def test_without_two_of_a_class_there_is_nothing_to_retrieve():
     found = retrieval(torch.eye(3), torch.arange(3))
-    assert all(map(math.isnan, found.values())) and len(found) == 3
-
-
-def test_confusions_are_counted_row_by_truth():
-    counts = confusion_matrix(torch.tensor([2, 2, 1, 0]), torch.tensor([0, 0, 1, 2]), 3)
-    assert counts.tolist() == [[0, 0, 2], [0, 1, 0], [1, 0, 0]]
+    assert list(found.values()) == [None] * 3
 
 
 @pytest.mark.parametrize("method", ["ce", "genscl_mix"])

@@ -3,14 +3,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from genscl_lessons.verdicts import render_ledger
 from genscl_lite.runs.claims import (
     CLAIMS,
     claim_line,
     make_ledger,
-    render_ledger,
     with_read_out,
 )
-from genscl_lite.runs.floor import floor_gaps, floor_verdict
 from genscl_lite.runs.statistics import (
     bootstrap_interval,
     holm,
@@ -203,22 +202,3 @@ def test_two_read_outs_are_refused_by_name():
     with pytest.raises(ValueError, match=r"two ways .*\(converged: supcon; sgd: ce\)"):
         make_ledger(pd.concat([old[old.method == "ce"], new[new.method == "supcon"]]))
     assert make_ledger(new).read_out.unique().tolist() == ["converged"]
-
-
-def test_the_floor_is_asked_only_where_it_can_be_reached():
-    """Logs without chance name the sum of two entropies, for a row with a teacher."""
-    rows = [{"method": method, "seed": seed, "epoch": 1, "label_entropy": 2.0, "kl": 0.5 + 0.02 * seed}
-            for method in ("genscl_mix", "genscl_mix_kd") for seed in range(3)]  # fmt: skip
-    old = floor_gaps(pd.DataFrame(rows)).set_index("method")
-    assert old.verdict.to_dict() == {
-        "genscl_mix": "contradicted",
-        "genscl_mix_kd": "not comparable",
-    }
-    assert np.isnan(old.gap["genscl_mix_kd"]) and np.isnan(old.share["genscl_mix"])
-    assert floor_verdict(old.reset_index()) == ("not comparable", "")
-    new = floor_gaps(pd.DataFrame(rows).assign(chance=4.0))
-    assert new.share.tolist() == pytest.approx([1 - 0.52 / 2] * 2)
-    verdict, where = floor_verdict(new)
-    assert verdict == "contradicted" and where.startswith(
-        "0.52 nats above it (0.47 to 0.57), 74 % of"
-    )

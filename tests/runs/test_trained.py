@@ -290,28 +290,31 @@ def test_files_are_cropped_as_those_of_a_folder(color, tmp_path):
 WRONG_IMAGES = {
     "other size": (
         torch.zeros(2, 1, 9, 9),
-        r"images: expected shape \(N, 1, 8, 8\), got \(2, 1, 9, 9\)",
+        r"images: expected one or more of shape \(1, 8, 8\), got \(2, 1, 9, 9\)",
     ),
     "other channels": (
         torch.zeros(2, 3, 8, 8),
-        r"images: expected shape \(N, 1, 8, 8\), got \(2, 3, 8, 8\)",
+        r"images: expected one or more of shape \(1, 8, 8\), got \(2, 3, 8, 8\)",
     ),
-    "one image": (torch.zeros(1, 8, 8), r"images: expected shape \(N, 1, 8, 8\), got \(1, 8, 8\)"),
+    "one image": (
+        torch.zeros(1, 8, 8),
+        r"images: expected .* of shape \(N, channels, height, width\), got .* \(1, 8, 8\)",
+    ),
     "up to 255": (
         torch.full((2, 1, 8, 8), 255.0),
-        r"images: expected floating point values in \[0, 1\], got 255 to 255",
+        r"images: expected uint8, or floating point from 0 to 1, got 255 to 255",
     ),
     "below 0": (
         torch.full((2, 1, 8, 8), -0.5),
-        r"images: expected floating point values in \[0, 1\], got -0.5 to -0.5",
+        r"images: expected uint8, or floating point from 0 to 1, got -0.5 to -0.5",
     ),
     "not a number": (
         torch.full((2, 1, 8, 8), torch.nan),
-        r"images: expected floating point values in \[0, 1\], got nan",
+        r"images: expected uint8, or floating point from 0 to 1, got nan",
     ),
     "integers": (
         torch.zeros(2, 1, 8, 8, dtype=torch.long),
-        "images: expected uint8 or floating point, got torch.int64",
+        "images: expected uint8, or floating point, of shape .*, got torch.int64",
     ),
     "none": (torch.zeros(0, 1, 8, 8), "images: expected at least one, got none"),
     "empty list": ([], "images: expected at least one, got none"),

@@ -41,7 +41,8 @@ def test_views_are_augmented_normalized_and_mixed_in_the_order_of_the_draws(
     assert torch.equal(draws.index.flatten()[:30], torch.randperm(30, generator=by_hand))
     for step in range(3):
         index = draws.index[step]
-        images, labels = Views.of(config, digits)(digits.train_images[index], draws.step(step))
+        pixels = digits.train_images[index].expand(2, -1, -1, -1, -1)
+        images, labels = Views.of(config, digits)(pixels, draws.step(step))
         one_hot = torch.eye(10)[digits.train_labels[index]]
         for view, label in zip(images.split(12), labels.split(12), strict=True):
             expected = digits.normalize(
@@ -57,7 +58,8 @@ def test_views_are_augmented_normalized_and_mixed_in_the_order_of_the_draws(
 
 def test_methods_without_mixing_keep_their_labels(quick, digits):
     draws = draw_epoch(quick("supcon", views=3), digits.train_labels, (8, 8), generator()).step(1)
-    images, labels = Views.of(quick("supcon"), digits)(digits.train_images[draws.index], draws)
+    pixels = digits.train_images[draws.index].expand(3, -1, -1, -1, -1)
+    images, labels = Views.of(quick("supcon"), digits)(pixels, draws)
     assert draws.mixture is None and images.shape == (36, 1, 8, 8)
     assert torch.equal(labels, digits.train_labels[draws.index].repeat(3))  # numbers, of any many
     assert images.is_contiguous(memory_format=torch.channels_last)
@@ -72,7 +74,7 @@ def test_it_is_one_piece_for_the_compiler(quick, rgb):
     )
     whole = torch.compile(plain, fullgraph=True, dynamic=False, backend="eager")
     for step in range(2):
-        batch = rgb.train_images[draws.index[step]], draws.step(step)
+        batch = rgb.train_images[draws.index[step]].expand(2, -1, -1, -1, -1), draws.step(step)
         assert all(
             torch.allclose(ours, theirs, atol=1e-4)
             for ours, theirs in zip(whole(*batch), plain(*batch), strict=True)
@@ -122,7 +124,8 @@ def test_label_distributions_of_the_data_stand_for_the_classes_own(quick, digits
     soft = torch.rand(30, 10, generator=generator()).softmax(dim=1)
     labeled = dataclasses.replace(digits, train_distributions=soft)
     draws = draw_epoch(quick("supcon"), digits.train_labels, (8, 8), generator()).step(0)
-    _, targets = Views.of(quick("supcon"), labeled)(digits.train_images[draws.index], draws)
+    pixels = digits.train_images[draws.index].expand(2, -1, -1, -1, -1)
+    _, targets = Views.of(quick("supcon"), labeled)(pixels, draws)
     assert torch.equal(targets, soft[draws.index].repeat(2, 1)[:, None])
 
 
@@ -132,7 +135,8 @@ def test_what_a_teacher_said_is_a_second_target_mixed_as_the_label_is(soft, quic
     data = dataclasses.replace(digits, train_distributions=labels) if soft else digits
     config = quick("genscl_mix_kd", mixing="mixup")  # whose shares are those that are drawn
     draws = draw_epoch(config, digits.train_labels, (8, 8), generator()).step(0)
-    _, targets = Views.of(config, data, teacher_table=said)(digits.train_images[draws.index], draws)
+    pixels = digits.train_images[draws.index].expand(2, -1, -1, -1, -1)
+    _, targets = Views.of(config, data, teacher_table=said)(pixels, draws)
     own = labels if soft else torch.eye(10)[digits.train_labels]
     assert targets.shape == (24, 2, 10)
     views = zip(
@@ -164,7 +168,7 @@ def test_each_view_of_streamed_images_is_its_own_crop_and_no_other(quick, rgb, m
     )
     monkeypatch.setattr(batches, "build_augment", lambda name: uncropped)
     for v, view in enumerate(given.split(12)):
-        expected, labels = Views.of(config, rgb)(crops[v], draws)
+        expected, labels = Views.of(config, rgb)(crops[[v, v]], draws)
         assert torch.equal(view, expected.split(12)[v]) and torch.equal(targets, labels)
 
 

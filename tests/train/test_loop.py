@@ -19,7 +19,7 @@ from genscl_lite.mixing import blend, draw_mixture
 from genscl_lite.momentum import LabelledQueue, MomentumEncoder
 from genscl_lite.runs.finish import finish_run
 from genscl_lite.train import batches, loop, methods, run_folder
-from genscl_lite.train.batches import draw_epoch
+from genscl_lite.train.batches import draw_epoch, image_batches
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.evaluate import extract
 from genscl_lite.train.loop import OutOfTime, learning_rate, pretrain
@@ -569,9 +569,10 @@ def test_no_step_waits_for_the_host(method, quick, rgb, teacher):
     run = new_run(config, rgb, None, torch.device("cpu"))
     pieces = Pieces.of(run, rgb, Teacher(classifier) if METHODS[method].distils else None)
     draws = draw_epoch(config, rgb.train_labels, (32, 32), run.generator)
+    images = image_batches(config, rgb, draws.index, 0, 0)
     with Waits():
         for step in range(steps):
-            loop.train_step(run, rgb.train_images[draws.index[step]], pieces, draws.step(step), 0.1)
+            loop.train_step(run, next(images), pieces, draws.step(step), 0.1)
     assert run.step == steps and torch.isfinite(run.totals).all() and run.totals[0] > 0
     assert (run.first_bad == float("inf")).all()
 

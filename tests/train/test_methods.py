@@ -5,7 +5,7 @@ from genscl_lite.losses import LossParts, gen_supcon_loss
 from genscl_lite.runs.plan import plan
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.loop import pretrain
-from genscl_lite.train.methods import METHODS, Method, cross_entropy, label_similarity, teacher_of
+from genscl_lite.train.methods import METHODS, Method, cross_entropy, label_loss, teacher_of
 from genscl_lite.train.objective import batch_loss
 
 
@@ -83,7 +83,7 @@ def test_afterwards_the_row_is_gone():
 
 def test_heads_are_checked():
     with pytest.raises(ValueError, match="head: 'projector' is unknown .did you mean 'projection'"):
-        Method("X", label_similarity, "projector", "label")
+        Method("X", label_loss, "projector", "label")
     with pytest.raises(
         ValueError, match="queues: a queue keeps latents, 'X' has a classifier's head"
     ):

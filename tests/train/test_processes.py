@@ -9,7 +9,7 @@ from genscl_lite.train.loop import pretrain
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(quick, digits, monkeypatch):
-    monkeypatch.setattr(processes, "processes", lambda: 4)
+    monkeypatch.setattr(processes, "world_size", lambda: 4)
     with pytest.raises(
         ValueError, match="batch_size: 30 images cannot be shared out evenly among 4 processes"
     ):
@@ -18,7 +18,7 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(quick, digits, monkeypatch
 
 def test_views_keep_their_order(monkeypatch):
     rows = torch.arange(12).reshape(12, 1)  # two views of six images
-    monkeypatch.setattr(processes, "processes", lambda: 3)
+    monkeypatch.setattr(processes, "world_size", lambda: 3)
     monkeypatch.setattr(processes, "rank", lambda: 1)
     assert processes.keep_own_part(rows, views=2).flatten().tolist() == [2, 3, 8, 9]
     gathered = torch.tensor([0, 1, 6, 7, 2, 3, 8, 9, 4, 5, 10, 11]).reshape(12, 1)

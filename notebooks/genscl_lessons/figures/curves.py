@@ -9,9 +9,9 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
+from genscl_lessons.floor import NATS_AT_FLOOR
 from genscl_lessons.plots import FAMILY_COLORS, LABEL_COLOR, OTHER_COLOR
 from genscl_lessons.report import by_method
-from genscl_lite.runs.floor import NATS_AT_FLOOR
 from genscl_lite.runs.statistics import t_interval
 from genscl_lite.train.methods import METHODS, TEACHERS
 

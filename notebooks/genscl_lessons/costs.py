@@ -1,0 +1,51 @@
+"""What runs cost: a table of seconds, speed and memory, which stands beside that of accuracies."""
+
+import pandas as pd
+
+from genscl_lite.runs.tables import cell, markdown_table
+from genscl_lite.train.methods import METHODS
+
+COST_COLUMNS = (
+    "method",
+    "dataset",
+    "arch",
+    "epochs",
+    "seconds",
+    "probe_seconds",
+    "images_per_second",
+    "peak_memory_bytes",
+    "device",
+)
+
+
+def make_cost_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Say what a run of each method costs, with ``COST_COLUMNS``: means over seeds, but memory is the most.
+
+    Seconds are those of training; the probe's stand beside them, the teacher's in its own row. Images a
+    second count each image once, however many views it has. Memory is a GPU's; on a CPU it is missing.
+    """
+    runs = runs.assign(peak_memory_bytes=runs.peak_memory_bytes.astype(float))
+    means = {name: "mean" for name in ("seconds", "probe_seconds", "images_per_second")}
+    groups = runs.groupby(["method", "dataset", "arch", "epochs", "device"], sort=False)
+    return (
+        groups.agg(means | {"peak_memory_bytes": "max"}).reset_index()[list(COST_COLUMNS)].round(1)
+    )
+
+
+def render_cost_table(table: pd.DataFrame) -> str:
+    """Render costs as Markdown, the machines below it."""
+    header = "method", "encoder", "epochs", "training, s", "probe, s", "images/s", "peak GPU memory"
+    rows = [
+        [
+            METHODS[row.method].title,
+            cell(row.arch),
+            str(row.epochs),
+            f"{row.seconds:.0f}",
+            f"{row.probe_seconds:.0f}",
+            f"{row.images_per_second:.0f}",
+            "" if pd.isna(row.peak_memory_bytes) else f"{row.peak_memory_bytes / 2**30:.1f} GiB",
+        ]
+        for row in table.itertuples()
+    ]
+    machines = "; ".join(map(cell, table.device.unique()))
+    return f"{markdown_table(header, rows)}\n\nOn {machines}."
