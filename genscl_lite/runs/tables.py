@@ -74,6 +74,17 @@ def read_varied(folder: str | Path, name: str) -> pd.DataFrame:
     return pd.concat(runs).sort_values(name, kind="stable", ignore_index=True)
 
 
+def by_processor(runs: pd.DataFrame) -> pd.DataFrame:
+    """Count the processor's seconds as those of a run, which other work on the machine does not lengthen.
+
+    If all runs say them and none was on a GPU; else runs are returned as they are.
+    """
+    on_gpu = "peak_memory_bytes" in runs and runs.peak_memory_bytes.notna().any()
+    if on_gpu or "cpu_seconds" not in runs or runs.cpu_seconds.isna().any():
+        return runs
+    return runs.assign(seconds=runs.cpu_seconds)
+
+
 def make_table(runs: pd.DataFrame, published: pd.DataFrame | None = None) -> pd.DataFrame:
     """Average runs over seeds: one row a method, with ``TABLE_COLUMNS``; seconds are of one run's training.
 

@@ -19,7 +19,7 @@ from genscl_lite.datasets import files
 from genscl_lite.runs.claims import AS_GOOD, CONFIGURATION, POINT, points, with_read_out
 from genscl_lite.runs.floor import FLOOR_CLAIM, FLOOR_ROW, floor_verdict, share_of_the_way
 from genscl_lite.runs.statistics import Interval, is_equivalent, t_interval
-from genscl_lite.runs.tables import read_varied
+from genscl_lite.runs.tables import by_processor, read_varied
 from genscl_lite.train.methods import METHODS, TEACHERS, teacher_of
 
 
@@ -72,8 +72,11 @@ def varied(folder: str | Path, name: str) -> pd.DataFrame:
 
 
 def whole_cost(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return for each row its seconds of training, those of its teacher's row, and the two together."""
-    own = runs.groupby("method", sort=False).seconds.mean()
+    """Return for each row its seconds of training, those of its teacher's row, and the two together.
+
+    Seconds are those of ``by_processor``.
+    """
+    own = by_processor(runs).groupby("method", sort=False).seconds.mean()
     teachers = {method: teacher_of(method, set(own.index)) for method in own.index}
     costs = pd.DataFrame(
         {
@@ -187,23 +190,6 @@ def ahead(runs: pd.DataFrame, first: str, second: str) -> str:
     return f"{size} ({points(low, high)})"
 
 
-def extremes(runs: pd.DataFrame, value: str, what: str) -> str:
-    """Name the rows with the highest and the lowest mean of a fraction, in points, with their intervals."""
-    if value not in runs or not runs[value].notna().any():
-        return ""
-    means = by_method(runs, value).sort_values("mean")
-    low, high = means.iloc[0], means.iloc[-1]
-    return (
-        f"The lowest mean {what} is that of {title(means.index[0])}, {_with_interval(low)}; the highest "
-        f"that of {title(means.index[-1])}, {_with_interval(high)}."
-    )
-
-
-def _with_interval(row, unit: float = POINT) -> str:
-    mean = f"{row['mean'] / unit:.1f}"
-    return f"{mean} ({'one seed' if pd.isna(row.low) else f'{row.low / unit:.1f} to {row.high / unit:.1f}'})"
-
-
 def along(
     runs: pd.DataFrame, name: str, first: str, second: str, value: str = "accuracy_last"
 ) -> str:
@@ -258,28 +244,6 @@ def cost_lines(runs: pd.DataFrame, base: str = "ce") -> list[str]:
     ]
 
 
-def confidence_lines(predictions: pd.DataFrame) -> list[str]:
-    """Say of each row whether it is too sure or not sure enough: mean confidence against accuracy."""
-    over = [row.confidence.mean() - row.right.mean() for row in predictions.itertuples()]
-    own = predictions.assign(over=over)
-    lines = []
-    for method, row in by_method(own, "over").iterrows():
-        if pd.isna(row.low):
-            side = "one seed"
-        else:
-            side = (
-                "too sure"
-                if row.low > 0
-                else "not sure enough"
-                if row.high < 0
-                else "neither is shown"
-            )
-            side += f", {points(row.low, row.high)}"
-        gap = f"{row['mean'] / POINT:+.1f} points"
-        lines.append(f"- {title(method)}: confidence minus accuracy is {gap} ({side}).")
-    return lines
-
-
 OLD_FLOOR = (
     "The logs of these runs name the sum of two entropies, the labels' and the teacher's, as the floor, and no "
     "latents reach that: label and teacher together are one target, with a floor of its own."
@@ -314,24 +278,3 @@ def floor_lines(gaps: pd.DataFrame) -> list[str]:
         lines.append(f"- {title(row.method)} {word}: the gap is {row.gap:.2f} nats ({seeds}){way}.")
     old = [title(row.method) for row in gaps[gaps.gap.isna()].itertuples()]
     return lines + ([f"- {listed(old)}: not comparable. {OLD_FLOOR}"] if old else [])
-
-
-def confusions(runs: pd.DataFrame, method: str) -> tuple[np.ndarray, list[str]] | None:
-    """Return a row's confusions, (true, said) counts over all its runs that hold them, and names of classes."""
-    own = runs[runs.method == method]
-    own = own[own.confusion.notna()] if "confusion" in own else own[:0]
-    if own.empty:
-        return None
-    return np.sum(own.confusion.tolist(), axis=0), list(own.by_class.iloc[0])
-
-
-def confusion_line(row: str, counts: np.ndarray, names: list[str], most: int = 3) -> str:
-    """Name the classes that a row takes for another most often, in percent of the images of each."""
-    shares = counts / counts.sum(axis=1, keepdims=True)
-    np.fill_diagonal(shares, 0)
-    order = np.argsort(shares, axis=None)[::-1][:most]
-    pairs = [(*np.unravel_index(at, shares.shape), shares.flat[at]) for at in order]
-    parts = [
-        f"{names[true]} for {names[said]} ({100 * share:.0f} %)" for true, said, share in pairs
-    ]
-    return f"- {row} takes most often {listed(parts)}."
