@@ -173,23 +173,6 @@ def where_it_lies(interval: Interval, as_good: bool = False) -> str:
     return side + ", and as good within half a point" * as_good
 
 
-def ahead(runs: pd.DataFrame, first: str, second: str) -> str:
-    """Say how far the first row is ahead of the second, as a part of a sentence; "" where one is missing.
-
-    No verdict: the interval is not corrected for being one of many.
-    """
-    found = difference_of(runs, first, second)
-    if not found:
-        return ""
-    mean, low, high, seeds = found[0]
-    size = f"{abs(mean) / POINT:.1f} points {'ahead of' if mean > 0 else 'behind'} {title(second)}"
-    if seeds == 1:
-        return f"{size} (one seed)"
-    if low <= 0 <= high:
-        return f"not told apart from {title(second)} ({mean / POINT:+.1f}, {points(low, high)})"
-    return f"{size} ({points(low, high)})"
-
-
 def along(
     runs: pd.DataFrame, name: str, first: str, second: str, value: str = "accuracy_last"
 ) -> str:
