@@ -195,7 +195,7 @@ def counted(seeds: int) -> str:
 
 
 def why(books: list[Book]) -> str:
-    """Say what speaks for GenSCL, in a sentence or two: the yeses of ``answer_table``."""
+    """Say in a few sentences what speaks for GenSCL: the yeses of ``answer_table``, and where there was none."""
     ahead = [
         book.name
         for book in books
@@ -210,30 +210,50 @@ def why(books: list[Book]) -> str:
             "Not for its accuracy with clean labels: nowhere here is it shown to be more accurate than "
             "cross-entropy on the same mixed images."
         )
-    reasons = []
+    return " ".join(filter(None, ["**Why use GenSCL?**", first, _taught(books), _misled(books)]))
+
+
+def _taught(books: list[Book]) -> str:
+    rows = {book.name: book.claim("genscl_mix_kd_expert", "genscl_mix") for book in books}
+    found = {
+        name: (deciding_interval(row), row.verdict == "supported")
+        for name, row in rows.items()
+        if row.seeds
+    }
+    place = _places(found, {})
+    rest = "Cross-entropy with that teacher was not tried."
+    return place and f"It gains from a teacher that knows more labels {place}. {rest}"
+
+
+def _misled(books: list[Book]) -> str:
+    found, heads = {}, {}
     for book in books:
-        row = book.claim("genscl_mix_kd_expert", "genscl_mix")
-        if row.verdict == "supported":
-            reasons.append(
-                f"a teacher that knows more labels ({book.name}: {points(row.difference)} points, {_bounds(row)}; "
-                "cross-entropy with that teacher was not tried)"
-            )
         noisy = book.noisy[book.noisy.label_noise == WRONG] if len(book.noisy) else book.noisy
-        found = difference_of(by_probe(noisy), *RIVALS) if len(noisy) else None
-        if found and found[0].low > 0:
-            head = ahead_or_not(difference_of(by_own_head(noisy), *RIVALS)[0])
-            reasons.append(
-                f"a probe that has to learn from labels of which {100 * WRONG:.0f} % are wrong ({book.name}: "
-                f"{points(found[0].mean)} points over cross-entropy, {points(*found[0][1:3])}; against the classifier's "
-                f"own head {head})"
+        difference = difference_of(by_probe(noisy), *RIVALS) if len(noisy) else None
+        if difference:
+            interval = difference_of(by_own_head(noisy), *RIVALS)[0]
+            word = "ahead" if interval.low > 0 else "behind" if interval.high < 0 else "undecided"
+            heads[book.name] = (
+                f"; against that classifier's own head {word}, {points(interval.mean)}"
             )
-    speaks = f" What speaks for it here: {listed(reasons)}." if reasons else ""
-    return f"**Why use GenSCL, then?** {first}{speaks}"
+            found[book.name] = difference[0], difference[0].low > 0
+    place = _places(found, heads)
+    wrong = f"Where {100 * WRONG:.0f} % of the labels are wrong,"
+    return (
+        place and f"{wrong} a probe reads more from its features than from cross-entropy's {place}."
+    )
 
 
-def ahead_or_not(interval: Interval) -> str:
-    word = "ahead" if interval.low > 0 else "behind" if interval.high < 0 else "undecided"
-    return f"{word}, {points(interval.mean)}"
+def _places(found: dict[str, tuple[Interval, bool]], notes: dict[str, str]) -> str:
+    """Say on which data sets something holds and on which not; "" if on none."""
+    if not any(holds for _, holds in found.values()):
+        return ""
+    parts = []
+    for name, (interval, holds) in sorted(found.items(), key=lambda item: not item[1][1]):
+        bounds = f"{points(interval.mean)} points, {points(interval.low, interval.high)}"
+        word = "" if holds else "the other way round " if interval.high < 0 else "undecided "
+        parts.append(f"{word}on {name} ({bounds}{notes.get(name, '')})")
+    return ", ".join(parts)
 
 
 def wrong_labels(books: list[Book]) -> str:
