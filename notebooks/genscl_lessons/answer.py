@@ -222,7 +222,7 @@ def _taught(books: list[Book]) -> str:
     }
     place = _places(found, {})
     rest = "Cross-entropy with that teacher was not tried."
-    return place and f"It gains from a teacher that knows more labels {place}. {rest}"
+    return place and f"It gains from a teacher that knows more labels: {place}. {rest}"
 
 
 def _misled(books: list[Book]) -> str:
@@ -240,7 +240,8 @@ def _misled(books: list[Book]) -> str:
     place = _places(found, heads)
     wrong = f"Where {100 * WRONG:.0f} % of the labels are wrong,"
     return (
-        place and f"{wrong} a probe reads more from its features than from cross-entropy's {place}."
+        place
+        and f"{wrong} a probe reads more from its features than from cross-entropy's: {place}."
     )
 
 

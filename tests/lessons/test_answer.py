@@ -70,7 +70,7 @@ def test_why_says_where_something_speaks_for_it_and_where_not():
     none = answer.why([book(**ROWS | {"ce_mix": 0.81})])
     assert none.endswith("more accurate than cross-entropy on the same mixed images.")
     taught = answer.why([book(**ROWS | {"genscl_mix_kd_expert": 0.82})])
-    assert "knows more labels on CIFAR-10 (+2.0 points, " in taught and "was not tried" in taught
+    assert "knows more labels: on CIFAR-10 (+2.0 points, " in taught and "was not tried" in taught
     ahead = answer.why([book(**ROWS | {"ce_mix": 0.78})])
     assert "On CIFAR-10 it is more accurate than cross-entropy" in ahead
     clean = book(**ROWS)
@@ -82,7 +82,7 @@ def test_why_says_where_something_speaks_for_it_and_where_not():
     )
     other = other._replace(runs=other.runs.assign(dataset="digits"))
     said = answer.why([other, wrong])
-    assert "cross-entropy's on CIFAR-10 (+10.0 points, " in said
+    assert "cross-entropy's: on CIFAR-10 (+10.0 points, " in said
     assert "own head ahead, +10.0), the other way round on digits (-10.0 points, " in said
     assert "are wrong" not in answer.why([other])
 
