@@ -107,7 +107,7 @@ def gen_supcon_loss(
         labels: (M, C) distributions (rows non-negative, summing to 1) or (M,) class numbers. With (N, V, D)
             latents: (N, C) or (N,) shared by the views, or (N, V, C) / (N, V) for labels of each view; None:
             every image its own class. Or a list of T pairs (a_t, labels), a_t >= 0, such as [(1.0, labels),
-            (alpha, teacher's)]: sum_t a_t L(labels_t) at the price of one loss, see ``label_sums.Targets``.
+            (gamma, teacher's)]: sum_t a_t L(labels_t) at the price of one loss, see ``label_sums.Targets``.
         contrast_latents: (K, D) keys; every anchor meets all of them. Default: the batch, without the anchor.
         contrast_labels: (K, C) or (K,), of the same kind as ``labels``; for a list of T pairs, T of them.
         temperature: tau > 0, or a scalar tensor, which can learn.

@@ -17,6 +17,7 @@ import pandas as pd
 sys.path += [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 
 from genscl_lessons import answer, costs, report, verdicts
+from genscl_lessons.floor import floor_gaps, read_logs
 from genscl_lite.datasets import files
 from genscl_lite.runs import statistics, tables
 from genscl_lite.runs.paths import NOTEBOOKS, PROJECT, RESULTS
@@ -155,6 +156,10 @@ def read(folder: str) -> pd.DataFrame:
     return tables.read_summaries(RESULTS / folder)
 
 
+def timed(folder: str) -> pd.DataFrame:
+    return costs.by_processor(read(folder))
+
+
 def study(name: str) -> str:
     """Render what a study beside this script found: NAME.py renders NAME.csv."""
     return importlib.import_module(name).render()
@@ -167,9 +172,12 @@ TABLES = {
         line for book in books(*folders) for line in answer.quotes(book)
     ),
     "changes": lambda old, new: answer.render_changes(*books(old, new)),
-    "results": lambda folder: tables.render_table(tables.make_table(read(folder))),
+    "why": lambda *folders: answer.why(books(*folders)),
+    "wrong_labels": lambda *folders: answer.wrong_labels(books(*folders)),
+    "results": lambda folder: tables.render_table(tables.make_table(timed(folder))),
     "ledger": lambda folder: verdicts.render_ledger(*(book.ledger for book in books(folder))),
-    "costs": lambda folder: costs.render_cost_table(costs.make_cost_table(read(folder))),
+    "floors": lambda folder: "\n".join(report.floor_lines(floor_gaps(read_logs(RESULTS / folder)))),
+    "costs": lambda folder: costs.render_cost_table(costs.make_cost_table(timed(folder))),
     "varied": varied,
     "tries": tries,
     "study": study,
@@ -180,11 +188,15 @@ TABLES = {
 
 
 def rewritten(page: str) -> str:
-    """Return a page with all its tables made anew."""
+    """Return a page with all its tables made anew; where there are no results yet, that is said."""
 
     def table(marked: re.Match) -> str:
         kind, *words = marked[2].split()
-        return f"{marked[1]}\n\n{TABLES[kind](*words)}\n\n{marked[3]}"
+        try:
+            made = TABLES[kind](*words)
+        except FileNotFoundError:
+            made = "*Not measured yet.*"
+        return f"{marked[1]}\n\n{made}\n\n{marked[3]}"
 
     return MARKED.sub(table, page)
 

@@ -1,7 +1,7 @@
 """The ledger: what the paper claims, what it measured, and what runs of this kit say of it.
 
-Three claims are primary: named before the runs, and corrected among themselves alone. The others are
-exploratory, which is written beside them, and corrected among themselves.
+Three claims are primary: named before the runs of the second recipe (after those of the first), and corrected
+among themselves alone. The others are exploratory, which is written beside them, and corrected among themselves.
 """
 
 from dataclasses import dataclass

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from genscl_lessons.report import difference_of, title, varied
+from genscl_lessons.report import difference_of, listed, title, varied
 from genscl_lite.datasets.files import as_path
 from genscl_lite.runs.claims import (
     CLAIMS,
@@ -21,10 +21,11 @@ from genscl_lite.runs.claims import (
     with_read_out,
 )
 from genscl_lite.runs.paths import PUBLISHED
+from genscl_lite.runs.statistics import Interval
 from genscl_lite.runs.tables import make_table, markdown_table, read_summaries
 
 QUESTIONS = {
-    ("genscl_mix", "supcon"): "train on mixed images instead of whole ones, as SupCon does?",
+    ("genscl_mix", "supcon"): "mix its images, which SupCon does not?",
     ("genscl_mix", "supcon_mix"): "keep the mixed label instead of its larger class?",
     ("genscl_mix", "ce_mix"): "take the place of cross-entropy on the same mixed images?",
     ("genscl_mix_kd_expert", "genscl_mix"): "learn from a teacher that knows more labels, too?",
@@ -40,15 +41,16 @@ ANSWERS = {
 READ_OUTS = {
     "converged": "one linear probe for all rows",
     "sgd": "the first read-out",
-    "neighbors": "a vote of neighbors",
 }
 DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "digits": "digits"}
 BESIDE = ("ce", "ce_mix", "simclr", "supcon", "supcon_mix", "genscl_kd", "genscl_mix", "genscl_mix_kd")  # fmt: skip
 """Rows of the paper's table, and the two controls that it lacks."""
-
-
+VERSIONS = "GenSCL v1", "GenSCL v2, abstract"
+"""Of the paper, as ``published.csv`` names them."""
+RIVALS = "genscl_mix", "ce_mix"
+"""The two rows that questions without a claim compare. Such answers were looked for afterwards and are not corrected."""
 WRONG = 0.4
-"""The share of wrong labels that is asked about. No claim: it was looked for afterwards, and is not corrected."""
+"""The share of wrong labels that is asked about."""
 
 
 class Book(NamedTuple):
@@ -60,12 +62,16 @@ class Book(NamedTuple):
     """Runs beside it, trained with wrong labels."""
 
     @property
+    def name(self) -> str:
+        """Name the data set."""
+        return DATASETS.get(self.runs.dataset[0], self.runs.dataset[0])
+
+    @property
     def setting(self) -> str:
         """Say what was trained, for how long, and how it was read."""
         run = with_read_out(self.runs[self.runs.method != "expert"]).iloc[0]
         labels = f"{run.labels_per_class} labels a class" if run.labels_per_class else "all labels"
-        name = DATASETS.get(run.dataset, run.dataset)
-        return f"{name}, {labels}, {run.epochs} epochs, {READ_OUTS[run.read_out]}"
+        return f"{self.name}, {labels}, {run.epochs} epochs, {READ_OUTS[run.read_out]}"
 
     def claim(self, better: str, worse: str):
         """Return the ledger's row about two rows of the table."""
@@ -83,16 +89,39 @@ def read_book(folder: str | Path) -> Book:
     return Book(runs, ledger, varied(folder, "label_noise"))
 
 
+# Other read-outs of the same runs: frames whose ``accuracy_last`` is another number
+
+
 def by_neighbors(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the same runs, read by a vote of nearest neighbors, which old and new runs have in common."""
+    """Read runs by a vote of nearest neighbors, which old and new ones have in common."""
     runs = runs.dropna(subset="knn_accuracy")
     return runs.assign(accuracy_last=runs.knn_accuracy, read_out="neighbors")
 
 
+def by_probe(runs: pd.DataFrame) -> pd.DataFrame:
+    """Keep the runs that are read by one probe for all rows."""
+    return runs[with_read_out(runs).read_out == "converged"]
+
+
 def by_own_head(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the same runs, classifiers read by the head that they were trained with."""
+    """Read classifiers by the head that they were trained with; the first read-out did so."""
     own = runs.accuracy_last if "head_accuracy" not in runs else runs.head_accuracy
     return runs.assign(accuracy_last=own.fillna(runs.accuracy_last))
+
+
+def by_search(runs: pd.DataFrame) -> pd.DataFrame:
+    """Read runs by how well test images find others of their class: mean average precision."""
+    if "mean_average_precision" not in runs:
+        return runs[:0]
+    return runs.assign(accuracy_last=runs.mean_average_precision)
+
+
+WAYS = {
+    "one probe": by_probe,
+    "the classifier's own head": by_own_head,
+    "a vote of neighbors": by_neighbors,
+    "search (mean average precision)": by_search,
+}
 
 
 # What GenSCL is good for
@@ -100,60 +129,159 @@ def by_own_head(runs: pd.DataFrame) -> pd.DataFrame:
 
 def answer(row) -> str:
     """Return yes, no or what else a row of the ledger allows, with its numbers."""
-    word = f"**{ANSWERS[row.verdict]}**"
     if row.verdict == "untested":
         return ANSWERS[row.verdict]
-    difference, low, high, seeds = deciding_interval(row)
-    if row.verdict == "supported" and _margin(row) and low <= 0:
-        word = "**yes, as good**"
-    return f"{word}: {difference / POINT:+.1f} ({points(low, high) if seeds > 1 else 'one seed'})"
+    word = ANSWERS[row.verdict]
+    if row.verdict == "supported" and _only_as_good(row):
+        word = "yes, as good"
+    return f"**{word}**: {row.difference / POINT:+.1f} ({_bounds(row) or 'one seed'})"
 
 
-def _claim(better: str, worse: str):
-    [claim] = [c for c in CLAIMS if (c.better, c.worse) == (better, worse)]
-    return claim
+def _only_as_good(row) -> bool:
+    """Tell whether a claim with a margin is supported by its margin alone."""
+    [claim] = [c for c in CLAIMS if (c.better, c.worse) == (row.better, row.worse)]
+    return claim.margin > 0 and deciding_interval(row).low <= 0
 
 
-def _margin(row) -> float:
-    return _claim(row.better, row.worse).margin
-
-
-def _kind(better: str, worse: str) -> str:
-    return "" if _claim(better, worse).primary else " (exploratory)"
+def _bounds(row) -> str:
+    """Write the interval that decides and, where its error is pooled, the one seed by seed; "" for one seed."""
+    own, pooled = points(row.low, row.high), points(row.pooled_low, row.pooled_high)
+    return f"{pooled}; seed by seed {own}" if pooled else own
 
 
 def answer_table(books: list[Book]) -> str:
     """Render the questions with the answers of each folder of runs, in percentage points."""
     heads = [f"{book.setting}, {_seeds(book)}" for book in books]
-    rows = [
-        [f"... {question}{_kind(*pair)}", *(answer(book.claim(*pair)) for book in books)]
-        for pair, question in QUESTIONS.items()
-    ]
-    if any(len(book.noisy) for book in books):
-        asked = (
-            f"... take its place where {100 * WRONG:.0f} % of the labels are wrong? (exploratory)"
-        )
-        rows.insert(3, [asked, *map(_with_wrong_labels, books)])
+    rows = []
+    for pair, question in QUESTIONS.items():
+        [claim] = [c for c in CLAIMS if (c.better, c.worse) == pair]
+        kind = "" if claim.primary else " (exploratory)"
+        rows.append([f"... {question}{kind}", *(answer(book.claim(*pair)) for book in books)])
+    wrong = f"... take its place where {100 * WRONG:.0f} % of the labels are wrong? (exploratory)"
+    search = "... take its place in a search for similar images? (exploratory)"
+    others = {wrong: _with_wrong_labels, search: _in_a_search}
+    rows[3:3] = [[question, *map(said, books)] for question, said in others.items()]
     return markdown_table(["Should GenSCL ...", *heads], rows)
 
 
 def _with_wrong_labels(book: Book) -> str:
-    """Answer by one probe for both rows and, since that is what one would use, against the classifier's own head."""
-    if book.noisy.empty:
+    """Answer by one probe for both rows, by the head one would use in truth, and in a search."""
+    noisy = book.noisy
+    if noisy.empty or difference_of(noisy := noisy[noisy.label_noise == WRONG], *RIVALS) is None:
         return ANSWERS["untested"]
-    noisy = book.noisy[book.noisy.label_noise == WRONG]
-    said = [
-        _sign(difference_of(runs, "genscl_mix", "ce_mix")) for runs in (noisy, by_own_head(noisy))
+    names = {
+        "by one probe": by_probe,
+        "against its own head": by_own_head,
+        "in a search": by_search,
+    }
+    found = {name: difference_of(way(noisy), *RIVALS) for name, way in names.items()}
+    parts = [f"{name} {_sign(interval[0])}" for name, interval in found.items() if interval]
+    return f"{'; '.join(parts)}; {counted(noisy.seed.nunique())}"
+
+
+def _in_a_search(book: Book) -> str:
+    found = difference_of(by_search(book.runs), *RIVALS)
+    return _sign(found[0]) if found else ANSWERS["untested"]
+
+
+def _sign(interval: Interval) -> str:
+    word = "yes" if interval.low > 0 else "no" if interval.high < 0 else "open"
+    bounds = points(interval.low, interval.high) or "one seed"
+    return f"**{word}**: {interval.mean / POINT:+.1f} ({bounds})"
+
+
+def counted(seeds: int) -> str:
+    return "one seed" if seeds == 1 else f"{seeds} seeds"
+
+
+def why(books: list[Book]) -> str:
+    """Say in a few sentences what speaks for GenSCL: the yeses of ``answer_table``, and where there was none."""
+    ahead = [
+        book.name
+        for book in books
+        if (row := book.claim(*RIVALS)).verdict == "supported" and not _only_as_good(row)
     ]
-    return "; against its own head ".join(said) if all(said) else ANSWERS["untested"]
+    if ahead:
+        first = (
+            f"On {listed(ahead)} it is more accurate than cross-entropy on the same mixed images."
+        )
+    else:
+        first = (
+            "Not for its accuracy with clean labels: nowhere here is it shown to be more accurate than "
+            "cross-entropy on the same mixed images."
+        )
+    return " ".join(filter(None, ["**Why use GenSCL?**", first, _taught(books), _misled(books)]))
 
 
-def _sign(found) -> str:
-    if not found:
+def _taught(books: list[Book]) -> str:
+    rows = {book.name: book.claim("genscl_mix_kd_expert", "genscl_mix") for book in books}
+    found = {
+        name: (deciding_interval(row), row.verdict == "supported")
+        for name, row in rows.items()
+        if row.seeds
+    }
+    place = _places(found, {})
+    rest = "Cross-entropy with that teacher was not tried."
+    return place and f"It gains from a teacher that knows more labels: {place}. {rest}"
+
+
+def _misled(books: list[Book]) -> str:
+    found, heads = {}, {}
+    for book in books:
+        noisy = book.noisy[book.noisy.label_noise == WRONG] if len(book.noisy) else book.noisy
+        difference = difference_of(by_probe(noisy), *RIVALS) if len(noisy) else None
+        if difference:
+            interval = difference_of(by_own_head(noisy), *RIVALS)[0]
+            word = "ahead" if interval.low > 0 else "behind" if interval.high < 0 else "undecided"
+            heads[book.name] = (
+                f"; against that classifier's own head {word}, {points(interval.mean)}"
+            )
+            found[book.name] = difference[0], difference[0].low > 0
+    place = _places(found, heads)
+    wrong = f"Where {100 * WRONG:.0f} % of the labels are wrong,"
+    return (
+        place
+        and f"{wrong} a probe reads more from its features than from cross-entropy's: {place}."
+    )
+
+
+def _places(found: dict[str, tuple[Interval, bool]], notes: dict[str, str]) -> str:
+    """Say on which data sets something holds and on which not; "" if on none."""
+    if not any(holds for _, holds in found.values()):
         return ""
-    mean, low, high, seeds = found[0]
-    word = "yes" if low > 0 else "no" if high < 0 else "open"
-    return f"**{word}**: {mean / POINT:+.1f} ({points(low, high) if seeds > 1 else 'one seed'})"
+    parts = []
+    for name, (interval, holds) in sorted(found.items(), key=lambda item: not item[1][1]):
+        bounds = f"{points(interval.mean)} points, {points(interval.low, interval.high)}"
+        word = "" if holds else "the other way round " if interval.high < 0 else "undecided "
+        parts.append(f"{word}on {name} ({bounds}{notes.get(name, '')})")
+    return ", ".join(parts)
+
+
+def wrong_labels(books: list[Book]) -> str:
+    """Render GenSCL + mixing minus other rows where labels are wrong, in points, a way to read them a column."""
+    rows = []
+    for book in books:
+        old = with_read_out(book.runs).read_out.iloc[0] == "sgd"
+        name = f"{book.name}, first recipe" if old else book.name
+        for share, runs in book.noisy.groupby("label_noise") if len(book.noisy) else ():
+            for other in ("ce_mix", "supcon"):
+                found = [difference_of(way(runs), "genscl_mix", other) for way in WAYS.values()]
+                cells = [f"{points(x[0].mean)} ({points(*x[0][1:3])})" if x else "" for x in found]
+                if other == "supcon":
+                    cells[1] = ""  # has no head of its own
+                if share and any(cells):
+                    seeds = max(x[0].count for x in found if x)
+                    rows.append([name, f"{100 * share:.0f} %", title(other), *cells, str(seeds)])
+    if not rows:
+        return "No runs with wrong labels."
+    return markdown_table(["data set", "wrong", "minus", *WAYS, "seeds"], rows)
+
+
+def lost(book: Book, share: float, method: str, way=by_probe) -> float:
+    """Return the points that a row loses to wrong labels, over the seeds that have both, read in one way."""
+    runs = way(book.noisy[book.noisy.method == method])
+    table = runs.pivot_table(index="seed", columns="label_noise", values="accuracy_last")
+    return float((table[0.0] - table[share]).dropna().mean() / POINT)
 
 
 def _seeds(book: Book) -> str:
@@ -161,24 +289,22 @@ def _seeds(book: Book) -> str:
     if counts.empty:
         return "no seed"
     least, most = int(counts.min()), int(counts.max())
-    return (
-        f"{least} to {most} seeds" if least < most else "one seed" if most == 1 else f"{most} seeds"
-    )
+    return f"{least} to {most} seeds" if least < most else counted(most)
 
 
 def quotes(book: Book) -> list[str]:
     """Say of each primary claim one sentence that can be quoted: difference, interval, seeds and setting."""
     lines = []
     for row in book.ledger[(book.ledger.kind == "primary") & (book.ledger.seeds > 0)].itertuples():
-        difference, low, high, seeds = deciding_interval(row)
+        difference, seeds = row.difference, row.seeds
         if seeds == 1:
             verb, interval = "was", "one seed, which decides nothing"
         else:
-            verb, interval = "is", f"95 % interval {points(low, high)}; {seeds} seeds"
+            verb, interval = "is", f"95 % interval {_bounds(row)}; {seeds} seeds"
         size = f"{abs(difference) / POINT:.1f} points {'more' if difference > 0 else 'less'} accurate than"
         if abs(difference) < POINT / 20:
             size = "as accurate, to a tenth of a point, as"
-        if row.verdict == "as good" or (row.verdict == "supported" and _margin(row) and low <= 0):
+        if row.verdict == "as good" or (row.verdict == "supported" and _only_as_good(row)):
             said = f"is as accurate as {title(row.worse)}, within half a point"
         elif row.verdict == "undecided" and seeds > 1:
             said = f"cannot be told apart from {title(row.worse)}"
@@ -193,41 +319,47 @@ def quotes(book: Book) -> list[str]:
 
 
 def beside_the_paper(books: list[Book], published: pd.DataFrame | None = None) -> str:
-    """Render the paper's accuracies (ResNet-50) and ours, in percent, a column a data set."""
+    """Render the paper's accuracies and ours, in percent, a column a data set.
+
+    Version 1 has a table (ResNet-50). Of version 2 the abstract is known, which names no row: it has a line of its own.
+    """
     published = pd.read_csv(PUBLISHED) if published is None else published
-    theirs = published[published.arch == "resnet50"]
+    theirs = published[published.source == VERSIONS[0]]
+    names = list(theirs.dataset.unique())
     ours = [make_table(book.runs).set_index("method") for book in books]
-    heads = [f"paper, {DATASETS[name]}" for name in theirs.dataset.unique()]
-    heads += [f"here, {book.setting.partition(', ')[0]}" for book in books]
-    rows = []
-    for method in rows_of(books, published):
-        cells = [_published(theirs, name, method) for name in theirs.dataset.unique()]
-        rows.append([title(method), *cells, *(_mean(table, method) for table in ours)])
-    return markdown_table(["row", *heads], rows)
+    heads = [f"paper, {DATASETS[name]}" for name in names]
+    heads += [f"here, {book.name}" for book in books]
+    table = theirs.pivot(index="method", columns="dataset", values="published")
+    rows = [
+        [
+            title(method),
+            *(_percent(table[name].get(method)) for name in names),
+            *map(_mean, ours, [method] * len(ours)),
+        ]
+        for method in rows_of(books, published)
+    ]
+    second = published[published.source == VERSIONS[1]].set_index("dataset").published
+    rows.append(["version 2, best of its abstract", *(_percent(second.get(n)) for n in names), *[""] * len(ours)])  # fmt: skip
+    note = f"On ImageNet, version 2's abstract has {_percent(second['imagenet'])} (ResNet-50 with Momentum Contrast)."
+    return f"{markdown_table(['row', *heads], rows)}\n\n{note}"
 
 
 def rows_of(books: list[Book], published: pd.DataFrame) -> list[str]:
     """Return the rows of ``BESIDE`` that the paper or any of the folders has."""
-    known = set(published[published.arch == "resnet50"].method)
+    known = set(published.method[published.source == VERSIONS[0]])
     return [row for row in BESIDE if row in known.union(*(book.runs.method for book in books))]
 
 
-def _published(theirs: pd.DataFrame, dataset: str, method: str) -> str:
-    found = theirs[(theirs.dataset == dataset) & (theirs.method == method)]
-    if found.empty:
-        return ""
-    [row] = found.itertuples()
-    second = "" if pd.isna(row.second_version) else f"; v2: {100 * row.second_version:.1f}"
-    return f"{100 * row.published:.1f}{second}"
+def _percent(accuracy: float | None) -> str:
+    return "" if accuracy is None or pd.isna(accuracy) else f"{100 * accuracy:.1f}"
 
 
 def _mean(table: pd.DataFrame, method: str) -> str:
     if method not in table.index:
         return ""
     row = table.loc[method]
-    return f"{100 * row.accuracy_mean:.1f}" + (
-        "" if pd.isna(row.accuracy_sd) else f" ± {100 * row.accuracy_sd:.1f}"
-    )
+    spread = _percent(row.accuracy_sd)
+    return _percent(row.accuracy_mean) + (spread and f" ± {spread}")
 
 
 # Why verdicts changed

@@ -18,6 +18,17 @@ COST_COLUMNS = (
 )
 
 
+def by_processor(runs: pd.DataFrame) -> pd.DataFrame:
+    """Count the processor's seconds as those of a run, which other work on the machine does not lengthen.
+
+    If all runs say them and none was on a GPU; else runs are returned as they are.
+    """
+    on_gpu = "peak_memory_bytes" in runs and runs.peak_memory_bytes.notna().any()
+    if on_gpu or "cpu_seconds" not in runs or runs.cpu_seconds.isna().any():
+        return runs
+    return runs.assign(seconds=runs.cpu_seconds)
+
+
 def make_cost_table(runs: pd.DataFrame) -> pd.DataFrame:
     """Say what a run of each method costs, with ``COST_COLUMNS``: means over seeds, but memory is the most.
 

@@ -180,7 +180,7 @@ def plot_embedding(
     axis: Axes,
     values: np.ndarray | None = None,
 ) -> PathCollection:
-    """Scatter points in their labels' colors, each class named at its median point; or by ``values``.
+    """Scatter points in their labels' colors, or by ``values``; each class is named at its median point.
 
     Args:
         points: (N, 2).
@@ -188,7 +188,7 @@ def plot_embedding(
         names: of the C classes.
         title: of the axis.
         axis: to draw on.
-        values: (N,) to color by instead, from pale (lowest) to dark, dark ones on top and no class named.
+        values: (N,) to color by instead, from pale (lowest) to dark, dark ones on top.
 
     Returns:
         The scattered points, for a color bar.
@@ -199,8 +199,9 @@ def plot_embedding(
         {"c": label_colors(labels)} if values is None else {"c": values[order], "cmap": VALUE_MAP}
     )
     scattered = axis.scatter(*points[order].T, s=16, linewidths=0, **colors)
-    named = zip(class_points(points, labels), names, class_colors(len(names)), strict=True)
-    for point, name, color in named if values is None else ():
+    for point, name, color in zip(
+        class_points(points, labels), names, class_colors(len(names)), strict=True
+    ):
         axis.text(
             *point,
             name,
@@ -322,58 +323,38 @@ def draw_differences(
     return axis
 
 
-def plot_alignment_uniformity(measures: pd.DataFrame, axis: Axes) -> Axes:
-    """Scatter alignment against uniformity, better up and to the right, each method named with its accuracy.
-
-    Names stand in two columns, those of crowded spaces at the left, a thin line from each to its point.
+def plot_alignment_uniformity(measures: pd.DataFrame, axis: Axes, named: list[str]) -> Axes:
+    """Scatter alignment against uniformity, both low at the lower left; some rows are named, others pale.
 
     Args:
         measures: columns ``method``, ``alignment`` (above 0), ``uniformity`` and ``accuracy`` (a fraction).
         axis: to draw on.
+        named: methods with their name and accuracy beside their point.
     """
-    measures = measures.sort_values("alignment", ignore_index=True)
-    low, high = measures.uniformity.min(), measures.uniformity.max()
-    wide, heights = max(high - low, 1e-3), np.log(measures.alignment)
-    step = max(np.ptp(heights), 0.1) / 18  # names do not overlap
-    crowded = measures.uniformity > (low + high) / 2
-    for side, x, align in (
-        (crowded, high + 0.07 * wide, "right"),
-        (~crowded, low - 0.07 * wide, "left"),
-    ):
-        down = -np.inf
-        for row in measures[side].itertuples():
-            down = max(heights[row.Index], down + step)
-            color = FAMILY_COLORS.get(METHODS[row.method].family, OTHER_COLOR)
-            axis.plot(row.uniformity, row.alignment, "o", color=color, markersize=9, alpha=0.8)
-            axis.annotate(
-                f"{METHODS[row.method].title}: {100 * row.accuracy:.1f} %",
-                (row.uniformity, row.alignment),
-                (x, np.exp(down)),
-                ha=align,
-                va="center",
-                fontsize=9,
-                annotation_clip=False,
-                arrowprops={
-                    "arrowstyle": "-",
-                    "color": "0.6",
-                    "linewidth": 0.8,
-                    "relpos": (int(align == "right"), 0.5),
-                    "shrinkB": 4,
-                },
-            )
+    for row in measures[~measures.method.isin(named)].itertuples():
+        axis.plot(row.uniformity, row.alignment, "o", color="0.8", markersize=8)
+    last = measures.uniformity[measures.method.isin(named)].max()
+    for row in measures[measures.method.isin(named)].itertuples():
+        color = FAMILY_COLORS.get(METHODS[row.method].family, OTHER_COLOR)
+        axis.plot(row.uniformity, row.alignment, "o", color=color, markersize=11)
+        right = row.uniformity == last  # to the right of it is room
+        axis.annotate(
+            f"{METHODS[row.method].title.replace(' + ', chr(10) + '+ ', 1)}: {100 * row.accuracy:.1f} %",
+            (row.uniformity, row.alignment),
+            (10 if right else -10, 0),
+            textcoords="offset points",
+            ha="left" if right else "right",
+            va="center",
+            fontsize=10,
+        )
     axis.set(
         yscale="log",
-        xlim=(high + 1.5 * wide, low - 0.05 * wide),
-        xlabel="uniformity: evenly spread →",
-        ylabel="alignment: classes close together →",
+        xlabel="uniformity (low: evenly spread)",
+        ylabel="alignment (low: classes close together)",
     )
-    axis.set_xticks(
-        [tick for tick in axis.get_xticks() if low - 0.1 * wide <= tick <= high + 0.1 * wide]
-    )
+    axis.margins(x=0.25, y=0.1)
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_major_formatter("{x:g}")
     axis.minorticks_off()
-    axis.margins(y=0.1)
-    axis.invert_yaxis()
     axis.grid(alpha=0.4)
     return axis

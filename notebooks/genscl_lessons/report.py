@@ -14,6 +14,7 @@ from IPython.display import HTML, Markdown, display
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from genscl_lessons.costs import by_processor
 from genscl_lessons.floor import FLOOR_CLAIM, FLOOR_ROW, floor_verdict, share_of_the_way
 from genscl_lessons.plots import small_png
 from genscl_lessons.verdicts import side_of_zero
@@ -88,8 +89,11 @@ def varied(folder: str | Path, name: str) -> pd.DataFrame:
 
 
 def whole_cost(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return for each row its seconds of training, those of its teacher's row, and the two together."""
-    own = runs.groupby("method", sort=False).seconds.mean()
+    """Return for each row its seconds of training, those of its teacher's row, and the two together.
+
+    Seconds are those of ``by_processor``.
+    """
+    own = by_processor(runs).groupby("method", sort=False).seconds.mean()
     teachers = {method: teacher_of(method, set(own.index)) for method in own.index}
     costs = pd.DataFrame(
         {
@@ -184,40 +188,6 @@ def where_it_lies(interval: Interval, as_good: bool = False) -> str:
     return f"{side} zero{', and as good within half a point' * as_good}"
 
 
-def ahead(runs: pd.DataFrame, first: str, second: str) -> str:
-    """Say how far the first row is ahead of the second, as a part of a sentence; "" where one is missing.
-
-    No verdict: the interval is not corrected for being one of many.
-    """
-    found = difference_of(runs, first, second)
-    if not found:
-        return ""
-    mean, low, high, seeds = found[0]
-    size = f"{abs(mean) / POINT:.1f} points {'ahead of' if mean > 0 else 'behind'} {title(second)}"
-    if seeds == 1:
-        return f"{size} (one seed)"
-    if low <= 0 <= high:
-        return f"not told apart from {title(second)} ({mean / POINT:+.1f}, {points(low, high)})"
-    return f"{size} ({points(low, high)})"
-
-
-def extremes(runs: pd.DataFrame, value: str, what: str) -> str:
-    """Name the rows with the highest and the lowest mean of a fraction, in points, with their intervals."""
-    if value not in runs or not runs[value].notna().any():
-        return ""
-    means = by_method(runs, value).sort_values("mean")
-    low, high = means.iloc[0], means.iloc[-1]
-    return (
-        f"The lowest mean {what} is that of {title(means.index[0])}, {_with_interval(low)}; the highest "
-        f"that of {title(means.index[-1])}, {_with_interval(high)}."
-    )
-
-
-def _with_interval(row, unit: float = POINT) -> str:
-    mean = f"{row['mean'] / unit:.1f}"
-    return f"{mean} ({'one seed' if pd.isna(row.low) else f'{row.low / unit:.1f} to {row.high / unit:.1f}'})"
-
-
 def along(
     runs: pd.DataFrame, name: str, first: str, second: str, value: str = "accuracy_last"
 ) -> str:
@@ -270,28 +240,6 @@ def cost_lines(runs: pd.DataFrame, base: str = "ce") -> list[str]:
         *lines,
         f"- No cheaper row has a higher mean than {listed([title(m) for m in front], 'or')}.",
     ]
-
-
-def confidence_lines(predictions: pd.DataFrame) -> list[str]:
-    """Say of each row whether it is too sure or not sure enough: mean confidence against accuracy."""
-    over = [row.confidence.mean() - row.right.mean() for row in predictions.itertuples()]
-    own = predictions.assign(over=over)
-    lines = []
-    for method, row in by_method(own, "over").iterrows():
-        if pd.isna(row.low):
-            side = "one seed"
-        else:
-            side = (
-                "too sure"
-                if row.low > 0
-                else "not sure enough"
-                if row.high < 0
-                else "neither is shown"
-            )
-            side += f", {points(row.low, row.high)}"
-        gap = f"{row['mean'] / POINT:+.1f} points"
-        lines.append(f"- {title(method)}: confidence minus accuracy is {gap} ({side}).")
-    return lines
 
 
 OLD_FLOOR = (

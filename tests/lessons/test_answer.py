@@ -39,14 +39,18 @@ def test_a_question_is_answered_by_its_verdict_with_numbers():
         "**yes**",
         "**yes, as good**",
         "not tried",
+        "not tried",
+        "not tried",
     ]
     assert [line[2].partition(":")[0] for line in lines[2:]] == [
         "**no**",
         "**no**",
         "**no**",
         "not tried",
+        "not tried",
+        "not tried",
     ]
-    assert lines[2][1].startswith("**yes**: +2.0 (+1.")
+    assert lines[2][1].startswith("**yes**: +2.0 (+1.") and "; seed by seed +1." in lines[2][1]
 
 
 def test_wrong_labels_are_asked_about_where_there_are_runs_with_them():
@@ -54,14 +58,67 @@ def test_wrong_labels_are_asked_about_where_there_are_runs_with_them():
     noisy = clean._replace(noisy=noisy.runs.assign(label_noise=answer.WRONG))
     lines = answer.answer_table([clean, noisy]).splitlines()
     [line] = [line for line in lines if "40 % of the labels are wrong" in line]
-    assert line.strip("| ").split(" | ")[1] == "not tried" and "| **yes**: +10.0 (+9." in line
+    assert line.strip("| ").split(" | ")[1] == "not tried"
+    assert "| by one probe **yes**: +10.0 (+9." in line and line.endswith("; 5 seeds |")
     assert "against its own head **yes**" in line
-    by_head = noisy.noisy.assign(
-        head_accuracy=np.where(noisy.noisy.method == "ce_mix", 0.9, np.nan)
+    head = np.where(noisy.noisy.method == "ce_mix", 0.9, np.nan)
+    by_head = noisy._replace(noisy=noisy.noisy.assign(head_accuracy=head))
+    assert "against its own head **no**: -10." in answer.answer_table([clean, by_head])
+
+
+def test_why_says_where_something_speaks_for_it_and_where_not():
+    none = answer.why([book(**ROWS | {"ce_mix": 0.81})])
+    assert none.endswith("more accurate than cross-entropy on the same mixed images.")
+    taught = answer.why([book(**ROWS | {"genscl_mix_kd_expert": 0.82})])
+    assert "knows more labels: on CIFAR-10 (+2.0 points, " in taught and "was not tried" in taught
+    ahead = answer.why([book(**ROWS | {"ce_mix": 0.78})])
+    assert "On CIFAR-10 it is more accurate than cross-entropy" in ahead
+    clean = book(**ROWS)
+    wrong, other = (
+        clean._replace(
+            noisy=book(**ROWS | {"ce_mix": ce_mix}).runs.assign(label_noise=answer.WRONG)
+        )
+        for ce_mix in (0.7, 0.9)
     )
-    assert "against its own head **no**: -10." in answer.answer_table(
-        [clean, noisy._replace(noisy=by_head)]
+    other = other._replace(runs=other.runs.assign(dataset="digits"))
+    said = answer.why([other, wrong])
+    assert "cross-entropy's: on CIFAR-10 (+10.0 points, " in said
+    assert "own head ahead, +10.0), the other way round on digits (-10.0 points, " in said
+    assert "are wrong" not in answer.why([other])
+
+
+def test_a_search_is_asked_about_where_it_was_measured():
+    clean = book(**ROWS)
+    runs = clean.runs.assign(mean_average_precision=clean.runs.accuracy_last.rsub(1))
+    lines = answer.answer_table([clean._replace(runs=runs), clean]).splitlines()
+    [line] = [line for line in lines if "in a search for similar images" in line]
+    assert "| **open**: -0.1 (" in line and line.endswith("| not tried |")
+
+
+def test_wrong_labels_are_read_in_several_ways_side_by_side():
+    clean, noisy = book(near=ROWS, **ROWS), book(near=ROWS, **ROWS | {"ce_mix": 0.7})
+    runs = noisy.runs.assign(head_accuracy=np.where(noisy.runs.method == "ce_mix", 0.75, np.nan))
+    both = [clean.runs.assign(label_noise=0.0), runs.assign(label_noise=0.4)]
+    wrong = clean._replace(noisy=pd.concat(both))
+    first, second = answer.wrong_labels([clean, wrong]).splitlines()[2:]
+    cells = first.strip("| ").split(" | ")
+    assert cells[:3] == ["CIFAR-10", "40 %", "CE + MixUp-CutMix"] and cells[-1] == "5"
+    assert [cell[:5] for cell in cells[3:6]] == ["+10.0", "+5.0 ", "+0.1 "]
+    assert "| 40 % | SupCon | +2.0 (" in second
+    assert answer.wrong_labels([clean]) == "No runs with wrong labels."
+    old = wrong._replace(runs=wrong.runs.assign(read_out="sgd"), noisy=wrong.noisy.assign(read_out="sgd"))  # fmt: skip
+    assert "CIFAR-10, first recipe | 40 % | CE + MixUp-CutMix |  | +5.0" in answer.wrong_labels(
+        [old]
     )
+
+
+def test_what_wrong_labels_cost_is_taken_over_seeds_that_have_both():
+    clean, noisy = book(**ROWS).runs, book(**ROWS | {"ce_mix": 0.7}).runs
+    both = pd.concat(
+        [clean.assign(label_noise=0.0), noisy[noisy.seed == 0].assign(label_noise=0.4)]
+    )
+    found = answer.lost(answer.Book(clean, None, both), 0.4, "ce_mix")
+    assert found == pytest.approx(100 * (ROWS["ce_mix"] - 0.7))
 
 
 def test_a_quoted_sentence_has_interval_seeds_length_and_read_out():
@@ -83,7 +140,9 @@ def test_the_paper_stands_beside_our_rows_with_both_its_versions():
     published = pd.read_csv(PUBLISHED)
     table = answer.beside_the_paper([book(**ROWS)], published).splitlines()
     assert "| SupCon | 96.0 | 76.5 | 78.0 ± 0.2 |" in table
-    assert "| GenSCL + MixUp-CutMix + KD | 97.6; v2: 98.2 | 84.7; v2: 87.0 |  |" in table
+    assert "| GenSCL + MixUp-CutMix + KD | 97.6 | 84.7 |  |" in table
+    assert "| version 2, best of its abstract | 98.2 | 87.0 |  |" in table
+    assert table[-1].startswith("On ImageNet, version 2's abstract has 77.3 ")
     assert any(line.startswith("| CE + MixUp-CutMix |  |  | 80.0") for line in table)
 
 

@@ -10,17 +10,13 @@ from PIL import Image
 
 from genscl_lessons.answer import Book
 from genscl_lessons.figures.curves import (
-    groups_of,
-    plot_floors,
     plot_gains,
     plot_lengths,
-    plot_reliability,
     plot_varied,
-    reliability,
 )
 from genscl_lessons.figures.digits import show_label_bars
 from genscl_lessons.figures.reproduction import (
-    VERDICT_COLORS,
+    BOOK_STYLES,
     plot_answer,
     plot_costs,
     plot_differences,
@@ -41,7 +37,6 @@ from genscl_lite.runs.claims import make_ledger
 from genscl_lite.runs.paths import PUBLISHED
 from genscl_lite.runs.statistics import t_interval
 from genscl_lite.runs.tables import make_table
-from genscl_lite.train.methods import METHODS, TEACHERS
 
 
 @pytest.mark.parametrize("knn", [[None, None], [None, 0.8]])
@@ -179,52 +174,22 @@ def test_a_row_with_a_teacher_pays_for_it_too():
     plt.close()
 
 
-def test_every_row_is_in_one_group():
-    groups = groups_of(METHODS)
-    assert sorted(sum(groups.values(), [])) == sorted(set(METHODS) - set(TEACHERS))
-
-
-def test_reliability_is_confidence_against_accuracy_bin_by_bin():
-    confidence, right = np.array([0.95, 0.91, 0.55, 0.1]), np.array([True, False, True, False])
-    bins = reliability(confidence, right)
-    assert (
-        bins.accuracy.tolist() == [0, 1, 0.5]
-        and bins.images.tolist() == [1, 1, 2]
-        and bins.bin.tolist() == [1, 6, 10]
-    )
-    said = pd.DataFrame(
-        [
-            {"method": m, "seed": 0, "right": right, "confidence": confidence}
-            for m in ("ce", "supcon")
-        ]
-    )
-    axes = plot_reliability(said, made_up())
-    assert [axis.get_title() for axis in axes.flat] == ["CE", "SupCon"]
-    assert [text.get_text() for text in axes[0, 0].texts] == ["error 3.0 ± 0.0"]
-    plt.close()
-
-
-def test_floors_are_drawn_where_parts_are_missing():
-    gaps = pd.DataFrame({"method": ["supcon", "genscl_mix"], "floor": 2.2, "gap": [0.01, 0.8], "low": [0.0, np.nan],
-                         "high": [0.02, np.nan], "share": [0.9, np.nan], "seeds": [3, 1], "verdict": "undecided"})  # fmt: skip
-    axis = plot_floors(gaps, plt.subplots()[1])
-    assert len(axis.texts) == 2
-    plt.close()
-
-
 def test_the_answer_is_drawn_with_the_verdicts_and_the_paper_beside_it():
     runs = made_up(labels_per_class=10, read_out="converged")
     several, one = (Book(part, make_ledger(part)) for part in (runs, runs[runs.seed == 0]))
-    claims, rows = plot_answer([several, one], [one, None], pd.read_csv(PUBLISHED))
+    claims, rows = plot_answer([several, one], pd.read_csv(PUBLISHED))
     assert [tick.get_text() for tick in claims.get_yticklabels()] == [
         "minus SupCon",
         "minus SupCon\n+ MixUp-CutMix, larger label",
         "minus CE\n+ MixUp-CutMix",
     ]
     assert several.claim("genscl_mix", "supcon").verdict == "supported"
-    bar = next(line for line in claims.lines if len(line.get_xdata()) == 2)
-    assert bar.get_color() == VERDICT_COLORS["supported"]
-    assert np.mean(bar.get_xdata()) == pytest.approx(2.5)
+    bars = [line for line in claims.lines if len(line.get_xdata()) == 2]
+    assert {bar.get_color() for bar in bars} == {BOOK_STYLES[0][0], "black"}  # and the zero
+    assert np.mean(bars[0].get_xdata()) == pytest.approx(2.5)
+    said = [(text.get_text(), text.get_color()) for text in claims.texts]
+    assert said[0] == ("supported", BOOK_STYLES[0][0])
+    assert said[-1] == ("undecided", BOOK_STYLES[1][0])
     names = [tick.get_text().replace("\n", " ") for tick in rows.get_yticklabels()]
     paper = next(line for line in rows.lines if line.get_label() == "paper, CIFAR-10")
     assert paper.get_xdata()[names.index("GenSCL + MixUp-CutMix")] == pytest.approx(1.3)

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 
+import IPython.display
 import numpy as np
 import pandas as pd
 import pytest
@@ -36,7 +37,8 @@ NOISE = np.array([0.001, -0.001, 0.002, -0.002, 0.0, 0.001])
 def shown(monkeypatch):
     """What is shown as text, without a kernel."""
     texts = []
-    monkeypatch.setattr(report, "display", lambda thing: texts.append(thing.data))
+    for module in (report, IPython.display):
+        monkeypatch.setattr(module, "display", lambda thing: texts.append(thing.data))
     return texts
 
 
@@ -68,7 +70,7 @@ def cells_of_09(*wanted, results):
 
 
 def test_other_accuracies_other_words(digits_copy, shown, monkeypatch, tmp_path):
-    """GenSCL + mix is put three points above SupCon, then three below: notebook 09 says first the one, then the other."""
+    """GenSCL + mix is put three points above SupCon, then three below: notebook 09 says one thing, then another."""
     folder = tmp_path / "digits"
     shutil.copytree(digits_copy, folder)
     supcon = read_summaries(folder).query("method == 'supcon'").set_index("seed").accuracy_last
@@ -79,10 +81,10 @@ def test_other_accuracies_other_words(digits_copy, shown, monkeypatch, tmp_path)
             "genscl_mix",
             lambda seed, sign=sign: supcon[seed] + sign * (0.03 + 0.0001 * (seed % 3)),
         )
-        run(cells_of_09("quotes(book)", results=folder), monkeypatch)
-        lines += [line for text in shown for line in text.splitlines() if "than SupCon (" in line]
+        run(cells_of_09("answer_table(books)", results=folder), monkeypatch)
+        lines += [line for text in shown for line in text.splitlines() if "mix its images" in line]
         shown.clear()
-    assert "is 3.0 points more accurate" in lines[0] and "is 3.0 points less accurate" in lines[1]
+    assert "| **yes**: +3.0 (" in lines[0] and "| **no**: -3.0 (" in lines[1]
 
 
 def test_an_accuracy_that_is_not_that_of_its_predictions_stops_the_notebook(
@@ -90,7 +92,7 @@ def test_an_accuracy_that_is_not_that_of_its_predictions_stops_the_notebook(
 ):
     folder = tmp_path / "digits"
     shutil.copytree(digits_copy, folder)
-    check = "assert tuple(summary.columns) == TABLE_COLUMNS"
+    check = "assert tuple(summary.columns) == tables.TABLE_COLUMNS"
     run(cells_of_09(check, results=folder), monkeypatch)
     change(folder, "supcon", lambda seed: 0.999)
     with pytest.raises(AssertionError):
@@ -101,12 +103,12 @@ def test_the_committed_notebook_says_what_the_committed_runs_say():
     outputs = json.dumps(
         [cell.get("outputs") for cell in read("09_reproduce_table")], ensure_ascii=False
     )
-    for name in ("cifar10_small", "digits"):
-        book = answer.read_book(RESULTS / name)
-        for line in [*answer.quotes(book), *render_ledger(book.ledger).splitlines()]:
-            assert json.dumps(line, ensure_ascii=False)[1:-1] in outputs, (
-                f"execute notebook 09 again: {line}"
-            )
+    books = [answer.read_book(RESULTS / name) for name in ("cifar10_small", "digits")]
+    said = [answer.answer_table(books), answer.why(books), answer.wrong_labels(books)]
+    for line in "\n".join(said + [render_ledger(book.ledger) for book in books]).splitlines():
+        assert json.dumps(line, ensure_ascii=False)[1:-1] in outputs, (
+            f"execute notebook 09 again: {line}"
+        )
 
 
 @pytest.mark.parametrize("name", ["09_reproduce_table", "10_see_the_space"])
@@ -119,14 +121,8 @@ def test_no_written_sentence_ranks_rows(name):
         assert not (rows and re.search(ranks, sentence)) or sentence.endswith("?"), sentence
 
 
-def test_how_far_ahead_is_said_by_the_interval():
+def test_on_which_side_of_zero_a_difference_lies_is_said_place_by_place():
     runs = frame(ce=0.9 + NOISE, supcon=0.92 + NOISE[::-1])
-    assert report.ahead(runs, "supcon", "ce").startswith("2.0 points ahead of CE (")
-    assert report.ahead(runs, "ce", "supcon").startswith("2.0 points behind SupCon (")
-    assert report.ahead(runs[runs.seed == 0], "ce", "supcon").endswith("SupCon (one seed)")
-    wide = frame(ce=0.9 + NOISE, supcon=0.901 + 9 * NOISE)
-    assert report.ahead(wide, "supcon", "ce").startswith("not told apart from CE (+0.")
-    assert report.ahead(runs, "ce", "simclr") == ""
     both = pd.concat(
         [runs.assign(labels_per_class=5), frame(ce=0.9 + NOISE, supcon=0.9 + 9 * NOISE)]
     )
@@ -315,13 +311,10 @@ def test_costs_hold_the_teacher():
         lines[0] == "- GenSCL + KD: 6.0 times the seconds of CE, of which 33 % are its teacher's."
     )
     assert lines[-1] == "- No cheaper row has a higher mean than CE or CE + MixUp-CutMix."
-
-
-def test_too_sure_and_not_sure_enough():
-    said = pd.DataFrame([{"method": method, "seed": seed, "right": np.arange(10) < 8, "confidence": np.full(10, sure + 0.001 * seed)}
-                         for method, sure in (("ce", 0.95), ("ce_mix", 0.6)) for seed in range(3)])  # fmt: skip
-    lines = report.confidence_lines(said)
-    assert "+15.1 points (too sure" in lines[0] and "-19.9 points (not sure enough" in lines[1]
+    beside_other_work = runs.assign(seconds=99, cpu_seconds=[2, 2, 4, 4, 8, 8, 8, 8])
+    assert report.whole_cost(beside_other_work).whole["genscl_kd"] == 12
+    on_a_gpu = beside_other_work.assign(peak_memory_bytes=1.0)
+    assert report.whole_cost(on_a_gpu).whole["genscl_kd"] == 198
 
 
 def test_confusions_are_summed_over_runs_and_the_worst_are_named():

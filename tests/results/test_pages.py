@@ -79,6 +79,11 @@ def test_a_page_shows_what_a_study_found(monkeypatch):
     assert page == "<!-- table: study ablation -->\n\n| a |\n\n<!-- end -->"
 
 
+def test_a_study_that_was_not_made_is_said_so():
+    page = pages.rewritten("<!-- table: results nowhere -->\nold\n<!-- end -->")
+    assert page == "<!-- table: results nowhere -->\n\n*Not measured yet.*\n\n<!-- end -->"
+
+
 def test_what_peoples_labels_change_has_an_interval_and_a_verdict(monkeypatch):
     """Three seeds: nearer to people for sure; less accurate in the mean alone."""
 

@@ -39,7 +39,7 @@ def plot_blends(
     """
     chosen = np.linspace(0, len(classes) - 1, min(rows, len(classes))).astype(int)
     figure, axes = plt.subplots(
-        1, len(matrices), figsize=(2.35 * len(matrices) + 0.6, 2.85), squeeze=False
+        1, len(matrices), figsize=(4 * len(matrices) + 0.6, 4.4), squeeze=False
     )
     for axis, (name, matrix) in zip(axes[0], matrices.items(), strict=True):
         picture = axis.imshow(
@@ -49,11 +49,10 @@ def plot_blends(
             vmax=top,
             interpolation="nearest",
         )
-        axis.set_title(name, fontsize=9.5)
+        axis.set_title(name)
         class_ticks(axis, classes[chosen])
-        axis.tick_params(labelsize=8)
         sns.despine(ax=axis, left=True, bottom=True)
-    figure.colorbar(picture, ax=axes[0, -1], shrink=0.8).set_label("share of the row", fontsize=9)
+    figure.colorbar(picture, ax=axes[0, -1], shrink=0.8).set_label("share of the row")
     return axes[0]
 
 
