@@ -204,7 +204,8 @@ def draw(table: Path, figure: Path) -> None:
         values = 100 * own.pivot_table(index=MAP[1], columns=MAP[0], values=name)
         axis.imshow(values, cmap="viridis", aspect="auto")
         for (y, x), value in zip(itertools.product(*map(range, values.shape)), values.to_numpy().ravel(), strict=True):  # fmt: skip
-            axis.text(x, y, f"{value:.1f}", ha="center", va="center", color="white")
+            bright = value > (values.min().min() + values.max().max()) / 2
+            axis.text(x, y, f"{value:.1f}", ha="center", va="center", color="black" if bright else "white")  # fmt: skip
         axis.set_xticks(range(values.shape[1]), [f"{value:g}" for value in values.columns])
         axis.set_yticks(
             range(len(values)), [f"{value:g}" if value else "no teacher" for value in values.index]

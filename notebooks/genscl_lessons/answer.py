@@ -117,10 +117,10 @@ def by_search(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 WAYS = {
-    "one probe": by_probe,
-    "the classifier's own head": by_own_head,
-    "a vote of neighbors": by_neighbors,
-    "search (mean average precision)": by_search,
+    "by one probe": by_probe,
+    "against the classifier's own head": by_own_head,
+    "by a vote of neighbors": by_neighbors,
+    "in a search": by_search,
 }
 
 
@@ -165,16 +165,11 @@ def answer_table(books: list[Book]) -> str:
 
 
 def _with_wrong_labels(book: Book) -> str:
-    """Answer by one probe for both rows, by the head one would use in truth, and in a search."""
+    """Answer by each of ``WAYS``."""
     noisy = book.noisy
     if noisy.empty or difference_of(noisy := noisy[noisy.label_noise == WRONG], *RIVALS) is None:
         return ANSWERS["untested"]
-    names = {
-        "by one probe": by_probe,
-        "against its own head": by_own_head,
-        "in a search": by_search,
-    }
-    found = {name: difference_of(way(noisy), *RIVALS) for name, way in names.items()}
+    found = {name: difference_of(way(noisy), *RIVALS) for name, way in WAYS.items()}
     parts = [f"{name} {_sign(interval[0])}" for name, interval in found.items() if interval]
     return f"{'; '.join(parts)}; {counted(noisy.seed.nunique())}"
 
@@ -214,47 +209,45 @@ def why(books: list[Book]) -> str:
 
 
 def _taught(books: list[Book]) -> str:
-    rows = {book.name: book.claim("genscl_mix_kd_expert", "genscl_mix") for book in books}
-    found = {
-        name: (deciding_interval(row), row.verdict == "supported")
-        for name, row in rows.items()
-        if row.seeds
-    }
-    place = _places(found, {})
-    rest = "Cross-entropy with that teacher was not tried."
-    return place and f"It gains from a teacher that knows more labels: {place}. {rest}"
+    rows = [(book.name, book.claim("genscl_mix_kd_expert", "genscl_mix")) for book in books]
+    where = [
+        f"on {name} ({points(mean)} points, {points(low, high)})"
+        for name, row in rows
+        if row.verdict == "supported"
+        for mean, low, high, _ in [deciding_interval(row)]
+    ]
+    if not where:
+        return ""
+    gains = f"It gains from a teacher that knows more labels: {listed(where)}."
+    return f"{gains} Cross-entropy with that teacher was not tried."
 
 
 def _misled(books: list[Book]) -> str:
-    found, heads = {}, {}
+    """Say by which of ``WAYS`` it is ahead where labels are wrong, by which behind, and which leave it open."""
+    places = []
     for book in books:
-        noisy = book.noisy[book.noisy.label_noise == WRONG] if len(book.noisy) else book.noisy
-        difference = difference_of(by_probe(noisy), *RIVALS) if len(noisy) else None
-        if difference:
-            interval = difference_of(by_own_head(noisy), *RIVALS)[0]
-            word = "ahead" if interval.low > 0 else "behind" if interval.high < 0 else "undecided"
-            heads[book.name] = (
-                f"; against that classifier's own head {word}, {points(interval.mean)}"
-            )
-            found[book.name] = difference[0], difference[0].low > 0
-    place = _places(found, heads)
-    wrong = f"Where {100 * WRONG:.0f} % of the labels are wrong,"
-    return (
-        place
-        and f"{wrong} a probe reads more from its features than from cross-entropy's: {place}."
-    )
-
-
-def _places(found: dict[str, tuple[Interval, bool]], notes: dict[str, str]) -> str:
-    """Say on which data sets something holds and on which not; "" if on none."""
-    if not any(holds for _, holds in found.values()):
+        runs = book.noisy[book.noisy.label_noise == WRONG] if len(book.noisy) else book.noisy
+        found = {
+            name: own[0]
+            for name, way in WAYS.items()
+            if len(runs) and (own := difference_of(way(runs), *RIVALS))
+        }
+        sides = {
+            "ahead": [_in_short(name, own) for name, own in found.items() if own.low > 0],
+            "behind": [_in_short(name, own) for name, own in found.items() if own.high < 0],
+            "undecided": [name for name, own in found.items() if own.low <= 0 <= own.high],
+        }
+        parts = [f"{word} {listed(ways)}" for word, ways in sides.items() if ways]
+        if parts:
+            places.append((bool(sides["ahead"]), f"on {book.name} {', '.join(parts)}"))
+    if not any(holds for holds, _ in places):
         return ""
-    parts = []
-    for name, (interval, holds) in sorted(found.items(), key=lambda item: not item[1][1]):
-        bounds = f"{points(interval.mean)} points, {points(interval.low, interval.high)}"
-        word = "" if holds else "the other way round " if interval.high < 0 else "undecided "
-        parts.append(f"{word}on {name} ({bounds}{notes.get(name, '')})")
-    return ", ".join(parts)
+    wrong = f"Where {100 * WRONG:.0f} % of the labels are wrong, it depends on how both are read (intervals below):"
+    return f"{wrong} {'; '.join(place for _, place in places)}."
+
+
+def _in_short(way: str, interval: Interval) -> str:
+    return f"{way} ({points(interval.mean)})"
 
 
 def wrong_labels(books: list[Book]) -> str:
