@@ -126,23 +126,28 @@ def curves_beside(table: Path) -> Path:
 
 
 def render(table: Path = TABLE) -> str:
-    """Render accuracy, neighbors' accuracy and the epoch that leaves chance of each try, as Markdown."""
+    """Render accuracies of each try, how far it is from the row without a queue, and when it leaves chance."""
     tries = pd.read_csv(table)
-    head = ["preset", "row", "epochs", "accuracy, %", "neighbors, %", "leaves chance in epoch", "seeds"]  # fmt: skip
+    head = ["preset", "row", "epochs", "accuracy, %", "minus no queue, points", "neighbors, %",
+            "leaves chance in epoch", "seeds"]  # fmt: skip
+    alone = tries[tries.method == ALONE].set_index(["preset", "seed"]).accuracy
     rows = []
     for (preset, method, changes), own in tries.groupby(
         ["preset", "method", "changes"], sort=False
     ):
-        cells = [_percent(own[name]) for name in ("accuracy", "knn_accuracy")]
+        behind = (own.set_index(["preset", "seed"]).accuracy - alone).dropna()
         left = ", ".join("never" if pd.isna(epoch) else f"{epoch:.0f}" for epoch in own.left_chance)
-        about = [preset, in_words(method, changes), str(own.epochs.iloc[0])]
-        rows.append([*about, *cells, left, str(len(own))])
+        rows.append([
+            preset, in_words(method, changes), str(own.epochs.iloc[0]), _percent(own.accuracy),
+            _percent(behind, "+") if method != ALONE else "", _percent(own.knn_accuracy), left,
+            str(len(own)),
+        ])  # fmt: skip
     return markdown_table(head, rows)
 
 
-def _percent(accuracies: pd.Series) -> str:
-    mean, low, high, count = t_interval(100 * accuracies)
-    return f"{mean:.1f}" + (f" ({low:.1f} to {high:.1f})" if count > 1 else "")
+def _percent(fractions: pd.Series, sign: str = "") -> str:
+    mean, low, high, count = t_interval(100 * fractions)
+    return f"{mean:{sign}.1f}" + (f" ({low:{sign}.1f} to {high:{sign}.1f})" if count > 1 else "")
 
 
 def draw(table: Path, figure: Path) -> None:

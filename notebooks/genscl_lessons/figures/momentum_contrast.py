@@ -237,3 +237,36 @@ def plot_chance(below: dict[str, np.ndarray], smooth: int = 10, axis: Axes | Non
     axis.set(xlabel="step", ylabel="loss minus chance, nats", xlim=(0, curves.shape[1]))
     axis.legend(frameon=False, loc="lower left")
     return axis
+
+
+def plot_long_runs(curves: pd.DataFrame, ways: dict[str, tuple[str, str]]) -> Figure:
+    """Draw how far runs come from chance to their floor over their training, a panel a recipe.
+
+    Args:
+        curves: a line an epoch, as ``data/results/queue_autopsy.py`` keeps them.
+        ways: title -> (method, changes as JSON), the runs to draw. Runs of a panel do equal operations.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
+    panels = {"cifar10_small_sgd": "first recipe", "cifar10_small": "present recipe"}
+    for axis, (preset, recipe) in zip(axes, panels.items(), strict=True):
+        for (title, way), color in zip(ways.items(), ("black", LATENT_COLOR, "0.55"), strict=True):
+            own = curves[curves[["preset", "method", "changes"]].eq([preset, *way]).all(axis=1)]
+            share = (own.chance - own.loss) / (own.chance - own.label_entropy)
+            mean = share.groupby(own.epoch).mean()
+            axis.plot(mean.index / mean.index.max(), mean, color=color, linewidth=2.5, label=title)
+        axis.axhline(0, color="black", linestyle="--", linewidth=1.5)
+        axis.annotate(
+            "chance",
+            (0.99, 0),
+            (0, -3),
+            textcoords="offset points",
+            ha="right",
+            va="top",
+            fontsize=11,
+        )
+        axis.set(xlabel="share of the training's operations", xlim=(0, 1))
+        axis.set_title(recipe, loc="left")
+        axis.yaxis.set_major_formatter(PercentFormatter(1))
+    axes[0].set_ylabel("way from chance to the floor")
+    axes[0].legend(frameon=False, loc="upper left")
+    return figure
