@@ -242,7 +242,7 @@ def _misled(books: list[Book]) -> str:
             places.append((bool(sides["ahead"]), f"on {book.name} {', '.join(parts)}"))
     if not any(holds for holds, _ in places):
         return ""
-    wrong = f"Where {100 * WRONG:.0f} % of the labels are wrong, it depends on how both are read (intervals below):"
+    wrong = f"Where {100 * WRONG:.0f} % of the labels are wrong, it depends on how both are read (intervals in the table):"
     return f"{wrong} {'; '.join(place for _, place in places)}."
 
 
