@@ -118,7 +118,7 @@ def by_search(runs: pd.DataFrame) -> pd.DataFrame:
 
 WAYS = {
     "by one probe": by_probe,
-    "against the classifier's own head": by_own_head,
+    "its probe against the classifier's own head": by_own_head,
     "by a vote of neighbors": by_neighbors,
     "in a search": by_search,
 }
@@ -257,10 +257,10 @@ def wrong_labels(books: list[Book]) -> str:
         old = with_read_out(book.runs).read_out.iloc[0] == "sgd"
         name = f"{book.name}, first recipe" if old else book.name
         for share, runs in book.noisy.groupby("label_noise") if len(book.noisy) else ():
-            for other in ("ce_mix", "supcon"):
+            for other in ("ce_mix", "supcon_mix", "supcon"):
                 found = [difference_of(way(runs), "genscl_mix", other) for way in WAYS.values()]
                 cells = [f"{points(x[0].mean)} ({points(*x[0][1:3])})" if x else "" for x in found]
-                if other == "supcon":
+                if other != "ce_mix":
                     cells[1] = ""  # has no head of its own
                 if share and any(cells):
                     seeds = max(x[0].count for x in found if x)
