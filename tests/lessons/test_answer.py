@@ -102,7 +102,7 @@ def test_wrong_labels_are_read_in_several_ways_side_by_side():
     runs = noisy.runs.assign(head_accuracy=np.where(noisy.runs.method == "ce_mix", 0.75, np.nan))
     both = [clean.runs.assign(label_noise=0.0), runs.assign(label_noise=0.4)]
     wrong = clean._replace(noisy=pd.concat(both))
-    first, second = answer.wrong_labels([clean, wrong]).splitlines()[2:]
+    first, _, second = answer.wrong_labels([clean, wrong]).splitlines()[2:]
     cells = first.strip("| ").split(" | ")
     assert cells[:3] == ["CIFAR-10", "40 %", "CE + MixUp-CutMix"] and cells[-1] == "5"
     assert [cell[:5] for cell in cells[3:6]] == ["+10.0", "+5.0 ", "+0.1 "]
