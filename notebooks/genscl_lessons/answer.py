@@ -259,7 +259,10 @@ def wrong_labels(books: list[Book]) -> str:
         for share, runs in book.noisy.groupby("label_noise") if len(book.noisy) else ():
             for other in ("ce_mix", "supcon_mix", "supcon"):
                 found = [difference_of(way(runs), "genscl_mix", other) for way in WAYS.values()]
-                cells = [f"{points(x[0].mean)} ({points(*x[0][1:3])})" if x else "" for x in found]
+                cells = [
+                    f"{points(x[0].mean)} ({points(*x[0][1:3]) or 'one seed'})" if x else ""
+                    for x in found
+                ]
                 if other != "ce_mix":
                     cells[1] = ""  # has no head of its own
                 if share and any(cells):
