@@ -61,7 +61,6 @@ def execute(notebook: str, output: Path, parameters: dict) -> None:
             kernel_manager_class=own_kernel(),
             start_timeout=PATIENCE,
             progress_bar=False,
-            request_save_on_cell_execute=False,  # nobody reads it before its end
             extra_arguments=["--log-level=ERROR"],
             coalesce_streams=True,
         )

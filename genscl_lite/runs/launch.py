@@ -128,7 +128,7 @@ def reproduce(request: Request, workers: int, deadline: float = math.inf) -> int
             if job.method not in {*failures, *paused} and found < job.min_accuracy:
                 failures[job.method] = f"mean accuracy {found}, expected {job.min_accuracy} or more"
                 print(f"error: {job.method}: {failures[job.method]}", file=sys.stderr)
-        draw_report(out, jobs[-1].data_root, workers)
+        draw_report(out, jobs[-1].data_root)
     print(f"\n{next_steps(out)}", flush=True)
     return 1 if failures else 0
 
@@ -190,26 +190,18 @@ def run_job(request: Request, job: Job, deadline: float, teacher: Future | None 
     execute(TRAIN, job.folder / "train.ipynb", parameters)
 
 
-def draw_report(out: Path, data_root: str | None, workers: int) -> None:
+def draw_report(out: Path, data_root: str | None) -> None:
     """Execute the notebooks about a table, and make the report of the first one; what is there is kept."""
+    if not (out / REPORT).exists():
+        print("\ndrawing the report", flush=True)
+        (out / SPACE).unlink(missing_ok=True)  # of the table before
+        execute(TABLE, out / TABLE, {"results": str(out)})
+        write_report(out / TABLE, out / REPORT)
     seeds = [
         {seed for method, seed, _ in run_files(out, "embeddings.npz") if method == row}
         for row in SPACE_ROWS
     ]
-    common, drawn = set.intersection(*seeds), []
-    with ThreadPoolExecutor(workers) as pool:
-        if not (out / REPORT).exists():
-            print("\ndrawing the report", flush=True)
-            (out / SPACE).unlink(missing_ok=True)  # of the table before
-            drawn.append(pool.submit(draw_table, out))
-        if common and not (out / SPACE).exists():
-            words = {"results": str(out), "seed": min(common), "data_root": data_root or ""}
-            drawn.append(pool.submit(execute, SPACE, out / SPACE, words))
-    for future in drawn:
-        future.result()
-
-
-def draw_table(out: Path) -> None:
-    """Execute the notebook that makes the table, and write what it shows as a page."""
-    execute(TABLE, out / TABLE, {"results": str(out)})
-    write_report(out / TABLE, out / REPORT)
+    common = set.intersection(*seeds)
+    if common and not (out / SPACE).exists():
+        words = {"results": str(out), "seed": min(common), "data_root": data_root or ""}
+        execute(SPACE, out / SPACE, words)
