@@ -1,4 +1,4 @@
-"""Executing the project's notebooks, each in a kernel of this Python."""
+"""Executing the project's notebooks, in kernels of this Python."""
 
 import os
 import re
@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from inspect import getsource
 from pathlib import Path
 
 from genscl_lite.datasets import files
@@ -40,13 +41,45 @@ def check_notebooks(executes: bool = True) -> None:
         )
 
 
-def execute(notebook: str, output: Path, parameters: dict) -> None:
-    """Execute a notebook; the result is in ``output``, or, if it fails, in failed.ipynb beside it.
+class Kernels:
+    """Kernels in which notebooks are executed, one after another in each.
 
-    Raises:
-        OutOfTime: the notebook raised it.
-        ValueError: the notebook failed, or its kernel.
+    What a notebook imports takes longer to load than many a run, so a kernel is emptied and kept for the next
+    one. A kernel in which a notebook fails is ended.
     """
+
+    def __init__(self):
+        self.idle = []
+
+    def __enter__(self) -> "Kernels":
+        return self
+
+    def __exit__(self, *_) -> None:
+        for kernel in self.idle:
+            end(kernel)
+
+    def execute(self, notebook: str, output: Path, parameters: dict) -> None:
+        """Execute a notebook; the result is in ``output``, or, if it fails, in failed.ipynb beside it.
+
+        Raises:
+            OutOfTime: the notebook raised it.
+            ValueError: the notebook failed, or its kernel.
+        """
+        try:
+            kernel = self.idle.pop()
+        except IndexError:
+            kernel = new_kernel()
+        try:
+            execute(notebook, output, parameters, kernel)
+            empty(kernel)
+        except BaseException:
+            end(kernel)
+            raise
+        self.idle.append(kernel)
+
+
+def execute(notebook: str, output: Path, parameters: dict, kernel) -> None:
+    """Execute a notebook in a kernel, which is started if need be; as ``Kernels.execute``."""
     import papermill  # here, because nothing else needs it
     from nbclient.exceptions import DeadKernelError
 
@@ -58,9 +91,10 @@ def execute(notebook: str, output: Path, parameters: dict) -> None:
             str(temporary),
             parameters,
             kernel_name="python3",
-            kernel_manager_class=own_kernel(),
+            km=kernel,
             start_timeout=PATIENCE,
             progress_bar=False,
+            request_save_on_cell_execute=False,  # nobody reads it before its end
             extra_arguments=["--log-level=ERROR"],
             coalesce_streams=True,
         )
@@ -73,6 +107,8 @@ def execute(notebook: str, output: Path, parameters: dict) -> None:
     except DeadKernelError:
         raise ValueError(KILLED) from None
     except RuntimeError as error:  # of jupyter_client, without a type of its own
+        if "died" in str(error):  # since the notebook before
+            raise ValueError(KILLED) from None
         if "respond" not in str(error):
             raise
         raise ValueError(SLOW) from None
@@ -80,16 +116,62 @@ def execute(notebook: str, output: Path, parameters: dict) -> None:
     failed.unlink(missing_ok=True)
 
 
-def own_kernel() -> type:
-    """Return a manager of kernels that starts this Python, whatever is registered as python3."""
+def new_kernel():
+    """Return the manager of a kernel of this Python, whatever is registered as python3; it is not started yet."""
     from ipykernel.kernelspec import get_kernel_dict
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
 
     class OwnKernel(AsyncKernelManager):
         kernel_spec = KernelSpec(**get_kernel_dict(), resource_dir="")
+        connection = None
 
-    return OwnKernel
+        def client(self, **options):
+            """Connect to the kernel; whoever executes a notebook in a kernel of others leaves that open."""
+            self.connection = super().client(**options)
+            return self.connection
+
+    return OwnKernel()
+
+
+def empty(kernel) -> None:
+    """Let a kernel forget what a notebook has defined."""
+    if not kernel.has_kernel:
+        return
+    kernel.connection.stop_channels()
+    client = kernel.blocking_client()
+    client.start_channels()
+    code = f"{getsource(forget)}\nforget(get_ipython())"
+    client.execute(code, silent=True, reply=True, timeout=PATIENCE)
+    client.stop_channels()
+
+
+def forget(shell) -> None:
+    """Delete all names but those that IPython and its startup files gave, and count cells from 1 again.
+
+    It is executed in the kernel, as it stands here. torch compiles anew, as it gives up after some variants.
+    """
+    import gc
+    import sys
+
+    shell.history_manager.reset()
+    shell.displayhook.flush()
+    for name in shell.user_ns.keys() - shell.user_ns_hidden.keys():
+        del shell.user_ns[name]
+    shell.execution_count = 1
+    if torch := sys.modules.get("torch"):
+        torch.compiler.reset()
+    gc.collect()
+
+
+def end(kernel) -> None:
+    """End a kernel at once, with all processes that it has started."""
+    from jupyter_core.utils import run_sync
+
+    if kernel.connection:
+        kernel.connection.stop_channels()
+    if kernel.has_kernel:
+        run_sync(kernel.shutdown_kernel)(now=True)
 
 
 @contextmanager

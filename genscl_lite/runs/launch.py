@@ -25,7 +25,7 @@ from genscl_lite.datasets.cores import limited_threads
 from genscl_lite.datasets.folder import find_files
 from genscl_lite.runs.display import REPORT, SPACE, Lines, display, next_steps, show_results
 from genscl_lite.runs.job import Job
-from genscl_lite.runs.kernels import check_notebooks, execute, writable_home, write_report
+from genscl_lite.runs.kernels import Kernels, check_notebooks, writable_home, write_report
 from genscl_lite.runs.paths import NOTEBOOKS
 from genscl_lite.runs.plan import relative
 from genscl_lite.runs.request import Request, make_parser, read_requests
@@ -115,9 +115,9 @@ def reproduce(request: Request, workers: int, deadline: float = math.inf) -> int
     out, jobs = request.out, request.jobs
     waiting = [job for job in jobs if job.unfinished()]
     look_at_data(jobs[-1])  # teachers, which may know more labels, stand first
-    with files.locked(out), limited_threads(workers):
+    with files.locked(out), limited_threads(workers), Kernels() as kernels:
         print(f"{out}: {len(jobs) - len(waiting)} of {len(jobs)} rows finished", flush=True)
-        failures, paused = run_all(request, waiting, workers, deadline)
+        failures, paused = run_all(request, waiting, workers, deadline, kernels)
         if paused:
             print(f"\ntime is up: {', '.join(paused)} to go on with; the same command continues")
         if not any(out.glob(SUMMARIES)):
@@ -128,7 +128,7 @@ def reproduce(request: Request, workers: int, deadline: float = math.inf) -> int
             if job.method not in {*failures, *paused} and found < job.min_accuracy:
                 failures[job.method] = f"mean accuracy {found}, expected {job.min_accuracy} or more"
                 print(f"error: {job.method}: {failures[job.method]}", file=sys.stderr)
-        draw_report(out, jobs[-1].data_root)
+        draw_report(out, jobs[-1].data_root, kernels)
     print(f"\n{next_steps(out)}", flush=True)
     return 1 if failures else 0
 
@@ -143,7 +143,7 @@ def look_at_data(job: Job) -> None:
 
 
 def run_all(
-    request: Request, jobs: list[Job], workers: int, deadline: float
+    request: Request, jobs: list[Job], workers: int, deadline: float, kernels: Kernels
 ) -> tuple[dict[str, str], list[str]]:
     """Run jobs side by side; return method -> what went wrong, and the methods that the deadline stopped."""
     running: dict[str, Future] = {}
@@ -151,7 +151,7 @@ def run_all(
     with display(request.jobs) as shown, ThreadPoolExecutor(workers) as pool:
         for job in jobs:  # teachers stand first
             teacher = job.teacher.method if isinstance(job.teacher, Job) else None
-            words = request, job, deadline, running.get(teacher)
+            words = request, job, deadline, kernels, running.get(teacher)
             running[job.method] = pool.submit(run_job, *words)
             running[job.method].add_done_callback(partial(_tell, shown, job.method))
     for method, future in running.items():
@@ -172,7 +172,9 @@ def _tell(shown: Lines, method: str, future: Future) -> None:
             print(f"error: {method}: {error}", file=sys.stderr, flush=True)
 
 
-def run_job(request: Request, job: Job, deadline: float, teacher: Future | None = None) -> None:
+def run_job(
+    request: Request, job: Job, deadline: float, kernels: Kernels, teacher: Future | None = None
+) -> None:
     """Wait for the teacher, if there is one, then execute the training notebook for one row.
 
     Raises:
@@ -187,15 +189,15 @@ def run_job(request: Request, job: Job, deadline: float, teacher: Future | None 
         raise OutOfTime("not begun")
     parameters = notebook_parameters(request, job, job.configs)
     parameters["max_seconds"] = seconds if seconds < math.inf else 0.0
-    execute(TRAIN, job.folder / "train.ipynb", parameters)
+    kernels.execute(TRAIN, job.folder / "train.ipynb", parameters)
 
 
-def draw_report(out: Path, data_root: str | None) -> None:
+def draw_report(out: Path, data_root: str | None, kernels: Kernels) -> None:
     """Execute the notebooks about a table, and make the report of the first one; what is there is kept."""
     if not (out / REPORT).exists():
         print("\ndrawing the report", flush=True)
         (out / SPACE).unlink(missing_ok=True)  # of the table before
-        execute(TABLE, out / TABLE, {"results": str(out)})
+        kernels.execute(TABLE, out / TABLE, {"results": str(out)})
         write_report(out / TABLE, out / REPORT)
     seeds = [
         {seed for method, seed, _ in run_files(out, "embeddings.npz") if method == row}
@@ -204,4 +206,4 @@ def draw_report(out: Path, data_root: str | None) -> None:
     common = set.intersection(*seeds)
     if common and not (out / SPACE).exists():
         words = {"results": str(out), "seed": min(common), "data_root": data_root or ""}
-        execute(SPACE, out / SPACE, words)
+        kernels.execute(SPACE, out / SPACE, words)
