@@ -51,13 +51,8 @@ class Targets:
         """Return the targets of what came into the loss; options as in ``LabelSums``."""
         pairs = rows.pair_similarity
         if pairs is not None:
-            return cls(
-                [
-                    PairSums(
-                        lambda some: pairs[some].to(dtype), (len(pairs), pairs.shape[1]), **options
-                    )
-                ]
-            )
+            size = len(pairs), pairs.shape[1]
+            return cls([PairSums(lambda some: pairs[some].to(dtype), size, **options)])
         parts = []
         for weight, labels, contrast_labels in rows.pairs:
             others = group.rows(labels) if contrast_labels is None else contrast_labels

@@ -116,12 +116,21 @@ def by_search(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.assign(accuracy_last=runs.mean_average_precision)
 
 
+OWN_HEAD = "its probe against the classifier's own head"
 WAYS = {
     "by one probe": by_probe,
-    "its probe against the classifier's own head": by_own_head,
+    OWN_HEAD: by_own_head,
     "by a vote of neighbors": by_neighbors,
     "in a search": by_search,
 }
+
+
+def by_each_way(runs: pd.DataFrame, first: str, second: str) -> dict[str, Interval]:
+    """Return the interval of first - second by each of ``WAYS`` that the runs allow."""
+    found = {
+        name: difference_of(way(runs), first, second) for name, way in WAYS.items() if len(runs)
+    }
+    return {name: difference[0] for name, difference in found.items() if difference}
 
 
 # What GenSCL is good for
@@ -166,12 +175,15 @@ def answer_table(books: list[Book]) -> str:
 
 def _with_wrong_labels(book: Book) -> str:
     """Answer by each of ``WAYS``."""
-    noisy = book.noisy
-    if noisy.empty or difference_of(noisy := noisy[noisy.label_noise == WRONG], *RIVALS) is None:
+    runs = _misled_runs(book)
+    parts = [f"{way} {_sign(own)}" for way, own in by_each_way(runs, *RIVALS).items()]
+    if not parts:
         return ANSWERS["untested"]
-    found = {name: difference_of(way(noisy), *RIVALS) for name, way in WAYS.items()}
-    parts = [f"{name} {_sign(interval[0])}" for name, interval in found.items() if interval]
-    return f"{'; '.join(parts)}; {counted(noisy.seed.nunique())}"
+    return f"{'; '.join(parts)}; {counted(runs.seed.nunique())}"
+
+
+def _misled_runs(book: Book) -> pd.DataFrame:
+    return book.noisy[book.noisy.label_noise == WRONG] if len(book.noisy) else book.noisy
 
 
 def _in_a_search(book: Book) -> str:
@@ -226,12 +238,7 @@ def _misled(books: list[Book]) -> str:
     """Say by which of ``WAYS`` it is ahead where labels are wrong, by which behind, and which leave it open."""
     places = []
     for book in books:
-        runs = book.noisy[book.noisy.label_noise == WRONG] if len(book.noisy) else book.noisy
-        found = {
-            name: own[0]
-            for name, way in WAYS.items()
-            if len(runs) and (own := difference_of(way(runs), *RIVALS))
-        }
+        found = by_each_way(_misled_runs(book), *RIVALS)
         sides = {
             "ahead": [_in_short(name, own) for name, own in found.items() if own.low > 0],
             "behind": [_in_short(name, own) for name, own in found.items() if own.high < 0],
@@ -258,19 +265,20 @@ def wrong_labels(books: list[Book]) -> str:
         name = f"{book.name}, first recipe" if old else book.name
         for share, runs in book.noisy.groupby("label_noise") if len(book.noisy) else ():
             for other in ("ce_mix", "supcon_mix", "supcon"):
-                found = [difference_of(way(runs), "genscl_mix", other) for way in WAYS.values()]
-                cells = [
-                    f"{points(x[0].mean)} ({points(*x[0][1:3]) or 'one seed'})" if x else ""
-                    for x in found
-                ]
+                found = by_each_way(runs, "genscl_mix", other)
                 if other != "ce_mix":
-                    cells[1] = ""  # has no head of its own
-                if share and any(cells):
-                    seeds = max(x[0].count for x in found if x)
+                    found.pop(OWN_HEAD, None)  # has none
+                cells = [_with_bounds(found[way]) if way in found else "" for way in WAYS]
+                if share and found:
+                    seeds = max(own.count for own in found.values())
                     rows.append([name, f"{100 * share:.0f} %", title(other), *cells, str(seeds)])
     if not rows:
         return "No runs with wrong labels."
     return markdown_table(["data set", "wrong", "minus", *WAYS, "seeds"], rows)
+
+
+def _with_bounds(interval: Interval) -> str:
+    return f"{points(interval.mean)} ({points(interval.low, interval.high) or 'one seed'})"
 
 
 def lost(book: Book, share: float, method: str, way=by_probe) -> float:
