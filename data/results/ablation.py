@@ -166,8 +166,10 @@ def _points(differences: pd.Series) -> str:
 def main(arguments: list[str] | None = None) -> int:
     parser = studies.parser_of(__doc__, TABLE, epochs=20, seeds=3)
     parser.add_argument("--only", action="append", choices=PARTS, help="this part; may be repeated")
+    parser.add_argument("--method", action="append", choices=METHODS_TRIED, help="may be repeated")
     options = parser.parse_args(arguments)
-    tries = [(part, method) for part in options.only or PARTS for method in METHODS_TRIED]
+    methods = options.method or METHODS_TRIED
+    tries = [(part, method) for part in options.only or PARTS for method in methods]
     studies.do_missing(studies.Tries(options.out, COLUMNS, KEY), tries, options, try_out)
     return 0
 

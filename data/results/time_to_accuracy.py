@@ -157,6 +157,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = studies.parser_of(__doc__, TABLE, epochs=0, seeds=1)
     parser.add_argument("--labels", default="500", choices=["500", "all"], help="of each class")
     parser.add_argument("--recipe", action="append", help="this one; may be repeated")
+    parser.add_argument("--method", action="append", choices=METHODS_TRIED, help="may be repeated")
     parser.add_argument(
         "--runs", type=Path, default=Path("runs/time_to_accuracy"), help="checkpoints"
     )
@@ -171,7 +172,7 @@ def main(arguments: list[str] | None = None) -> int:
         dataset = studies.validation_split(labels, seed, options.data_root)
         for recipe, (preset, changes, lengths) in RECIPES[labels].items():
             for epochs in [options.epochs] if options.epochs else lengths:
-                for method in METHODS_TRIED:
+                for method in options.method or METHODS_TRIED:
                     key = dict(
                         zip(KEY, (labels, recipe, method, epochs, seed, epochs), strict=True)
                     )
