@@ -139,6 +139,22 @@ def test_the_least_of_all_lengths_counts(study):
     assert found.seeds.to_dict() == {0.7: 2, 0.75: 1, 0.8: 1} and found.cpu_seconds[0.8] == 40
 
 
+def test_what_a_recipe_saves_is_counted_at_the_best_that_another_reaches(study):
+    script = study("time_to_accuracy")
+    tries = pd.DataFrame(
+        [(500, recipe, "supcon", 10, 0, epoch, accuracy, pflop, 10 * pflop)
+         for recipe, epoch, accuracy, pflop in (("recipe", 5, 0.6, 1.0), ("recipe", 10, 0.7, 2.0), ("slow", 5, 0.5, 3.0),
+                                                ("slow", 10, 0.65, 6.0), ("good", 10, 0.71, 6.0))],
+        columns=["labels_per_class", "recipe", "method", "epochs", "seed", "epoch", "accuracy", "pflop", "cpu_seconds"],
+    )  # fmt: skip
+    slow, good = script.saving_lines(tries)
+    assert "slow reaches 65.0 % at best (10 epochs, 6 PFLOP, 60 s)" in slow
+    assert "after 2 PFLOP and 20 s, **3.0 times fewer operations**" in slow
+    assert good.endswith(
+        "good reaches 71.0 % at best (10 epochs, 6 PFLOP, 60 s); this recipe does not reach that here."
+    )
+
+
 def test_the_autopsy_of_the_queue_runs(study, photographs, recipe, tmp_path, capsys):
     script = study("queue_autopsy")
     words = ["--epochs", "2", "--seeds", "1", "--preset", recipe]
