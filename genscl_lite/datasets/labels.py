@@ -82,7 +82,9 @@ class LabelTable:
         numbers, sums, values = self.numbers, self.sums, self.numbers.to_numpy()
         good = (values >= 0).all(axis=1) & np.isfinite(sums) & (sums >= 0.5)
         expected = "finite counts of at least 0, not all of them 0"
-        if not self.are_votes:
+        if self.are_votes:
+            self._refuse_commas()
+        else:
             half = half_unit(values)
             below = np.maximum(LEAST_TOLERANCE, half * values.shape[1])
             above = np.maximum(LEAST_TOLERANCE, half * (values != 0).sum(axis=1))
@@ -103,6 +105,16 @@ class LabelTable:
                 f"{expected}, got {got}{percent}"
             )
         return numbers.div(sums, axis=0)
+
+    def _refuse_commas(self) -> None:
+        """Counts of votes have no decimals, so a comma in one of them may part thousands."""
+        written = self.rows[list(self.classes)]
+        commas = written.apply(lambda cells: cells.str.contains(",", na=False))
+        for line in commas.index[commas.any(axis=1)]:
+            raise ValueError(
+                f"{self.where}, line {line}, {self.rows.path[line]}: expected counts without commas, "
+                f"got {written.loc[line, commas.loc[line]].iloc[0]}"
+            )
 
     def found(self) -> tuple[str, ...]:
         """Say what its rows are, if they are distributions."""

@@ -131,6 +131,15 @@ def test_counts_of_votes_become_shares_and_that_is_said(tmp_path):
         read_distributions(tmp_path / "a.csv", ["1.png"], list("abc"))
 
 
+def test_a_comma_in_a_count_is_refused(tmp_path):
+    """It may part thousands, and would read as 1."""
+    (tmp_path / "a.csv").write_text('path,a,b\n1.png,3,1\n2.png,"1,000",250\n')
+    with pytest.raises(
+        ValueError, match="line 3, 2.png: expected counts without commas, got 1,000$"
+    ):
+        read_distributions(tmp_path / "a.csv", ["1.png"], list("ab"), others=None)
+
+
 @pytest.mark.filterwarnings("error")
 def test_nothing_is_said_of_sums_that_are_one(tmp_path):
     (tmp_path / "a.csv").write_text("path,a,b\n1.png,1,0\n2.png,0,1\n")
