@@ -116,9 +116,9 @@ def by_search(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.assign(accuracy_last=runs.mean_average_precision)
 
 
-OWN_HEAD = "its probe against the classifier's own head"
+OWN_HEAD = "with the classifier read by its own head"
 WAYS = {
-    "by one probe": by_probe,
+    "by the same probe": by_probe,
     OWN_HEAD: by_own_head,
     "by a vote of neighbors": by_neighbors,
     "in a search": by_search,
@@ -224,12 +224,19 @@ def _mixed(books: list[Book]) -> str:
     if not gains:
         return ""
     soft = _gains(books, "genscl_mix", "supcon_mix")
+    others = [
+        book.name for book in books if book.claim("genscl_mix", "supcon").verdict == "undecided"
+    ]
+    undecided = f"; on {listed(others)} that is open" if others else ""
     label = (
         f"The mixed label, instead of its larger class, brings {listed(soft)}."
         if soft
-        else "That the mixed label does this, and not the mixed image alone, is shown nowhere."
+        else "Whether the mixed label does this, or the mixed image alone, is open."
     )
-    return f"**Mixed images in a contrastive loss: a reason.** Over SupCon without them {listed(gains)}. {label}"
+    return (
+        f"**Mixed images in a contrastive loss: a reason.** Over SupCon without them {listed(gains)}"
+        f"{undecided}. {label}"
+    )
 
 
 def _taught(books: list[Book]) -> str:

@@ -1,5 +1,6 @@
 """What runs cost: a table of seconds, speed and memory, which stands beside that of accuracies."""
 
+import numpy as np
 import pandas as pd
 
 from genscl_lite.runs.tables import cell, markdown_table
@@ -21,12 +22,13 @@ COST_COLUMNS = (
 def by_processor(runs: pd.DataFrame) -> pd.DataFrame:
     """Count the processor's seconds as those of a run, which other work on the machine does not lengthen.
 
-    If all runs say them and none was on a GPU; else runs are returned as they are.
+    If all runs say them and none was on a GPU; else runs are returned as they are. Images a second, which are
+    by the clock, are then left out.
     """
     on_gpu = "peak_memory_bytes" in runs and runs.peak_memory_bytes.notna().any()
     if on_gpu or "cpu_seconds" not in runs or runs.cpu_seconds.isna().any():
         return runs
-    return runs.assign(seconds=runs.cpu_seconds)
+    return runs.assign(seconds=runs.cpu_seconds, images_per_second=np.nan)
 
 
 def make_cost_table(runs: pd.DataFrame) -> pd.DataFrame:
@@ -53,7 +55,7 @@ def render_cost_table(table: pd.DataFrame) -> str:
             str(row.epochs),
             f"{row.seconds:.0f}",
             f"{row.probe_seconds:.0f}",
-            f"{row.images_per_second:.0f}",
+            "" if pd.isna(row.images_per_second) else f"{row.images_per_second:.0f}",
             "" if pd.isna(row.peak_memory_bytes) else f"{row.peak_memory_bytes / 2**30:.1f} GiB",
         ]
         for row in table.itertuples()
