@@ -102,35 +102,25 @@ def people_differences(first: str, second: str) -> str:
 
 
 def tries() -> str:
-    """Render what ``tune.py`` tried: of each family, length and augmentation the most accurate try."""
+    """Render what ``tune.py`` tried: of each family, length and augmentation the most accurate try, with a queue all."""
     found = pd.read_csv(RESULTS / "tuning.csv")
-    found = found.join(pd.DataFrame(found.changes.map(json.loads).tolist()))
+    found["changed"] = found.changes.map(json.loads)
+    found["kind"] = [changed.get("augmentation", str(changed)) for changed in found.changed]
     found = found.sort_values("accuracy", ascending=False, kind="stable")
-    best = found.drop_duplicates(["family", "epochs", "augmentation"])
-    best = best.sort_values(["epochs", "family", "augmentation"])
+    best = found.drop_duplicates(["family", "epochs", "kind"])
+    best = best.sort_values(["epochs", "family", "kind"])
     rows = [
         [
             METHODS[row.family].title,
             str(row.epochs),
-            row.augmentation,
-            f"{row.learning_rate:g}",
-            "" if pd.isna(row.mix_probability) else f"{row.mix_probability:g}",
+            ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in row.changed.items()),
             f"{100 * row.accuracy:.1f}",
             f"{100 * row.knn_accuracy:.1f}",
             f"{row.cpu_seconds:.0f}",
         ]
         for row in best.itertuples()
     ]
-    head = [
-        "row",
-        "epochs",
-        "augmentation",
-        "learning rate",
-        "mixed views",
-        "probe, %",
-        "kNN, %",
-        "s of a core",
-    ]
+    head = ["row", "epochs", "settings", "probe, %", "kNN, %", "s of a core"]
     return tables.markdown_table(head, rows)
 
 
