@@ -60,10 +60,10 @@ def test_wrong_labels_are_asked_about_where_there_are_runs_with_them():
     [line] = [line for line in lines if "40 % of the labels are wrong" in line]
     assert line.strip("| ").split(" | ")[1] == "not tried"
     assert "| by the same probe **yes**: +10.0 (+9." in line and line.endswith("; 5 seeds |")
-    assert "its probe against the classifier's own head **yes**" in line
+    assert "with the classifier read by its own head **yes**" in line
     head = np.where(noisy.noisy.method == "ce_mix", 0.9, np.nan)
     by_head = noisy._replace(noisy=noisy.noisy.assign(head_accuracy=head))
-    assert "its probe against the classifier's own head **no**: -10." in answer.answer_table(
+    assert "with the classifier read by its own head **no**: -10." in answer.answer_table(
         [clean, by_head]
     )
 
