@@ -43,6 +43,7 @@ SUPCONTRAST = {
 }
 """The recipe of its README for CIFAR-10, whose learning rate belongs to a loss times temperature / 0.07."""
 OURS = "recipe"
+TITLES = {OURS: "this kit's recipe", "first recipe": "its first one, plain SGD"}
 RECIPES = {
     500: {
         OURS: ("cifar10_small", {}, (10, 20, 40, 80)),
@@ -174,7 +175,7 @@ def render(table: Path = TABLE) -> str:
 
 
 def draw(table: Path, figure: Path) -> None:
-    """Draw accuracy against operations and against seconds: a color a recipe, a panel a row and number of labels."""
+    """Draw accuracy against operations and seconds: a color a recipe, a line a run, a panel a row and number of labels."""
     from matplotlib import pyplot as plt
 
     tries = pd.read_csv(table)
@@ -190,9 +191,12 @@ def draw(table: Path, figure: Path) -> None:
                 for place, (_, run) in enumerate(runs.groupby(["epochs", "seed"])):
                     axis.plot(
                         run[name], 100 * run.accuracy, ".-", color=f"C{number}", alpha=0.7,
-                        linewidth=1, label=recipe if not place else None,
+                        linewidth=1, label=TITLES.get(recipe, recipe) if not place else None,
                     )  # fmt: skip
+                    end = run.iloc[-1]
+                    axis.plot(end[name], 100 * end.accuracy, "o", color=f"C{number}")
             axis.set(xscale="log", xlabel=unit)
+            axis.xaxis.set_major_formatter("{x:g}")
             axis.grid(alpha=0.4)
         pair[0].set(ylabel="validation accuracy, %")
         pair[0].set_title(f"{METHODS[method].title}, {labels or 'all'} labels a class", loc="left")
