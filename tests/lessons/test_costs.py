@@ -1,6 +1,6 @@
 import pandas as pd
 
-from genscl_lessons.costs import COST_COLUMNS, make_cost_table, render_cost_table
+from genscl_lessons.costs import COST_COLUMNS, by_processor, make_cost_table, render_cost_table
 
 
 def summaries(**columns):
@@ -24,6 +24,21 @@ def test_costs_are_means_over_seeds_and_the_most_memory():
     assert (
         "| SupCon | resnet50 | 500 | 120 | 30 | 600 | 3.0 GiB |" in lines and lines[-1] == "On GPU."
     )
+
+
+def test_beside_seconds_of_the_processor_nothing_goes_by_the_clock():
+    runs = summaries(
+        method=["ce", "ce"],
+        seconds=[99.0, 50.0],
+        cpu_seconds=[2.0, 4.0],
+        probe_seconds=0.0,
+        images_per_second=[9.0, 90.0],
+        peak_memory_bytes=[None, None],
+        device="CPU",
+    )
+    row, *_ = render_cost_table(make_cost_table(by_processor(runs))).splitlines()[2:]
+    assert row == "| CE | resnet50 | 500 | 3 | 0 |  |  |"
+    assert by_processor(runs.drop(columns="cpu_seconds")).seconds.tolist() == [99, 50]
 
 
 def test_what_summaries_hold_stays_in_its_cell():
