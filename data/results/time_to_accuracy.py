@@ -174,14 +174,20 @@ def render(table: Path = TABLE) -> str:
     )
 
 
-def draw(table: Path, figure: Path) -> None:
+def draw(table: Path, path: Path) -> None:
     """Draw accuracy against operations and seconds: a color a recipe, a line a run, a panel a row and number of labels."""
     from matplotlib import pyplot as plt
 
     tries = pd.read_csv(table)
     panels = list(tries.groupby(["labels_per_class", "method"], sort=False))
-    _, axes = plt.subplots(
-        len(panels), 2, figsize=(10, 3.2 * len(panels)), squeeze=False, layout="constrained"
+    figure, axes = plt.subplots(
+        len(panels),
+        2,
+        figsize=(10, 3.2 * len(panels)),
+        squeeze=False,
+        layout="constrained",
+        sharex="col",
+        sharey=True,
     )
     for pair, ((labels, method), own) in zip(axes, panels, strict=True):
         for axis, name, unit in zip(
@@ -195,13 +201,15 @@ def draw(table: Path, figure: Path) -> None:
                     )  # fmt: skip
                     end = run.iloc[-1]
                     axis.plot(end[name], 100 * end.accuracy, "o", color=f"C{number}")
-            axis.set(xscale="log", xlabel=unit)
+            axis.set(xscale="log", xlabel=unit if own is panels[-1][1] else "")
             axis.xaxis.set_major_formatter("{x:g}")
             axis.grid(alpha=0.4)
         pair[0].set(ylabel="validation accuracy, %")
         pair[0].set_title(f"{METHODS[method].title}, {labels or 'all'} labels a class", loc="left")
-    axes[0, 0].legend(frameon=False)
-    plt.savefig(figure, dpi=100)
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
+    )
+    plt.savefig(path, dpi=100)
     plt.close()
 
 
