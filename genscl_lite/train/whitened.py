@@ -64,7 +64,10 @@ class Whitening(nn.Module):
 class WhitenedConvNet(nn.Sequential):
     """Whitened patches, then three stages of two convolutions at a half, a quarter, an eighth of the size.
 
-    ``data/results/ablation.py`` trains it without each of its parts, to measure what they buy.
+    What each part buys SupCon in 20 epochs with 500 labels a class of CIFAR-10, in points of accuracy, means of
+    three seeds (``data/results/ablation.py``): filters of both signs 2.2, whitened instead of random ones 0.7, GELU
+    instead of ReLU 0.4; the identity, BatchNorm without a scale and its momentum, and that filters stay fixed, 0.2
+    or less. No interval of these excludes zero. That of Muon, which trains it, does: 2.7 (1.1 to 4.3).
 
     Args:
         in_channels: of the images.
