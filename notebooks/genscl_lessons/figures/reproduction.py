@@ -36,7 +36,9 @@ def plot_answer(books: list[Book], published: pd.DataFrame) -> np.ndarray:
     Returns:
         Both axes.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(12.5, 5), width_ratios=(1.1, 1))
+    figure, axes = plt.subplots(
+        1, 2, figsize=(12.5, 5), width_ratios=(1.1, 1), layout="constrained"
+    )
     figure.get_layout_engine().set(wspace=0.08)  # room for the verdicts
     axes[0].axvspan(-100 * AS_GOOD, 100 * AS_GOOD, color="0.93", zorder=0)
     for place, book in enumerate(books):
