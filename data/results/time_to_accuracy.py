@@ -108,48 +108,30 @@ def times(tries: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*by, "threshold", "pflop", "cpu_seconds", "seeds"])
 
 
-def savings(tries: pd.DataFrame) -> pd.DataFrame:
-    """Compare each other recipe, at the best accuracy that a seed of it reached, with what ``OURS`` needs for that.
-
-    A row for each number of labels, row of the table, recipe and seed: ``accuracy``, epochs of that run, its
-    ``pflop`` and ``cpu_seconds``, and ``our_pflop`` and ``our_cpu_seconds``, the least for at least that accuracy.
-    """
-    rows, by = [], ["labels_per_class", "method", "seed"]
-    for names, own in tries.groupby(by, sort=False):
+def saving_lines(tries: pd.DataFrame) -> list[str]:
+    """Say of each other recipe and seed what ``OURS`` needs for the best accuracy that it reached, and how much less that is."""
+    lines = []
+    for (labels, method, seed), own in tries.groupby(
+        ["labels_per_class", "method", "seed"], sort=False
+    ):
         ours = own[own.recipe == OURS]
         for recipe, theirs in own[own.recipe != OURS].groupby("recipe", sort=False):
             best = theirs.sort_values(["accuracy", "pflop"], ascending=[False, True]).iloc[0]
             least = ours[ours.accuracy >= best.accuracy][["pflop", "cpu_seconds"]].min()
-            rows.append(
-                (*names, recipe, best.accuracy, best.epochs, best.pflop, best.cpu_seconds, *least)
+            line = (
+                f"{METHODS[method].title}, {labels or 'all'} labels a class, seed {seed}: "
+                f"{recipe} reaches {100 * best.accuracy:.1f} % at best "
+                f"({best.epochs} epochs, {best.pflop:.3g} PFLOP, {best.cpu_seconds:.0f} s); this recipe "
             )
-    columns = [
-        *by,
-        "recipe",
-        "accuracy",
-        "epochs",
-        "pflop",
-        "cpu_seconds",
-        "our_pflop",
-        "our_cpu_seconds",
-    ]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def saving_lines(tries: pd.DataFrame) -> list[str]:
-    """Say of each row of ``savings`` how many times fewer operations this recipe needs."""
-    lines = []
-    for row in savings(tries).itertuples():
-        what = f"{METHODS[row.method].title}, {row.labels_per_class or 'all'} labels a class, seed {row.seed}"
-        reached = f"{row.recipe} reaches {100 * row.accuracy:.1f} % at best ({row.epochs} epochs, {row.pflop:.3g} PFLOP, {row.cpu_seconds:.0f} s)"
-        if pd.isna(row.our_pflop):
-            lines.append(f"{what}: {reached}; this recipe does not reach that here.")
-            continue
-        ratio, faster = row.pflop / row.our_pflop, row.cpu_seconds / row.our_cpu_seconds
-        lines.append(
-            f"{what}: {reached}; this recipe has as much after {row.our_pflop:.3g} PFLOP and {row.our_cpu_seconds:.0f} s, "
-            f"**{ratio:.1f} times fewer operations** and {faster:.1f} times fewer seconds."
-        )
+            if pd.isna(least.pflop):
+                line += "does not reach that here."
+            else:
+                line += (
+                    f"has as much after {least.pflop:.3g} PFLOP and {least.cpu_seconds:.0f} s, "
+                    f"**{best.pflop / least.pflop:.1f} times fewer operations** and "
+                    f"{best.cpu_seconds / least.cpu_seconds:.1f} times fewer seconds."
+                )
+            lines.append(line)
     return lines
 
 
@@ -201,7 +183,8 @@ def draw(table: Path, path: Path) -> None:
                     )  # fmt: skip
                     end = run.iloc[-1]
                     axis.plot(end[name], 100 * end.accuracy, "o", color=f"C{number}")
-            axis.set(xscale="log", xlabel=unit if own is panels[-1][1] else "")
+            axis.set(xscale="log", xlabel=unit)
+            axis.label_outer()
             axis.xaxis.set_major_formatter("{x:g}")
             axis.grid(alpha=0.4)
         pair[0].set(ylabel="validation accuracy, %")

@@ -193,8 +193,7 @@ def _in_a_search(book: Book) -> str:
 
 def _sign(interval: Interval) -> str:
     word = "yes" if interval.low > 0 else "no" if interval.high < 0 else "open"
-    bounds = points(interval.low, interval.high) or "one seed"
-    return f"**{word}**: {interval.mean / POINT:+.1f} ({bounds})"
+    return f"**{word}**: {_with_bounds(interval)}"
 
 
 def counted(seeds: int) -> str:
