@@ -167,7 +167,6 @@ TABLES = {
     "results": lambda folder: tables.render_table(tables.make_table(timed(folder))),
     "ledger": lambda folder: verdicts.render_ledger(*(book.ledger for book in books(folder))),
     "floors": lambda folder: "\n".join(report.floor_lines(floor_gaps(read_logs(RESULTS / folder)))),
-    "costs": lambda folder: costs.render_cost_table(costs.make_cost_table(timed(folder))),
     "varied": varied,
     "tries": tries,
     "study": study,

@@ -27,6 +27,7 @@ COLUMNS = (*KEY, "accuracy", "knn_accuracy", "loss", "pflop", "cpu_seconds", "ma
 THRESHOLDS = (0.70, 0.75, 0.80, 0.85, 0.90)
 METHODS_TRIED = ("supcon", "genscl_mix")
 READ_OUTS = 12  # of a run
+WORK = ["pflop", "cpu_seconds"]
 
 SUPCONTRAST = {
     "optimizer": "sgd",
@@ -102,9 +103,9 @@ def times(tries: pd.DataFrame) -> pd.DataFrame:
     rows, by = [], ["labels_per_class", "recipe", "method"]
     for names, own in tries.groupby(by, sort=False):
         for threshold in THRESHOLDS:
-            least = own[own.accuracy >= threshold].groupby("seed")[["pflop", "cpu_seconds"]].min()
+            least = own[own.accuracy >= threshold].sort_values(WORK).groupby("seed").first()
             if len(least):
-                rows.append((*names, threshold, *least.mean(), len(least)))
+                rows.append((*names, threshold, *least[WORK].mean(), len(least)))
     return pd.DataFrame(rows, columns=[*by, "threshold", "pflop", "cpu_seconds", "seeds"])
 
 
@@ -117,15 +118,16 @@ def saving_lines(tries: pd.DataFrame) -> list[str]:
         ours = own[own.recipe == OURS]
         for recipe, theirs in own[own.recipe != OURS].groupby("recipe", sort=False):
             best = theirs.sort_values(["accuracy", "pflop"], ascending=[False, True]).iloc[0]
-            least = ours[ours.accuracy >= best.accuracy][["pflop", "cpu_seconds"]].min()
+            enough = ours[ours.accuracy >= best.accuracy].sort_values(WORK)
             line = (
                 f"{METHODS[method].title}, {labels or 'all'} labels a class, seed {seed}: "
                 f"{recipe} reaches {100 * best.accuracy:.1f} % at best "
-                f"({best.epochs} epochs, {best.pflop:.3g} PFLOP, {best.cpu_seconds:.0f} s); this recipe "
+                f"(epoch {best.epoch} of {best.epochs}, {best.pflop:.3g} PFLOP, {best.cpu_seconds:.0f} s); this recipe "
             )
-            if pd.isna(least.pflop):
+            if enough.empty:
                 line += "does not reach that here."
             else:
+                least = enough.iloc[0]
                 line += (
                     f"has as much after {least.pflop:.3g} PFLOP and {least.cpu_seconds:.0f} s, "
                     f"**{best.pflop / least.pflop:.1f} times fewer operations** and "

@@ -59,7 +59,7 @@ class Kernels:
             end(kernel)
 
     def execute(self, notebook: str, output: Path, parameters: dict) -> None:
-        """Execute a notebook; the result is in ``output``, or, if it fails, in failed.ipynb beside it.
+        """Execute a notebook; the result is in ``output``, or, if it fails, in NAME_failed.ipynb beside it.
 
         Raises:
             OutOfTime: the notebook raised it.
@@ -84,7 +84,8 @@ def execute(notebook: str, output: Path, parameters: dict, kernel) -> None:
     from nbclient.exceptions import DeadKernelError
 
     output.parent.mkdir(parents=True, exist_ok=True)
-    temporary, failed = (output.with_name(name) for name in (".new.tmp.ipynb", "failed.ipynb"))
+    temporary = output.with_name(f".{output.stem}.tmp.ipynb")
+    failed = output.with_stem(f"{output.stem}_failed")
     try:
         papermill.execute_notebook(
             str(NOTEBOOKS / notebook),

@@ -128,7 +128,7 @@ def reproduce(request: Request, workers: int, deadline: float = math.inf) -> int
             if job.method not in {*failures, *paused} and found < job.min_accuracy:
                 failures[job.method] = f"mean accuracy {found}, expected {job.min_accuracy} or more"
                 print(f"error: {job.method}: {failures[job.method]}", file=sys.stderr)
-        draw_report(out, jobs[-1].data_root, kernels)
+        draw_report(out, jobs[-1].data_root, workers, kernels)
     print(f"\n{next_steps(out)}", flush=True)
     return 1 if failures else 0
 
@@ -179,7 +179,7 @@ def run_job(
 
     Raises:
         OutOfTime: deadline reached; what was trained is saved.
-        ValueError: the run failed; its notebook is kept as ``failed.ipynb``.
+        ValueError: the run failed; its notebook is kept as ``train_failed.ipynb``.
     """
     if teacher and teacher.exception():
         paused = isinstance(teacher.exception(), OutOfTime)
@@ -192,13 +192,13 @@ def run_job(
     kernels.execute(TRAIN, job.folder / "train.ipynb", parameters)
 
 
-def draw_report(out: Path, data_root: str | None, kernels: Kernels) -> None:
-    """Execute the notebooks about a table, and make the report of the first one; what is there is kept."""
+def draw_report(out: Path, data_root: str | None, workers: int, kernels: Kernels) -> None:
+    """Make the report of a table and the pictures of its latents, side by side; what is there is kept."""
+    tasks = []
     if not (out / REPORT).exists():
         print("\ndrawing the report", flush=True)
         (out / SPACE).unlink(missing_ok=True)  # of the table before
-        kernels.execute(TABLE, out / TABLE, {"results": str(out)})
-        write_report(out / TABLE, out / REPORT)
+        tasks.append(partial(report_table, out, kernels))
     seeds = [
         {seed for method, seed, _ in run_files(out, "embeddings.npz") if method == row}
         for row in SPACE_ROWS
@@ -206,4 +206,14 @@ def draw_report(out: Path, data_root: str | None, kernels: Kernels) -> None:
     common = set.intersection(*seeds)
     if common and not (out / SPACE).exists():
         words = {"results": str(out), "seed": min(common), "data_root": data_root or ""}
-        kernels.execute(SPACE, out / SPACE, words)
+        tasks.append(partial(kernels.execute, SPACE, out / SPACE, words))
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(task) for task in tasks]
+    for future in futures:
+        future.result()
+
+
+def report_table(out: Path, kernels: Kernels) -> None:
+    """Execute the notebook about a table, and make the report of it."""
+    kernels.execute(TABLE, out / TABLE, {"results": str(out)})
+    write_report(out / TABLE, out / REPORT)

@@ -222,20 +222,34 @@ def _mixed(books: list[Book]) -> str:
     gains = _gains(books, "genscl_mix", "supcon")
     if not gains:
         return ""
-    soft = _gains(books, "genscl_mix", "supcon_mix")
     others = [
         book.name for book in books if book.claim("genscl_mix", "supcon").verdict == "undecided"
     ]
     undecided = f"; on {listed(others)} that is open" if others else ""
-    label = (
-        f"The mixed label, instead of its larger class, brings {listed(soft)}."
-        if soft
-        else "Whether the mixed label does this, or the mixed image alone, is open."
-    )
     return (
         f"**Mixed images in a contrastive loss: a reason.** Over SupCon without them {listed(gains)}"
-        f"{undecided}. {label}"
+        f"{undecided}. {_image_and_label(books)}"
     )
+
+
+def _image_and_label(books: list[Book]) -> str:
+    """Say what mixed images bring without their mixed label, and what that adds."""
+    images = []
+    for book in books:
+        found = difference_of(book.runs, "supcon_mix", "supcon")
+        if found and found[0].low > 0:
+            mean, low, high, _ = found[0]
+            images.append(f"{points(mean)} on {book.name} ({points(low, high)}, exploratory)")
+    said = f"With the larger label alone they bring {listed(images)}. " if images else ""
+    soft = _gains(books, "genscl_mix", "supcon_mix")
+    if soft:
+        return f"{said}The mixed label, instead of its larger class, brings {listed(soft)}."
+    places = [
+        f"{ANSWERS[row.verdict]} on {book.name}"
+        for book in books
+        if (row := book.claim("genscl_mix", "supcon_mix")).seeds
+    ]
+    return f"{said}Whether the mixed label adds to that: {'; '.join(places)}."
 
 
 def _taught(books: list[Book]) -> str:
@@ -436,10 +450,12 @@ def _reason(old, new, read_out: float, recipe: float) -> str:
 
 
 def render_changes(old: Book, new: Book) -> str:
-    """Render ``changes`` as Markdown, in percentage points."""
+    """Render ``changes`` as Markdown, in percentage points, of claims that both folders have runs of."""
     head = ["claim", old.setting, new.setting, "change by read-out", "by recipe", "why the verdict changed"]  # fmt: skip
     rows = []
     for row in changes(old, new).itertuples():
+        if not (row.old.seeds and row.new.seeds):
+            continue
         parts = ["" if np.isnan(x) else f"{x / POINT:+.1f}" for x in (row.read_out, row.recipe)]
         rows.append([row.claim, said(row.old), said(row.new), *parts, row.reason])
     return markdown_table(head, rows)

@@ -148,10 +148,10 @@ def test_what_a_recipe_saves_is_counted_at_the_best_that_another_reaches(study):
         columns=["labels_per_class", "recipe", "method", "epochs", "seed", "epoch", "accuracy", "pflop", "cpu_seconds"],
     )  # fmt: skip
     slow, good = script.saving_lines(tries)
-    assert "slow reaches 65.0 % at best (10 epochs, 6 PFLOP, 60 s)" in slow
+    assert "slow reaches 65.0 % at best (epoch 10 of 10, 6 PFLOP, 60 s)" in slow
     assert "after 2 PFLOP and 20 s, **3.0 times fewer operations**" in slow
     assert good.endswith(
-        "good reaches 71.0 % at best (10 epochs, 6 PFLOP, 60 s); this recipe does not reach that here."
+        "good reaches 71.0 % at best (epoch 10 of 10, 6 PFLOP, 60 s); this recipe does not reach that here."
     )
 
 

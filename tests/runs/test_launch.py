@@ -82,7 +82,7 @@ def test_rows_and_their_table(reproduction):
     }  # no lesson's own row
     for method in table.method:
         assert (out / method / "train.ipynb").exists() and not (
-            out / method / "failed.ipynb"
+            out / method / "train_failed.ipynb"
         ).exists()
         for seed in range(2):
             names = {
@@ -177,7 +177,7 @@ def test_a_failing_run_is_reported_and_kept(preset, tmp_path, monkeypatch, capsy
     code = 'raise ValueError("loss: not finite in epoch 1")'
     monkeypatch.setattr(papermill, "execute_notebook", kernel_with(code, tmp_path))
     assert main([preset, "--only", "genscl_kd"]) == 1
-    errors, failed = capsys.readouterr().err, Path("runs/quick/ce_mix/failed.ipynb")
+    errors, failed = capsys.readouterr().err, Path("runs/quick/ce_mix/train_failed.ipynb")
     assert f"error: ce_mix: ValueError: loss: not finite in epoch 1 (see {failed})" in errors
     assert "error: genscl_kd: its teacher failed" in errors
     assert "not finite" in failed.read_text()
