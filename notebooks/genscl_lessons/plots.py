@@ -12,11 +12,9 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 from PIL import Image
 
 from genscl_lite.runs.statistics import t_interval
-from genscl_lite.train.methods import METHODS
 
 CLASS_COLORS = sns.color_palette("colorblind", 10)
 """One color a class, the same in all notebooks, told apart by color-blind readers too."""
@@ -178,27 +176,27 @@ def plot_embedding(
     names: list[str],
     title: str,
     axis: Axes,
-    values: np.ndarray | None = None,
+    values: np.ndarray,
 ) -> PathCollection:
-    """Scatter points in their labels' colors, or by ``values``; each class is named at its median point.
+    """Scatter points by ``values``; each class is named at its median point. Points of value 0 are open rings.
 
     Args:
         points: (N, 2).
-        labels: (N, C) distributions or (N,) class numbers.
+        labels: (N, C) distributions.
         names: of the C classes.
         title: of the axis.
         axis: to draw on.
-        values: (N,) to color by instead, from pale (lowest) to dark, dark ones on top.
+        values: (N,) at least 0, to color by, from pale (lowest) to dark, dark ones on top.
 
     Returns:
         The scattered points, for a color bar.
     """
-    labels = np.eye(len(names))[labels] if labels.ndim == 1 else labels
-    order = np.arange(len(points)) if values is None else np.argsort(values, kind="stable")
-    colors = (
-        {"c": label_colors(labels)} if values is None else {"c": values[order], "cmap": VALUE_MAP}
+    order = np.argsort(values, kind="stable")
+    order = order[values[order] > 0]
+    axis.scatter(*points[values == 0].T, s=14, facecolors="none", edgecolors="0.7", linewidths=0.8)
+    scattered = axis.scatter(
+        *points[order].T, s=18, linewidths=0, c=values[order], cmap=VALUE_MAP, vmin=0
     )
-    scattered = axis.scatter(*points[order].T, s=16, linewidths=0, **colors)
     for point, name, color in zip(
         class_points(points, labels), names, class_colors(len(names)), strict=True
     ):
@@ -320,41 +318,4 @@ def draw_differences(
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="x", alpha=0.4)
     sns.despine(ax=axis, left=True)
-    return axis
-
-
-def plot_alignment_uniformity(measures: pd.DataFrame, axis: Axes, named: list[str]) -> Axes:
-    """Scatter alignment against uniformity, both low at the lower left; some rows are named, others pale.
-
-    Args:
-        measures: columns ``method``, ``alignment`` (above 0), ``uniformity`` and ``accuracy`` (a fraction).
-        axis: to draw on.
-        named: methods with their name and accuracy beside their point.
-    """
-    for row in measures[~measures.method.isin(named)].itertuples():
-        axis.plot(row.uniformity, row.alignment, "o", color="0.8", markersize=8)
-    last = measures.uniformity[measures.method.isin(named)].max()
-    for row in measures[measures.method.isin(named)].itertuples():
-        color = FAMILY_COLORS.get(METHODS[row.method].family, OTHER_COLOR)
-        axis.plot(row.uniformity, row.alignment, "o", color=color, markersize=11)
-        right = row.uniformity == last  # to the right of it is room
-        axis.annotate(
-            f"{METHODS[row.method].title.replace(' + ', chr(10) + '+ ', 1)}: {100 * row.accuracy:.1f} %",
-            (row.uniformity, row.alignment),
-            (10 if right else -10, 0),
-            textcoords="offset points",
-            ha="left" if right else "right",
-            va="center",
-            fontsize=10,
-        )
-    axis.set(
-        yscale="log",
-        xlabel="uniformity (low: evenly spread)",
-        ylabel="alignment (low: classes close together)",
-    )
-    axis.margins(x=0.25, y=0.1)
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.yaxis.set_major_formatter("{x:g}")
-    axis.minorticks_off()
-    axis.grid(alpha=0.4)
     return axis

@@ -38,15 +38,22 @@ def suited_temperature(
     """
 
     def kl(log_t: float) -> float:
-        t = float(np.exp(log_t))
-        if temperature is None:
-            return blend_measures(arrays | {"mixed_latents": arrays["mixed_latents"] / t}, None)[
-                "blend_kl"
-            ]
-        return blend_measures(arrays, t)["blend_kl"]
+        return blend_measures(*tempered(arrays, temperature, float(np.exp(log_t))))["blend_kl"]
 
     found = minimize_scalar(kl, bounds=(np.log(0.01), np.log(10)), options={"xatol": 1e-3})
     return float(np.exp(found.x)), float(found.fun)
+
+
+def tempered(
+    arrays: dict[str, np.ndarray], temperature: float | None, new: float
+) -> tuple[dict[str, np.ndarray], float | None]:
+    """Return the two arguments of ``blend_similarity`` for a run at a new temperature.
+
+    It divides cosines of latents, or a classifier's logits (``temperature`` None).
+    """
+    if temperature is None:
+        return arrays | {"mixed_latents": arrays["mixed_latents"] / new}, None
+    return arrays, new
 
 
 def place_line(folder: str | Path, methods: list[str], seed: int) -> str:

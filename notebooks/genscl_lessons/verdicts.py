@@ -17,7 +17,7 @@ def difference(values: Sequence[float], unit: str = " points", digits: int = 1) 
     """Return the mean of paired differences, one for each seed, its 95 % interval, and what that decides.
 
     >>> difference([1, 2, 3])
-    '+2.0 points (95 % interval −0.5 to +4.5, 3 seeds), not told apart from 0'
+    '+2.0 points (95 % interval −0.5 to +4.5, 3 seeds), not distinguishable from 0'
     >>> difference([-0.31, -0.33], unit="", digits=2)
     '−0.32 (95 % interval −0.45 to −0.19, 2 seeds), below 0'
     >>> difference([-0.04, -0.05, -0.03])
@@ -25,7 +25,7 @@ def difference(values: Sequence[float], unit: str = " points", digits: int = 1) 
     """
     interval = t_interval(values)
     side = side_of_zero(interval)
-    decided = f"{side} 0" if side else "not told apart from 0"
+    decided = f"{side} 0" if side else "not distinguishable from 0"
     return f"{_with_interval(interval, unit, digits)}, {decided}"
 
 

@@ -28,8 +28,8 @@ def runs(supcon, mixed):
     [
         ([1, 1.1, 0.9], "above 0"),
         ([-1, -1.1, -0.9], "below 0"),
-        ([-1, 1, 0], "not told apart from 0"),
-        ([2], "one seed, no interval), not told apart from 0"),
+        ([-1, 1, 0], "not distinguishable from 0"),
+        ([2], "one seed, no interval), not distinguishable from 0"),
     ],
 )
 def test_a_difference_is_decided_by_its_interval(values, decided):

@@ -177,45 +177,27 @@ def plot_bounds(
 
 
 def plot_constants(
-    axis: Axes,
-    log_similarities: np.ndarray,
-    starts: list[np.ndarray],
-    possible: tuple[float, float],
+    axis: Axes, constants: list[tuple[int, float]], possible: tuple[float, float]
 ) -> Axes:
-    """Draw the cosines that several descents end at, (M, M) each, over log s, and which constants are possible."""
-    one, other = np.triu_indices(len(log_similarities), 1)
-    x = log_similarities[one, other]
-    order = np.argsort(x)
+    """Draw the constants that descents end at, as (dimensions of the latents, constant), and which are possible."""
     low, high = possible
-    axis.plot([0.1, 0.1], possible, color=LABEL_COLOR, linewidth=8, solid_capstyle="butt")
+    axis.plot(possible, [0, 0], color=LABEL_COLOR, linewidth=8, solid_capstyle="butt", alpha=0.35)
     axis.annotate(
-        f"possible\nconstants,\n{low:.2f} to {high:.2f}",
-        (0.2, (low + high) / 2),
-        color=LABEL_COLOR,
-        fontsize=11,
-        va="center",
-    )
-    for k, cosines in enumerate(starts):
-        y = cosines[one, other]
-        look = {"color": LATENT_COLOR, "alpha": 0.35 + 0.6 * k / len(starts)}
-        axis.plot(x[order], y[order], "o-", markersize=6, linewidth=1.5, **look)
+        f"possible: {low:.2f} to {high:.2f}", (high, 0), (8, 0), textcoords="offset points",
+        color=LABEL_COLOR, fontsize=11, va="center",
+    )  # fmt: skip
+    sizes = sorted({size for size, _ in constants})
+    for size, face in zip(sizes, (LATENT_COLOR, "white"), strict=False):
+        own = [constant for other, constant in constants if other == size]
+        look = {"color": LATENT_COLOR, "markerfacecolor": face, "markersize": 11}
+        axis.plot(own, np.zeros(len(own)), "o", label=f"D = {size}", **look)
     axis.set(
-        xlabel=r"log of label similarity, $\log s_{ij}$",
-        ylabel=r"latent similarity, $z_i \cdot z_j$",
-        xlim=(x.min() - 0.15, 0.95),
+        xlabel="constant $b$: the cosine of two equal labels",
+        yticks=[],
+        xlim=(low - 0.05, high + 0.15),
     )
-    return _end_at_zero(axis)
-
-
-def plot_times(axis: Axes, sizes: list[int], times: dict[str, list[float]]) -> Axes:
-    """Draw milliseconds of each loss over the rows of a batch, both axes logarithmic."""
-    for (name, values), color in zip(times.items(), ("0.4", LATENT_COLOR), strict=True):
-        axis.loglog(sizes, values, "o-", color=color, linewidth=2.5, markersize=8, label=name)
-    axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
-    axis.minorticks_off()
-    axis.yaxis.set_major_formatter("{x:g}")
-    axis.set(xlabel="rows of the batch, M (logarithmic)", ylabel="ms, forward and backward")
-    axis.legend(frameon=False)
+    axis.spines["left"].set_visible(False)
+    axis.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 0.75))
     return axis
 
 

@@ -227,8 +227,7 @@ def plot_resemblance(
             color=color,
             markersize=size,
             label=title,
-            linestyle=":",
-            linewidth=1,
+            linestyle="",
         )
     axis.axhline(most, color="0.7", linewidth=1)
     axis.text(len(images) - 0.4, most + 0.2, "all contrasts", ha="right", color="0.5", fontsize=10)

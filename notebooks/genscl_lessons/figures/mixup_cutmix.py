@@ -130,15 +130,19 @@ def plot_label_kinds(hard: np.ndarray, soft: np.ndarray, classes: np.ndarray) ->
     figure, axes = plt.subplots(1, 3, figsize=(10.8, 3.5))
     shown = {"argmax": hard, "distributions": soft, "argmax minus distributions": hard - soft}
     for axis, (title, matrix) in zip(axes, shown.items(), strict=True):
-        colors, least = (DIFFERENCE_MAP, -1) if axis is axes[2] else (SIMILARITY_MAP, 0)
+        colors, least, most = (
+            (DIFFERENCE_MAP, -0.5, 0.5) if axis is axes[2] else (SIMILARITY_MAP, 0, 1)
+        )
         matrix = matrix[np.ix_(order, order)]
-        picture = axis.imshow(matrix, cmap=colors, vmin=least, vmax=1, interpolation="nearest")
+        picture = axis.imshow(matrix, cmap=colors, vmin=least, vmax=most, interpolation="nearest")
         axis.set_title(title)
         class_ticks(axis, classes[order])
         axis.spines[:].set_visible(False)
         if axis is not axes[0]:
-            bar = figure.colorbar(picture, ax=axis, shrink=0.8, aspect=15, ticks=(least, 0, 1))
-    bar.ax.set_yticklabels(["denied", "agree", "invented"])
+            bar = figure.colorbar(
+                picture, ax=axis, shrink=0.8, aspect=15, ticks=sorted({least, 0, most})
+            )
+    bar.ax.set_yticklabels(["denied,\n0.5 or more", "agree", "invented,\n0.5 or more"])
     return axes
 
 

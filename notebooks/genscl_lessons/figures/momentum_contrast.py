@@ -55,13 +55,9 @@ def plot_contrasts(
 
 
 def plot_contrast_count(
-    sizes: list[int],
-    agree: np.ndarray,
-    company: np.ndarray,
-    marked: dict[str, int],
-    axis: Axes | None = None,
-) -> Axes:
-    """Draw what more contrasts bring, with the range over draws.
+    sizes: list[int], agree: np.ndarray, company: np.ndarray, marked: dict[str, int]
+) -> np.ndarray:
+    """Draw what more contrasts bring, with the range over draws, in two panels; return the axes.
 
     Args:
         sizes: numbers of contrasts.
@@ -69,35 +65,33 @@ def plot_contrast_count(
         company: (sizes, draws) share of anchors that find a contrast they resemble.
         marked: name -> number of contrasts to mark.
     """
-    axis = axis or plt.subplots(figsize=(11, 3.6))[1]
-    curves = {
+    _, axes = plt.subplots(1, 2, figsize=(11, 3.4))
+    panels = {
         "anchors that meet a similar contrast": (company, LABEL_COLOR),
-        "cosine of the gradient with that of very many contrasts": (agree, LATENT_COLOR),
+        "cosine of the gradient with\nthat of very many contrasts": (agree, LATENT_COLOR),
     }
-    for name, (values, color) in curves.items():
-        axis.plot(sizes, values.mean(axis=1), "o-", color=color, linewidth=3, label=name)
+    for axis, (name, (values, color)) in zip(axes, panels.items(), strict=True):
+        axis.plot(sizes, values.mean(axis=1), "o-", color=color, linewidth=3)
         axis.fill_between(
             sizes, values.min(axis=1), values.max(axis=1), color=color, alpha=0.2, linewidth=0
         )
-    for name, size in marked.items():
-        axis.axvline(size, color="0.6", linestyle=":", zorder=0)
-        axis.annotate(
-            f"the {name}",
-            (size, 0.02),
-            (4, 0),
-            textcoords="offset points",
-            color="0.3",
-            fontsize=11,
-        )
-    axis.set(xscale="log", ylim=(0, 1.02), xlabel="number of contrasts")
-    axis.xaxis.set_major_locator(FixedLocator(sizes))
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_major_formatter(PercentFormatter(1))
-    axis.legend(
-        framealpha=1, edgecolor="none", loc="lower right", bbox_to_anchor=(1, 0.08), fontsize=11
-    )
-    return axis
+        for label, size in marked.items():
+            axis.axvline(size, color="0.6", linestyle=":", zorder=0)
+            axis.annotate(
+                f"the {label}",
+                (size, 0.02),
+                (4, 0),
+                textcoords="offset points",
+                color="0.3",
+                fontsize=11,
+            )
+        axis.set(xscale="log", ylim=(0, 1.02), xlabel="number of contrasts")
+        axis.set_title(name, fontsize=12)
+        axis.xaxis.set_major_locator(FixedLocator(sizes))
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.xaxis.set_major_formatter("{x:g}")
+    axes[0].yaxis.set_major_formatter(PercentFormatter(1))
+    return axes
 
 
 def plot_queue(
@@ -182,7 +176,7 @@ def plot_ages(by_age: dict[str, dict[float, np.ndarray]]) -> np.ndarray:
                 label=f"m = {momentum:g}",
             )
         axis.axhline(0, color="0.6", linestyle=":", zorder=0)
-        axis.set(title=kind, xlabel="age of the key, steps", ylim=(-1, 1.05))
+        axis.set(title=kind, xlabel="age of the key, steps", ylim=(-0.3, 1))
     axes[0, 0].set_ylabel("cosine of a query and\nkeys of other classes")
     handles = [
         plt.Line2D([], [], color=colors[m], linewidth=3, label=f"m = {m:g}") for m in momenta
@@ -212,6 +206,7 @@ def plot_settings(results: pd.DataFrame, columns: list[str]) -> np.ndarray:
             )
             half = half_interval(rows[column])
             axis.errorbar(rows[column].mean(), y, xerr=half, color=color, **MEAN_STYLE)
+        axis.set_xlim(right=min(axis.get_xlim()[1], 100 if "%" in column else 1))
         axis.set_title(column, fontsize=11)
         axis.grid(axis="x", alpha=0.4)
         axis.tick_params(axis="y", length=0)
@@ -253,20 +248,21 @@ def plot_long_runs(curves: pd.DataFrame, ways: dict[str, tuple[str, str]]) -> Fi
             own = curves[curves[["preset", "method", "changes"]].eq([preset, *way]).all(axis=1)]
             share = (own.chance - own.loss) / (own.chance - own.label_entropy)
             mean = share.groupby(own.epoch).mean()
-            axis.plot(mean.index / mean.index.max(), mean, color=color, linewidth=2.5, label=title)
+            axis.plot(mean.index, mean, color=color, linewidth=2.5, label=title)
         axis.axhline(0, color="black", linestyle="--", linewidth=1.5)
         axis.annotate(
             "chance",
             (0.99, 0),
             (0, -3),
+            xycoords=axis.get_yaxis_transform(),
             textcoords="offset points",
             ha="right",
             va="top",
             fontsize=11,
         )
-        axis.set(xlabel="share of the training's operations", xlim=(0, 1))
+        axis.set(xlabel="epoch, up to equal operations", xlim=(0, None))
         axis.set_title(recipe, loc="left")
         axis.yaxis.set_major_formatter(PercentFormatter(1))
     axes[0].set_ylabel("way from chance to the floor")
-    axes[0].legend(frameon=False, loc="upper left")
+    axes[1].legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 0.26))
     return figure

@@ -5,9 +5,10 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from genscl_lessons.plots import (
+    CLASS_COLORS,
     LABEL_COLOR,
     LATENT_COLOR,
     MEAN_STYLE,
@@ -19,6 +20,9 @@ from genscl_lessons.plots import (
 from genscl_lessons.report import by_method, title
 from genscl_lessons.space import MEASURES
 
+ROW_COLORS = ("0.45", CLASS_COLORS[2], CLASS_COLORS[4], LATENT_COLOR)
+"""Of the rows that the lesson compares, in their order; none is a class here."""
+
 
 def two_lines(method: str) -> str:
     """Return a row's title on two lines, broken at its first +."""
@@ -27,33 +31,48 @@ def two_lines(method: str) -> str:
 
 
 def plot_blends(
-    matrices: dict[str, np.ndarray], classes: np.ndarray, rows: int, top: float
+    matrices: dict[str, dict[str, np.ndarray]], classes: np.ndarray, rows: int, top: float
 ) -> np.ndarray:
-    """Show (M, M) similarities of the same blends side by side, sorted, ``rows`` of them; return the axes.
+    """Show (M, M) similarities of the same blends, sorted, ``rows`` of them; return the axes.
 
     Args:
-        matrices: title -> similarities, the labels' first.
+        matrices: name of a line of panels -> title -> similarities; a title may be missing in a line.
         classes: (M,) sorted first classes of the blends.
         rows: how many rows, spread evenly, are shown.
         top: the similarity that has the brightest color.
     """
     chosen = np.linspace(0, len(classes) - 1, min(rows, len(classes))).astype(int)
+    titles = list(dict.fromkeys(column for line in matrices.values() for column in line))
+    size = 13 / (len(titles) + 0.2)
     figure, axes = plt.subplots(
-        1, len(matrices), figsize=(4 * len(matrices) + 0.6, 4.4), squeeze=False
+        len(matrices),
+        len(titles),
+        figsize=(13, size * len(matrices) + 0.4),
+        squeeze=False,
+        layout="constrained",
     )
-    for axis, (name, matrix) in zip(axes[0], matrices.items(), strict=True):
-        picture = axis.imshow(
-            matrix[np.ix_(chosen, chosen)],
-            cmap=SIMILARITY_MAP,
-            vmin=0,
-            vmax=top,
-            interpolation="nearest",
-        )
-        axis.set_title(name)
-        class_ticks(axis, classes[chosen])
-        sns.despine(ax=axis, left=True, bottom=True)
-    figure.colorbar(picture, ax=axes[0, -1], shrink=0.8).set_label("share of the row")
-    return axes[0]
+    for row, (name, line) in enumerate(matrices.items()):
+        for axis, column in zip(axes[row], titles, strict=True):
+            if column not in line:
+                axis.axis("off")
+                continue
+            picture = axis.imshow(
+                line[column][np.ix_(chosen, chosen)],
+                cmap=SIMILARITY_MAP,
+                vmin=0,
+                vmax=top,
+                interpolation="nearest",
+            )
+            class_ticks(axis, classes[chosen])
+            axis.tick_params(labelsize=9)
+            sns.despine(ax=axis, left=True, bottom=True)
+            if not row:
+                axis.set_title(column.replace(", ", ",\n"), fontsize=12 - len(titles) // 2)
+        axes[row, titles.index(next(iter(line)))].set_ylabel(name)
+    figure.colorbar(picture, ax=axes, shrink=0.8 / len(matrices), aspect=15).set_label(
+        "share of the row"
+    )
+    return axes
 
 
 def plot_measures(blends: pd.DataFrame, marked: list[str]) -> np.ndarray:
@@ -124,52 +143,58 @@ def plot_sharpness(
     return axis
 
 
-def plot_shares(label_shares: np.ndarray, latent_shares: dict[str, np.ndarray]) -> np.ndarray:
-    """Plot what share of a blend's similarity goes to one of its two classes, a: by its label, by its latent.
+def mean_shares(label_shares: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the means of both in each tenth of the label's share, (K,) each, over the tenths that occur."""
+    tenths = np.clip((label_shares * 10).astype(int), 0, 9)
+    known = np.unique(tenths)
+    return tuple(np.array([of[tenths == k].mean() for k in known]) for of in (label_shares, shares))
+
+
+def plot_shares(label_shares: np.ndarray, latent_shares: dict[str, np.ndarray], axis: Axes) -> Axes:
+    """Plot what share of a blend's similarity goes to one of its two classes, a: by its label, by each network.
 
     Args:
         label_shares: (N,) in [0, 1].
-        latent_shares: title -> (N,) in [0, 1].
-
-    Returns:
-        The axes, one for each title.
+        latent_shares: method -> (N,) in [0, 1], drawn as means over tenths of the label's share.
+        axis: to draw on.
     """
-    columns = len(latent_shares)
-    _, axes = plt.subplots(
-        1, columns, figsize=(2.9 * columns + 0.3, 3.6), sharey=True, squeeze=False
-    )
-    bins = np.clip((label_shares * 10).astype(int), 0, 9)
-    known = np.unique(bins)
-    label_means = [label_shares[bins == b].mean() for b in known]
-    for axis, (name, shares) in zip(axes[0], latent_shares.items(), strict=True):
-        axis.plot([0, 1], [0, 1], color=LABEL_COLOR, linewidth=3, label="what the label says")
-        axis.scatter(
-            label_shares,
-            shares,
-            s=14,
-            color=LATENT_COLOR,
-            alpha=0.4,
-            linewidths=0,
-            label="one blend",
+    axis.plot([0, 1], [0, 1], color=LABEL_COLOR, linewidth=4, label="what the label says")
+    for (method, shares), color in zip(latent_shares.items(), ROW_COLORS, strict=False):
+        style = {"color": color, "linewidth": 2.5, "markersize": 6, "label": title(method)}
+        axis.plot(*mean_shares(label_shares, shares), "o-", **style)
+    axis.set(xlabel="share of class $a$ in the label", xlim=(0, 1), ylim=(-0.02, 1.02))
+    axis.set_ylabel("share of class $a$,\nas the run has it, mean")
+    axis.set_aspect("equal")
+    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return axis
+
+
+def plot_alignment_uniformity(measures: pd.DataFrame, axis: Axes, methods: list[str]) -> Axes:
+    """Scatter alignment against uniformity, both low at the lower left, of some methods.
+
+    Args:
+        measures: columns ``method``, ``alignment`` (above 0) and ``uniformity``.
+        axis: to draw on.
+        methods: those to draw.
+    """
+    found = measures.set_index("method")
+    for method, color in zip(methods, ROW_COLORS, strict=False):
+        row = found.loc[method]
+        axis.plot(
+            row.uniformity, row.alignment, "o", color=color, markersize=12, label=title(method)
         )
-        latent_means = [shares[bins == b].mean() for b in known]
-        axis.plot(label_means, latent_means, color=LATENT_COLOR, linewidth=3, label="their mean")
-        axis.set(
-            title=name, xlabel="share of class $a$ in the label", xlim=(0, 1), ylim=(-0.02, 1.02)
-        )
-        axis.set_aspect("equal")
-        axis.title.set_fontsize(10)
-        axis.xaxis.label.set_fontsize(10)
-    axes[0, 0].set_ylabel("share of class $a$\nas the run has it", fontsize=11)
-    axes[0, 0].figure.legend(
-        *axes[0, 0].get_legend_handles_labels(),
-        frameon=False,
-        fontsize=10,
-        ncols=3,
-        loc="outside lower center",
-        borderpad=1,
+    axis.set(
+        yscale="log",
+        xlabel="uniformity (low: evenly spread)",
+        ylabel="alignment\n(low: classes close together)",
     )
-    return axes[0]
+    axis.margins(x=0.2, y=0.2)
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.minorticks_off()
+    axis.grid(alpha=0.4)
+    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return axis
 
 
 def show_neighbors(
