@@ -169,39 +169,67 @@ def try_out(key: dict, data: Split) -> dict:
     return measure(run, data) | studies.cost(run) | {"config": studies.described(config)}
 
 
+SHOWN = {
+    "fine": "fine, %",
+    "coarse": "coarse, %",
+    "severity": "severity",
+    "unseen_recall_at_1": "unseen: recall at 1, %",
+    "unseen_map": "unseen: mean average precision, %",
+    "latent_map": "by latents, %",
+}
+WHERE = {"test": "test images", "validation": "training images that no run saw a label of"}
+DIFFERENCES = (("supcon", "ce"), ("genscl", "supcon"), ("genscl", "ce"), ("genscl", "ce_soft"), ("ce_soft", "ce"))  # fmt: skip
+"""Rows that are subtracted, seed by seed; those with a similarity at the same one."""
+
+
 def render(table: Path = TABLE) -> str:
-    """Render all measures as Markdown, means over seeds with 95 % intervals of t."""
+    """Render all measures as Markdown, means over seeds with 95 % intervals of t; of test images differences, too."""
     tries = pd.read_csv(table)
-    head = ["row", "within", "mixing", "labels a class", "epochs", "fine, %", "coarse, %", "severity",
-            "unseen: recall at 1, %", "unseen: mean average precision, %", "by latents, %", "seeds"]  # fmt: skip
+    parts = []
+    for images, own in tries.groupby("images"):
+        parts += [f"On {WHERE[images]}:", measures_table(own)]
+        if images == "test":
+            note = "The same as differences, seed by seed, not corrected for their number:"
+            parts += [note, differences_table(own)]
+    return "\n\n".join(parts)
+
+
+def measures_table(tries: pd.DataFrame) -> str:
     rows = []
     by = ["row", "within", "mixing", "labels_per_class", "epochs"]
     for (row, within, mixing, labels, epochs), own in tries.groupby(by, sort=False):
-        cells = [
-            _with_interval(own[name], 1 if name == "severity" else 100)
-            for name in (
-                "fine",
-                "coarse",
-                "severity",
-                "unseen_recall_at_1",
-                "unseen_map",
-                "latent_map",
-            )
-        ]
         title = "GenSCL" if row == "supcon" and mixing else TITLES[row]
         about = [title, str(within or ""), "yes" if mixing else "no", str(labels), str(epochs)]
-        rows.append([*about, *cells, str(len(own))])
-    where = {"test": "test images", "validation": "training images that no run saw a label of"}
-    note = f"On {' and '.join(where[w] for w in tries.images.unique())}."
-    return "\n".join([markdown_table(head, rows), "", note])
+        rows.append([*about, *(_with_interval(own[name], name) for name in SHOWN), str(len(own))])
+    head = ["row", "within", "mixing", "labels a class", "epochs", *SHOWN.values(), "seeds"]
+    return markdown_table(head, rows)
 
 
-def _with_interval(values: pd.Series, factor: float) -> str:
+def differences_table(tries: pd.DataFrame) -> str:
+    rows, names = [], list(SHOWN)
+    for (mixing, labels, epochs), runs in tries.groupby(["mixing", "labels_per_class", "epochs"]):
+        of = {key: own.set_index("seed")[names] for key, own in runs.groupby(["row", "within"])}
+        for one, other in DIFFERENCES:
+            for (first, within), own in of.items():
+                theirs = of.get((other, within), of.get((other, 0.0)))
+                if first != one or theirs is None:
+                    continue
+                difference = (own - theirs).dropna(how="all")
+                title = f"{TITLES[one]}{f' {within}' if within else ''} minus {TITLES[other]}"
+                about = [title, "yes" if mixing else "no", str(labels), str(epochs)]
+                cells = [_with_interval(difference[name], name, "+") for name in names]
+                rows.append([*about, *cells, str(len(difference))])
+    head = ["difference", "mixing", "labels a class", "epochs", *SHOWN.values(), "seeds"]
+    return markdown_table(head, rows)
+
+
+def _with_interval(values: pd.Series, name: str, sign: str = "") -> str:
+    factor, digits = (1, 2) if name == "severity" else (100, 1)
     mean, low, high, count = t_interval(factor * values.dropna())
-    digits = 1 if factor == 100 else 2
     if not count:
         return ""
-    return f"{mean:.{digits}f}" + (f" ({low:.{digits}f} to {high:.{digits}f})" if count > 1 else "")
+    form = f"{sign}.{digits}f"
+    return f"{mean:{form}}" + (f" ({low:{form}} to {high:{form}})" if count > 1 else "")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -143,7 +143,7 @@ def answer(row) -> str:
     word = ANSWERS[row.verdict]
     if row.verdict == "supported" and _only_as_good(row):
         word = "yes, as good"
-    return f"**{word}**: {row.difference / POINT:+.1f} ({_bounds(row) or 'one seed'})"
+    return f"**{word}**: {_with_bounds(deciding_interval(row))}"
 
 
 def _only_as_good(row) -> bool:
@@ -166,20 +166,24 @@ def answer_table(books: list[Book]) -> str:
         [claim] = [c for c in CLAIMS if (c.better, c.worse) == pair]
         kind = "" if claim.primary else " (exploratory)"
         rows.append([f"... {question}{kind}", *(answer(book.claim(*pair)) for book in books)])
-    wrong = f"... take its place where {100 * WRONG:.0f} % of the labels are wrong? (exploratory)"
     search = "... take its place in a search for similar images? (exploratory)"
-    others = {wrong: _with_wrong_labels, search: _in_a_search}
-    rows[3:3] = [[question, *map(said, books)] for question, said in others.items()]
+    rows[3:3] = [*_wrong_label_rows(books), [search, *map(_in_a_search, books)]]
     return markdown_table(["Should GenSCL ...", *heads], rows)
 
 
-def _with_wrong_labels(book: Book) -> str:
-    """Answer by each of ``WAYS``."""
-    runs = _misled_runs(book)
-    parts = [f"{way} {_sign(own)}" for way, own in by_each_way(runs, *RIVALS).items()]
-    if not parts:
-        return ANSWERS["untested"]
-    return f"{'; '.join(parts)}; {counted(runs.seed.nunique())}"
+def _wrong_label_rows(books: list[Book]) -> list[list[str]]:
+    """Answer by each of ``WAYS`` that any of the folders allows, a row a way; without runs, one row says so."""
+    wrong = f"... take its place where {100 * WRONG:.0f} % of the labels are wrong, read"
+    found = [by_each_way(_misled_runs(book), *RIVALS) for book in books]
+    ways = [way for way in WAYS if any(way in of_book for of_book in found)] or list(WAYS)[:1]
+    return [
+        [f"{wrong} {way}? (exploratory)", *(_counted_sign(of_book.get(way)) for of_book in found)]
+        for way in ways
+    ]
+
+
+def _counted_sign(interval: Interval | None) -> str:
+    return f"{_sign(interval)}, {counted(interval.count)}" if interval else ANSWERS["untested"]
 
 
 def _misled_runs(book: Book) -> pd.DataFrame:

@@ -50,22 +50,25 @@ def test_a_question_is_answered_by_its_verdict_with_numbers():
         "not tried",
         "not tried",
     ]
-    assert lines[2][1].startswith("**yes**: +2.0 (+1.") and "; seed by seed +1." in lines[2][1]
+    assert lines[2][1].startswith("**yes**: +2.0 (+1.")
 
 
 def test_wrong_labels_are_asked_about_where_there_are_runs_with_them():
     clean, noisy = book(**ROWS), book(**ROWS | {"ce_mix": 0.7})
     noisy = clean._replace(noisy=noisy.runs.assign(label_noise=answer.WRONG))
-    lines = answer.answer_table([clean, noisy]).splitlines()
-    [line] = [line for line in lines if "40 % of the labels are wrong" in line]
-    assert line.strip("| ").split(" | ")[1] == "not tried"
-    assert "| by the same probe **yes**: +10.0 (+9." in line and line.endswith("; 5 seeds |")
-    assert "with the classifier read by its own head **yes**" in line
-    head = np.where(noisy.noisy.method == "ce_mix", 0.9, np.nan)
-    by_head = noisy._replace(noisy=noisy.noisy.assign(head_accuracy=head))
-    assert "with the classifier read by its own head **no**: -10." in answer.answer_table(
-        [clean, by_head]
+    probe, head, *_ = wrong_label_lines([clean, noisy])
+    assert "wrong, read by the same probe? (exploratory) | not tried | **yes**: +10.0 (+9." in probe
+    assert probe.endswith("), 5 seeds |") and "read by its own head" in head and "**yes**" in head
+    heads = np.where(noisy.noisy.method == "ce_mix", 0.9, np.nan)
+    _, head, *_ = wrong_label_lines(
+        [clean, noisy._replace(noisy=noisy.noisy.assign(head_accuracy=heads))]
     )
+    assert "| not tried | **no**: -10." in head
+
+
+def wrong_label_lines(books) -> list[str]:
+    lines = answer.answer_table(books).splitlines()
+    return [line for line in lines if "40 % of the labels are wrong" in line]
 
 
 def test_why_says_where_something_speaks_for_it_and_where_not():

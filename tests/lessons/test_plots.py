@@ -202,7 +202,14 @@ NAMES = ("$\\bad{$", "<script>alert(1)</script>\n", '" onmouseover="x')
 def test_names_of_classes_are_text_not_mathematics(tmp_path):
     figure = show_images(np.zeros((3, 1, 8, 8)), NAMES)
     axis = figure.axes[0]
-    plot_embedding(np.random.default_rng(0).random((3, 2)), np.eye(3), NAMES, "title", axis)
+    plot_embedding(
+        np.random.default_rng(0).random((3, 2)),
+        np.eye(3),
+        NAMES,
+        "title",
+        axis,
+        np.array([0, 0.3, 0.6]),
+    )
     show_neighbors(
         np.zeros((3, 1, 8, 8)),
         np.arange(3),

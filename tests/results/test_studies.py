@@ -256,6 +256,32 @@ def test_superclasses_run(classes_left_out, recipe, tmp_path, capsys):
     assert tries.latent_map.isna().tolist() == [row.startswith("ce") for row in tries.row]
     text = classes_left_out.render(tmp_path / "superclasses.csv")
     assert "| GenSCL, class similarity | 0.3 | yes |" in text and "no run saw a label of" in text
+    assert " minus " not in text  # which are for test images
+
+
+def test_rows_on_superclasses_are_subtracted_seed_by_seed_at_the_same_similarity(study):
+    script = study("superclasses")
+    rows = [
+        ("supcon", 0.0, 0.3),
+        ("ce_soft", 0.1, 0.2),
+        ("ce_soft", 0.3, 0.9),
+        ("genscl", 0.1, 0.5),
+    ]
+    tries = pd.DataFrame(
+        [dict(zip(script.KEY, ("p", row, within, 0, 20, "test", 80, seed), strict=True))
+         | dict.fromkeys(script.SHOWN, value + 0.01 * seed * (row == "genscl"))
+         for row, within, value in rows for seed in range(2)]
+    )  # fmt: skip
+    text = script.differences_table(tries)
+    assert (
+        "| GenSCL, class similarity 0.1 minus SupCon | no | 20 | 80 | +20.5 (+14.1 to +26.9) |"
+        in text
+    )
+    assert (
+        "| GenSCL, class similarity 0.1 minus CE on the same shares | no | 20 | 80 | +30.5 ("
+        in text
+    )
+    assert len(text.splitlines()) == 2 + 2
 
 
 def test_options_of_the_loss_are_tried_on_frozen_features(

@@ -43,11 +43,12 @@ def plot_blends(
     """
     chosen = np.linspace(0, len(classes) - 1, min(rows, len(classes))).astype(int)
     titles = list(dict.fromkeys(column for line in matrices.values() for column in line))
-    size = 13 / (len(titles) + 0.2)
+    width = min(13, 3.2 * len(titles))
+    size = width / (len(titles) + 0.2)
     figure, axes = plt.subplots(
         len(matrices),
         len(titles),
-        figsize=(13, size * len(matrices) + 0.4),
+        figsize=(width, size * len(matrices) + 0.4),
         squeeze=False,
         layout="constrained",
     )
