@@ -116,12 +116,12 @@ def by_search(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.assign(accuracy_last=runs.mean_average_precision)
 
 
-OWN_HEAD = "with the classifier read by its own head"
+OWN_HEAD = "by a probe against the classifier's own head"
 WAYS = {
     "by the same probe": by_probe,
     OWN_HEAD: by_own_head,
     "by a vote of neighbors": by_neighbors,
-    "in a search": by_search,
+    "by a search": by_search,
 }
 
 
@@ -219,7 +219,7 @@ def _clean(books: list[Book]) -> str:
     rival = "more accurate than cross-entropy on the same mixed images"
     if ahead:
         return f"**Clean labels: a reason.** On {listed(ahead)} it is {rival}."
-    return f"**Clean labels: no reason.** Nowhere here is it shown to be {rival}."
+    return f"**Clean labels: no reason to replace cross-entropy.** In no comparison here is it shown to be {rival}."
 
 
 def _mixed(books: list[Book]) -> str:
@@ -244,7 +244,9 @@ def _image_and_label(books: list[Book]) -> str:
         if found and found[0].low > 0:
             mean, low, high, _ = found[0]
             images.append(f"{points(mean)} on {book.name} ({points(low, high)}, exploratory)")
-    said = f"With the larger label alone they bring {listed(images)}. " if images else ""
+    said = (
+        f"Even if each keeps only its larger label, they bring {listed(images)}. " if images else ""
+    )
     soft = _gains(books, "genscl_mix", "supcon_mix")
     if soft:
         return f"{said}The mixed label, instead of its larger class, brings {listed(soft)}."
@@ -292,7 +294,7 @@ def _misled(books: list[Book]) -> str:
             places.append((bool(sides["ahead"]), f"on {book.name} {', '.join(parts)}"))
     if not any(holds for holds, _ in places):
         return ""
-    wrong = f"**Wrong labels ({100 * WRONG:.0f} %): it depends on how both are read.** Against cross-entropy on the same images,"
+    wrong = f"**Wrong labels ({100 * WRONG:.0f} %): it depends on how features are read.** Against cross-entropy on the same images,"
     return f"{wrong} {'; '.join(place for _, place in places)}."
 
 

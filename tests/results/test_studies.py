@@ -151,7 +151,7 @@ def test_what_a_recipe_saves_is_counted_at_the_best_that_another_reaches(study):
     assert "slow reaches 65.0 % at best (epoch 10 of 10, 6 PFLOP, 60 s)" in slow
     assert "after 2 PFLOP and 20 s, **3.0 times fewer operations**" in slow
     assert good.endswith(
-        "good reaches 71.0 % at best (epoch 10 of 10, 6 PFLOP, 60 s); this recipe does not reach that here."
+        "good reaches 71.0 % at best (epoch 10 of 10, 6 PFLOP, 60 s); the present one does not reach that here."
     )
 
 
