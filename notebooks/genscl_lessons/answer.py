@@ -219,20 +219,20 @@ def _clean(books: list[Book]) -> str:
     rival = "more accurate than cross-entropy on the same mixed images"
     if ahead:
         return f"**Clean labels: a reason.** On {listed(ahead)} it is {rival}."
+    behind = _differences(books, *RIVALS, "contradicted")
+    if behind:
+        against = "Against it on the same mixed images"
+        return f"**Clean labels: no reason to replace cross-entropy.** {against} {listed(behind)}{_still_open(books, *RIVALS)}."
     return f"**Clean labels: no reason to replace cross-entropy.** In no comparison here is it shown to be {rival}."
 
 
 def _mixed(books: list[Book]) -> str:
-    gains = _gains(books, "genscl_mix", "supcon")
+    gains = _differences(books, "genscl_mix", "supcon")
     if not gains:
         return ""
-    others = [
-        book.name for book in books if book.claim("genscl_mix", "supcon").verdict == "undecided"
-    ]
-    undecided = f"; on {listed(others)} that is open" if others else ""
     return (
         f"**Mixed images in a contrastive loss: a reason.** Over SupCon without them {listed(gains)}"
-        f"{undecided}. {_image_and_label(books)}"
+        f"{_still_open(books, 'genscl_mix', 'supcon')}. {_image_and_label(books)}"
     )
 
 
@@ -247,7 +247,7 @@ def _image_and_label(books: list[Book]) -> str:
     said = (
         f"Even if each keeps only its larger label, they bring {listed(images)}. " if images else ""
     )
-    soft = _gains(books, "genscl_mix", "supcon_mix")
+    soft = _differences(books, "genscl_mix", "supcon_mix")
     if soft:
         return f"{said}The mixed label, instead of its larger class, brings {listed(soft)}."
     places = [
@@ -259,7 +259,7 @@ def _image_and_label(books: list[Book]) -> str:
 
 
 def _taught(books: list[Book]) -> str:
-    gains = _gains(books, "genscl_mix_kd_expert", "genscl_mix")
+    gains = _differences(books, "genscl_mix_kd_expert", "genscl_mix")
     if not gains:
         return ""
     return (
@@ -268,13 +268,21 @@ def _taught(books: list[Book]) -> str:
     )
 
 
-def _gains(books: list[Book], better: str, worse: str) -> list[str]:
-    """Name the places where a claim is supported, with the points that it brings there."""
+def _still_open(books: list[Book], better: str, worse: str) -> str:
+    """Name the places where a claim is undecided, as the end of a sentence; "" for none."""
+    others = [book.name for book in books if book.claim(better, worse).verdict == "undecided"]
+    return f"; on {listed(others)} that is open" if others else ""
+
+
+def _differences(
+    books: list[Book], better: str, worse: str, verdict: str = "supported"
+) -> list[str]:
+    """Name the places where a claim has a verdict, with the points of difference there."""
     rows = [(book.name, book.claim(better, worse)) for book in books]
     return [
         f"{points(mean)} points on {name} ({points(low, high)})"
         for name, row in rows
-        if row.verdict == "supported"
+        if row.verdict == verdict
         for mean, low, high, _ in [deciding_interval(row)]
     ]
 
