@@ -248,14 +248,18 @@ def _image_and_label(books: list[Book]) -> str:
         f"Even if each keeps only its larger label, they bring {listed(images)}. " if images else ""
     )
     soft = _differences(books, "genscl_mix", "supcon_mix")
+    rows = [(book.name, book.claim("genscl_mix", "supcon_mix")) for book in books]
+    others = "; ".join(
+        f"{ANSWERS[row.verdict]} on {name}"
+        for name, row in rows
+        if row.seeds and row.verdict != "supported"
+    )
     if soft:
-        return f"{said}The mixed label, instead of its larger class, brings {listed(soft)}."
-    places = [
-        f"{ANSWERS[row.verdict]} on {book.name}"
-        for book in books
-        if (row := book.claim("genscl_mix", "supcon_mix")).seeds
-    ]
-    return f"{said}Whether the mixed label adds to that: {'; '.join(places)}."
+        elsewhere = f"; {others}" if others else ""
+        return (
+            f"{said}The mixed label, instead of its larger class, brings {listed(soft)}{elsewhere}."
+        )
+    return f"{said}Whether the mixed label adds to that: {others}."
 
 
 def _taught(books: list[Book]) -> str:

@@ -43,7 +43,7 @@ def plot_blends(
     """
     chosen = np.linspace(0, len(classes) - 1, min(rows, len(classes))).astype(int)
     titles = list(dict.fromkeys(column for line in matrices.values() for column in line))
-    width = min(13, 3.2 * len(titles))
+    width = min(11.5, 3 * len(titles))
     size = width / (len(titles) + 0.2)
     figure, axes = plt.subplots(
         len(matrices),
