@@ -123,7 +123,7 @@ def test_time_to_accuracy_runs_and_goes_on(
     assert len(again) >= 5  # the last line of the finished runs is there again
     script.draw(out, tmp_path / "time.png")
     assert (tmp_path / "time.png").stat().st_size > 0
-    assert "| 500 | recipe | SupCon |" in script.render(out)
+    assert "| 500 | present recipe | SupCon |" in script.render(out)
 
 
 def test_the_least_of_all_lengths_counts(study):
