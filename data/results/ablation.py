@@ -18,7 +18,6 @@ import torch
 from torch import nn
 
 from genscl_lite.datasets import Dataset
-from genscl_lite.runs.statistics import t_interval
 from genscl_lite.runs.tables import markdown_table
 from genscl_lite.train.methods import METHODS
 from genscl_lite.train.networks import build_encoder
@@ -140,7 +139,7 @@ def render(table: Path = TABLE) -> str:
         own = own.set_index(index)
         both = own.index.intersection(whole.index)
         cells = [
-            _points(100 * (whole.loc[both, name] - own.loc[both, name]))
+            studies.with_interval(100 * (whole.loc[both, name] - own.loc[both, name]))
             for name in ("accuracy", "knn_accuracy")
         ]
         if part == WHOLE:
@@ -149,18 +148,11 @@ def render(table: Path = TABLE) -> str:
         title = METHODS[method].title
         rows.append([part.replace("_", " "), title, accuracy, *cells, str(len(own))])
     settled = [
-        f"{METHODS[method].title} {_points(100 * (own.settled_accuracy - own.accuracy))}"
+        f"{METHODS[method].title} {studies.with_interval(100 * (own.settled_accuracy - own.accuracy))}"
         for method, own in tries[tries.part == WHOLE].groupby("method", sort=False)
     ]
     note = f"BatchNorm with the statistics of whole images before the read-out changes, in points: {'; '.join(settled)}."
     return "\n".join([markdown_table(head, rows), "", note])
-
-
-def _points(differences: pd.Series) -> str:
-    mean, low, high, count = t_interval(differences)
-    if not count:
-        return ""
-    return f"{mean:+.1f}" + (f" ({low:+.1f} to {high:+.1f})" if count > 1 else "")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -21,7 +21,6 @@ from torch import Generator, Tensor, nn
 
 from genscl_lite import gen_supcon_loss, gen_supcon_loss_parts
 from genscl_lite.mixing import mix
-from genscl_lite.runs.statistics import t_interval
 from genscl_lite.runs.tables import markdown_table
 from genscl_lite.runs.trained import Encoder
 from genscl_lite.train.augment import as_unit_float
@@ -170,11 +169,8 @@ def render(table: Path = TABLE) -> str:
             if own.empty:
                 continue
             both = own.index.intersection(whole.index)
-            mean, low, high, count = t_interval(
-                100 * (own.loc[both, "accuracy"] - whole.loc[both, "accuracy"])
-            )
-            bounds = f" ({low:+.1f} to {high:+.1f})" if count > 1 else ""
-            difference = "" if value == values[0] else f"{mean:+.1f}{bounds}"
+            gain = 100 * (own.loc[both, "accuracy"] - whole.loc[both, "accuracy"])
+            difference = "" if value == values[0] else studies.with_interval(gain)
             percents = (f"{100 * own[name].mean():.1f}" for name in ("accuracy", "knn_accuracy"))
             way = f"{100 * own.share_of_the_way.mean():.0f}"
             about = [name.replace("_", " "), str(value or "none")]

@@ -21,7 +21,6 @@ import studies
 
 from genscl_lite.datasets import Dataset
 from genscl_lite.runs.finish import finish_run
-from genscl_lite.runs.statistics import t_interval
 from genscl_lite.runs.tables import markdown_table
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.state import Run
@@ -146,8 +145,7 @@ def render(table: Path = TABLE) -> str:
 
 
 def _percent(fractions: pd.Series, sign: str = "") -> str:
-    mean, low, high, count = t_interval(100 * fractions)
-    return f"{mean:{sign}.1f}" + (f" ({low:{sign}.1f} to {high:{sign}.1f})" if count > 1 else "")
+    return studies.with_interval(100 * fractions, f"{sign}.1f")
 
 
 def draw(table: Path, figure: Path) -> None:

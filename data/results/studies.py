@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from genscl_lite.datasets import Dataset, files, load_dataset
 from genscl_lite.runs.machine import cpu_name
 from genscl_lite.runs.plan import plan
+from genscl_lite.runs.statistics import t_interval
 from genscl_lite.train.augment import as_unit_float
 from genscl_lite.train.batches import draw_epoch, image_batches
 from genscl_lite.train.config import TrainConfig, changed_parameters
@@ -188,6 +189,18 @@ class Tries:
                 if new:
                     writer.writeheader()
                 writer.writerow(found)
+
+
+def with_interval(values: Sequence[float], form: str = "+.1f") -> str:
+    """Write the mean of values with its 95 % interval of t; "" for no value, the value alone for one.
+
+    >>> with_interval([1, 2, 3]), with_interval([0.5], ".2f"), with_interval([])
+    ('+2.0 (-0.5 to +4.5)', '0.50', '')
+    """
+    mean, low, high, count = t_interval(values)
+    if not count:
+        return ""
+    return f"{mean:{form}}" + (f" ({low:{form}} to {high:{form}})" if count > 1 else "")
 
 
 def parser_of(doc: str, table: Path, epochs: int, seeds: int, preset: str = "cifar10_small"):

@@ -25,7 +25,6 @@ from torch import Tensor
 from genscl_lite import ClassSimilarity, gen_supcon_loss, superclass_similarity
 from genscl_lite.datasets import Dataset, load_dataset
 from genscl_lite.datasets.builtin import check_cifar
-from genscl_lite.runs.statistics import t_interval
 from genscl_lite.runs.tables import markdown_table
 from genscl_lite.train.evaluate import extract, knn_accuracy, retrieval
 from genscl_lite.train.read_out import fit_read_out
@@ -225,11 +224,7 @@ def differences_table(tries: pd.DataFrame) -> str:
 
 def _with_interval(values: pd.Series, name: str, sign: str = "") -> str:
     factor, digits = (1, 2) if name == "severity" else (100, 1)
-    mean, low, high, count = t_interval(factor * values.dropna())
-    if not count:
-        return ""
-    form = f"{sign}.{digits}f"
-    return f"{mean:{form}}" + (f" ({low:{form}} to {high:{form}})" if count > 1 else "")
+    return studies.with_interval(factor * values.dropna(), f"{sign}.{digits}f")
 
 
 def main(arguments: list[str] | None = None) -> int:
