@@ -44,7 +44,7 @@ def plot_answer(books: list[Book], published: pd.DataFrame) -> np.ndarray:
     for place, book in enumerate(books):
         plot_primary(book, axes[0], BOOK_STYLES[place], 0.3 * place - 0.15 * (len(books) - 1))
     primary = books[0].ledger[books[0].ledger.kind == "primary"]
-    names = [f"minus {two_lines(row).strip()}" for row in primary.worse]
+    names = [f"minus {two_lines(row)}" for row in primary.worse]
     axes[0].set_yticks(range(len(primary)), names)
     axes[0].set_ylim(len(primary) - 0.5, -0.5)
     axes[0].set_title(METHODS[primary.better.iloc[0]].title, loc="left")
@@ -102,7 +102,7 @@ def plot_above_supcon(books: list[Book], published: pd.DataFrame, axis: Axes) ->
         own = 100 * (column - column["supcon"]).reindex(rows)
         label = f"paper, {DATASETS[name]}"
         axis.plot(own, np.arange(len(rows)) - 0.28, marker, markersize=7, label=label, **HOLLOW)
-    axis.set_yticks(range(len(rows)), [two_lines(row).strip() for row in rows])
+    axis.set_yticks(range(len(rows)), [two_lines(row) for row in rows])
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.set_title("each row minus SupCon", loc="left")
 

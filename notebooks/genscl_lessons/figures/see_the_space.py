@@ -25,9 +25,8 @@ ROW_COLORS = ("0.45", CLASS_COLORS[2], CLASS_COLORS[4], LATENT_COLOR)
 
 
 def two_lines(method: str) -> str:
-    """Return a row's title on two lines, broken at its first +."""
-    name, plus, rest = title(method).partition(" + ")
-    return f"{name}\n+ {rest}" if plus else f"{name}\n"
+    """Return a row's title, broken at its first +."""
+    return title(method).replace(" + ", "\n+ ", 1)
 
 
 def plot_blends(
