@@ -3,9 +3,6 @@
 import numpy as np
 import pandas as pd
 
-from genscl_lite.runs.tables import cell, markdown_table
-from genscl_lite.train.methods import METHODS
-
 COST_COLUMNS = (
     "method",
     "dataset",
@@ -43,22 +40,3 @@ def make_cost_table(runs: pd.DataFrame) -> pd.DataFrame:
     return (
         groups.agg(means | {"peak_memory_bytes": "max"}).reset_index()[list(COST_COLUMNS)].round(1)
     )
-
-
-def render_cost_table(table: pd.DataFrame) -> str:
-    """Render costs as Markdown, the machines below it."""
-    header = "method", "encoder", "epochs", "training, s", "probe, s", "images/s", "peak GPU memory"
-    rows = [
-        [
-            METHODS[row.method].title,
-            cell(row.arch),
-            str(row.epochs),
-            f"{row.seconds:.0f}",
-            f"{row.probe_seconds:.0f}",
-            "" if pd.isna(row.images_per_second) else f"{row.images_per_second:.0f}",
-            "" if pd.isna(row.peak_memory_bytes) else f"{row.peak_memory_bytes / 2**30:.1f} GiB",
-        ]
-        for row in table.itertuples()
-    ]
-    machines = "; ".join(map(cell, table.device.unique()))
-    return f"{markdown_table(header, rows)}\n\nOn {machines}."
