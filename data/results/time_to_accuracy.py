@@ -52,12 +52,13 @@ RECIPES = {
         "SupContrast's": ("cifar10_small", SUPCONTRAST, (80, 320)),
     },
     0: {
-        OURS: ("cifar10_cpu", {}, (4, 16, 40)),
-        "first recipe": ("cifar10_cpu_sgd", {}, (16, 60)),
-        "SupContrast's": ("cifar10_cpu", SUPCONTRAST, (60,)),
+        OURS: ("cifar10_cpu", {"arch": "whitened_small"}, (4, 16)),
+        "first recipe": ("cifar10_cpu_sgd", {"arch": "convnet_small"}, (24,)),
+        "SupContrast's": ("cifar10_cpu", SUPCONTRAST | {"arch": "whitened_small"}, (24,)),
     },
 }
-"""Labels of a class -> recipe -> preset, what is changed, epochs."""
+"""Labels of a class -> recipe -> preset, what is changed, epochs. The presets of all labels have larger networks,
+which would take a core three times as long."""
 
 
 def reading_epochs(epochs: int) -> list[int]:
