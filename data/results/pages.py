@@ -19,7 +19,7 @@ sys.path += [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 from genscl_lessons import answer, costs, report, verdicts
 from genscl_lessons.floor import floor_gaps, read_logs
 from genscl_lite.datasets import files
-from genscl_lite.runs import statistics, tables
+from genscl_lite.runs import claims, statistics, tables
 from genscl_lite.runs.paths import NOTEBOOKS, PROJECT, RESULTS
 from genscl_lite.train.methods import METHODS
 from tests.benchmarks import loss, step
@@ -37,6 +37,21 @@ def varied(folder: str, name: str) -> str:
         [METHODS[method].title, *wide.loc[method]] for method in METHODS if method in wide.index
     ]
     return tables.markdown_table(["method", *(f"{name} {value}" for value in wide)], rows)
+
+
+def later_seeds(folder: str, first: str) -> str:
+    """Render the primary claims over the seeds below ``first``, and over those from it on alone."""
+    runs = read(folder)
+    later = runs.seed >= int(first)
+    earlier_ledger, later_ledger = (
+        claims.make_ledger(part) for part in (runs[~later], runs[later])
+    )
+    rows = [
+        [early.claim, answer.said(early), answer.said(late)]
+        for early, late in zip(earlier_ledger.itertuples(), later_ledger.itertuples(), strict=True)
+        if early.kind == "primary"
+    ]
+    return tables.markdown_table(["claim", f"seeds below {first}", f"seeds from {first} on"], rows)
 
 
 def people(*folders: str) -> str:
@@ -169,6 +184,7 @@ TABLES = {
     "wrong_labels": lambda *folders: answer.wrong_labels(books(*folders)),
     "results": lambda folder: tables.render_table(tables.make_table(timed(folder))),
     "ledger": lambda folder: verdicts.render_ledger(*(book.ledger for book in books(folder))),
+    "later_seeds": later_seeds,
     "floors": lambda folder: "\n".join(report.floor_lines(floor_gaps(read_logs(RESULTS / folder)))),
     "varied": varied,
     "tries": tries,

@@ -84,6 +84,24 @@ def test_a_study_that_was_not_made_is_said_so():
     assert page == "<!-- table: results nowhere -->\n\n*Not measured yet.*\n\n<!-- end -->"
 
 
+def test_seeds_that_were_added_are_shown_by_themselves(monkeypatch):
+    """Mixing helps by the first three seeds, and harms by those that came later."""
+    accuracy = {
+        "supcon": [0.70, 0.71, 0.72, 0.80, 0.81, 0.82],
+        "genscl_mix": [0.75, 0.765, 0.77, 0.76, 0.765, 0.78],
+    }
+    runs = [
+        {"method": method, "seed": seed, "accuracy_last": value, "dataset": "cifar10",
+         "arch": "small", "epochs": 80, "read_out": "converged"}
+        for method, values in accuracy.items() for seed, value in enumerate(values)
+    ]  # fmt: skip
+    monkeypatch.setattr(pages, "read", {"added": pd.DataFrame(runs)}.get)
+    head, _, mixing, *others = pages.later_seeds("added", "3").splitlines()
+    assert head == "| claim | seeds below 3 | seeds from 3 on |" and len(others) == 2
+    assert mixing.startswith("| Mixing helps GenSCL | supported: +5.2 (")
+    assert "| contradicted: -4.2 (" in mixing
+
+
 def test_what_peoples_labels_change_has_an_interval_and_a_verdict(monkeypatch):
     """Three seeds: nearer to people for sure; less accurate in the mean alone."""
 
