@@ -23,7 +23,9 @@ def keep_results(runs: str | Path, kept: str | Path, embeddings: bool = True) ->
         names = ["summary.json"]
         if summary.with_name("predictions.npz").exists():
             names.append("predictions.npz")
-        if summary.parent == min(summary.parents[1].glob("seed*")):
+        if summary.parent == min(
+            summary.parents[1].glob("seed*"), key=lambda path: int(path.name[4:])
+        ):
             names += ["config.json", "log.csv"] + ["embeddings.npz"] * embeddings
         folder = kept / summary.relative_to(runs).parent
         folder.mkdir(parents=True, exist_ok=True)

@@ -226,9 +226,9 @@ def main(arguments: list[str] | None = None) -> int:
                     if (options.recipe and recipe not in options.recipe) or table.has(key):
                         continue
                     long = studies.settings(method, changes, 1000, seed, preset)
-                    if epochs <= long.warmup_epochs and not long.warmup_share:
-                        changes = changes | {"warmup_epochs": epochs // 8}
-                    config = studies.settings(method, changes, epochs, seed, preset)
+                    short = epochs <= long.warmup_epochs and not long.warmup_share
+                    own = changes | ({"warmup_epochs": epochs // 8} if short else {})
+                    config = studies.settings(method, own, epochs, seed, preset)
                     name = f"{labels}_{recipe.replace(' ', '_')}_{method}_{epochs}_seed{seed}"
                     follow(config, key, dataset, table, options.runs / name)
     return 0

@@ -1,5 +1,6 @@
 """What a data set is, those that have a name, and how the one that a configuration names is loaded."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,6 +60,13 @@ class Dataset:
     def image_shape(self) -> tuple[int, int, int]:
         return tuple(self.train_images.shape[1:])
 
+    @property
+    def sides(self) -> tuple[str, str]:
+        """Hashes of what trains and of what tests: labels in their order and, of a folder, names of files."""
+        train = (self.train_labels, self.train_distributions), self.train_files
+        test = (self.test_labels,), self.test_files
+        return _hash(*train), _hash(*test)
+
     def normalize(self, images: Tensor) -> Tensor:
         """Bring images in [0, 1] to mean 0 and deviation 1 of the training set."""
         mean, std = (
@@ -77,6 +85,14 @@ class Dataset:
         )
         there = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return replace(self, **{name: tensor.to(device) for name, tensor in there.items()})
+
+
+def _hash(tensors: tuple[Tensor | None, ...], names: tuple[str, ...]) -> str:
+    digest = hashlib.sha256(repr(names).encode())
+    for tensor in tensors:
+        if tensor is not None:
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 LOADERS: dict[str, Callable[..., Dataset]] = {}

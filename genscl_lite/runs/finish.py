@@ -56,6 +56,8 @@ def finish_run(run: Run, dataset: Dataset, folder: str | Path) -> dict:
         files.write_arrays(folder / "embeddings.npz", **arrays)
         classifies = is_classifier(run.config)
         summary |= blend_measures(arrays, None if classifies else run.config.temperature)
+        if classifies and run.config.read_out == "converged":
+            summary["head"] = of_head(run, features, dataset)
         parts = kept_parts(run.result, None if classifies else probe.classifier)
         about = {"config": asdict(run.config), "summary": summary, "data": describe(dataset)}
         save_weights(folder / "model.safetensors", parts, **about)
@@ -105,6 +107,7 @@ def describe(dataset: Dataset) -> dict:
         "std": std,
         "image_shape": list(dataset.image_shape),
         "intensity": dataset.intensity and list(dataset.intensity),
+        "tests": dataset.sides[1],
     }
 
 
@@ -136,6 +139,13 @@ def by_class(probabilities: Tensor, dataset: Dataset) -> dict[str, object]:
     }
     few = dataset.num_classes <= MOST_CLASSES
     return {"by_class": results} | ({"confusion": counts.tolist()} if few else {})
+
+
+def of_head(run: Run, features: Tensor, dataset: Dataset) -> dict[str, object]:
+    """Return what a classifier's own head, which predicts for users, makes of (T, F) features of the test images."""
+    probabilities = run.result.head(features).softmax(dim=1).detach()
+    error = expected_calibration_error(probabilities, dataset.test_labels)
+    return {"calibration_error": error, **by_class(probabilities, dataset)}
 
 
 def predictions(probabilities: Tensor, dataset: Dataset) -> dict[str, np.ndarray]:

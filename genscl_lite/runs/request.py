@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,7 +99,9 @@ def read_requests(options: argparse.Namespace) -> list[Request]:
     if options.vary is not None:
         values = read_preset(options.preset)
         rows = rows or values.get("vary_methods", [])
-        variations = vary(values | overrides, overrides, out, options.vary)
+        planned = plan(options.preset, overrides, out=out, methods=rows)
+        own = [values.get("by_method", {}).get(job.method, {}) for job in planned]
+        variations = vary(values | overrides, overrides, out, options.vary, own)
     words = {"methods": rows, "seeds": options.seeds or 0}
     return [
         Request(options.preset, changed, folder, plan(options.preset, changed, out=folder, **words))
@@ -107,10 +109,13 @@ def read_requests(options: argparse.Namespace) -> list[Request]:
     ]
 
 
-def vary(values: dict, overrides: dict, out: Path, text: str) -> Iterator[tuple[Path, dict]]:
+def vary(
+    values: dict, overrides: dict, out: Path, text: str, by_row: Iterable[dict] = ()
+) -> Iterator[tuple[Path, dict]]:
     """Give the folder and the overrides of each value in NAME=V,V,...; or ValueError.
 
-    The preset's own value has the preset's own folder. No least accuracy holds for the others.
+    The preset's own value has the preset's own folder, unless a row has another value there (``by_row``: what the
+    preset says for each row). No least accuracy holds for the others.
 
     >>> [folder.name for folder, _ in vary({"epochs": 80}, {}, Path("runs/small"), "epochs=20,80")]
     ['small_epochs20', 'small']
@@ -120,9 +125,15 @@ def vary(values: dict, overrides: dict, out: Path, text: str) -> Iterator[tuple[
         raise ValueError(
             f"vary: expected a parameter and its values, as in epochs=20,40,80; got {text!r}"
         )
+    rows = [values | row | overrides for row in ({}, *by_row)]
+    there = [row.get(name, PARAMETERS[name].default) for row in rows]
     for word in words.split(","):
         _, value = parse_parameter(f"{name}={word}")
-        if value == values.get(name, PARAMETERS[name].default):
+        if "/" in str(value):
+            raise ValueError(
+                f"vary: {name}={value} cannot stand in a folder's name; train it by itself, with --out"
+            )
+        if all(value == row_value for row_value in there):
             yield out, overrides
         else:
             folder = out.with_name(f"{out.name}_{name}{value}")

@@ -32,12 +32,14 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
 
 
 def p_value(differences: Sequence[float]) -> float:
-    """Return the two-sided p of a paired t-test: that differences as large come from a mean of 0."""
+    """Return the two-sided p of a paired t-test: that differences as large come from a mean of 0.
+
+    NaN for a single difference, and for equal ones, whose scatter is not known: two accuracies of a few hundred
+    images may agree by chance.
+    """
     differences = np.asarray(differences, dtype=float)
-    if len(differences) < 2:
+    if len(differences) < 2 or not np.ptp(differences):
         return np.nan
-    if not np.ptp(differences):  # no spread: certain, whichever way
-        return float(differences[0] == 0)
     return float(stats.ttest_1samp(differences, 0).pvalue)
 
 

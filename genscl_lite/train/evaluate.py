@@ -206,7 +206,8 @@ def retrieval(features: Tensor, labels: Tensor, chunk: int = 100) -> dict[str, f
 
     Recall at k is the share of queries with one of their class among the first k; average precision is the
     mean of the precisions at each place where one stands. Queries are all images that have another of their
-    class; of more than ``QUERIES`` that many, evenly spaced. Each looks among all others.
+    class; of more than ``QUERIES`` that many, evenly spaced. Each looks among all others, shuffled, so that of
+    images with one and the same cosine those that the data set lists first are not found first.
 
     Args:
         features, labels: (N, F) and (N,) class numbers.
@@ -223,12 +224,14 @@ def retrieval(features: Tensor, labels: Tensor, chunk: int = 100) -> dict[str, f
     features = unit_rows(features, torch.promote_types(features.dtype, torch.float32))
     queries = (labels.long().bincount()[labels.long()] > 1).nonzero()[:, 0]
     queries = queries[:: max(1, -(-len(queries) // QUERIES))]
+    shuffled = torch.randperm(len(labels), generator=Generator().manual_seed(0)).to(labels.device)
+    gallery, own_place = features[shuffled], shuffled.argsort()
     totals = torch.zeros(3)
     for part in queries.split(chunk):
-        cosine = features[part] @ features.T  # (n, N)
-        cosine.scatter_(1, part[:, None], -torch.inf)  # itself stands last
+        cosine = features[part] @ gallery.T  # (n, N)
+        cosine.scatter_(1, own_place[part, None], -torch.inf)  # itself stands last
         order = cosine.argsort(dim=1, descending=True, stable=True)[:, :-1]
-        hits = (labels[order] == labels[part, None]).float()
+        hits = (labels[shuffled[order]] == labels[part, None]).float()
         places = torch.arange(1, hits.shape[1] + 1, device=hits.device)
         precision = (hits * hits.cumsum(dim=1) / places).sum(dim=1) / hits.sum(dim=1)
         found = hits[:, 0].sum(), hits[:, :5].amax(dim=1).sum(), precision.sum()

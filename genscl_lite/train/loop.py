@@ -101,6 +101,7 @@ def pretrain(
             run_folder.claim(folder, dataclasses.asdict(config))
         processes.wait_for_all()
         if saved:
+            run_folder.check_sides(folder, saved.get("sides", []), run.sides)
             run.load_state_dict(saved)
             del saved  # which is as large as the run
         if processes.rank():  # dropout must not be the same on every process

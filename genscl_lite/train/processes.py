@@ -116,7 +116,10 @@ def synchronize_batch_norm(module: nn.Module, device: torch.device) -> nn.Module
 
 
 class SynchronizedBatchNorm(_BatchNorm):
-    """BatchNorm over the equally large parts of all processes; for CPUs, where torch has none."""
+    """BatchNorm over the equally large parts of all processes; for CPUs, where torch has none.
+
+    Computed in float32 also where autocast gives bfloat16, as torch's own does.
+    """
 
     def _check_input_dim(self, part: Tensor) -> None:
         pass
@@ -124,6 +127,7 @@ class SynchronizedBatchNorm(_BatchNorm):
     def forward(self, part: Tensor) -> Tensor:
         if not self.training:
             return super().forward(part)
+        dtype, part = part.dtype, part.float()
         dims, shape = [0, *range(2, part.ndim)], (1, -1, *[1] * (part.ndim - 2))
         count = part.numel() // part.shape[1] * world_size()
         mean = add_over_processes(part.sum(dims)) / count
@@ -136,8 +140,9 @@ class SynchronizedBatchNorm(_BatchNorm):
             self.running_var.lerp_(variance.detach() * count / (count - 1), share)
         scale = (variance + self.eps).rsqrt()
         if self.affine:
-            return centered * (scale * self.weight).reshape(shape) + self.bias.reshape(shape)
-        return centered * scale.reshape(shape)
+            scaled = centered * (scale * self.weight).reshape(shape) + self.bias.reshape(shape)
+            return scaled.to(dtype)
+        return (centered * scale.reshape(shape)).to(dtype)
 
 
 def parallel(model: nn.Module, device: torch.device) -> nn.Module:

@@ -73,6 +73,20 @@ def check_same(path: Path, there: dict, config: dict) -> None:
         )
 
 
+def check_sides(folder: Path, there: list[str], sides: tuple[str, str]) -> None:
+    """Raise RunFolderError if a run began with others than these images (``Dataset.sides``).
+
+    A folder that changed is split anew, and images that the run has learned from would test it.
+    """
+    pairs = zip(("train", "test"), there, sides, strict=False)  # an earlier version did not say it
+    changed = [what for what, old, new in pairs if old != new]
+    if changed:
+        raise RunFolderError(
+            f"{folder}: this run began with other images to {' and '.join(changed)} with (some were "
+            "added, removed or labeled anew); put them back, or choose another folder"
+        )
+
+
 def is_finished(folder: str | Path, config: dict) -> bool:
     """Tell whether the folder holds this configuration's finished run; RunFolderError if another's."""
     folder = Path(folder)

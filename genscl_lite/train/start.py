@@ -15,7 +15,13 @@ from genscl_lite.datasets.files import RunFolderError, as_path
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.methods import METHODS
 from genscl_lite.train.networks import Model, build_timm, source_of
-from genscl_lite.train.weights import described, load_weights, read_about, weights_path
+from genscl_lite.train.weights import (
+    described,
+    load_weights,
+    read_about,
+    warn_if_seen,
+    weights_path,
+)
 
 
 def load_start(model: Model, config: TrainConfig, dataset: Dataset) -> None:
@@ -39,6 +45,7 @@ def load_start(model: Model, config: TrainConfig, dataset: Dataset) -> None:
             if "data" not in about:
                 load_weights(path, model.encoder, parts=False)
                 return
+            warn_if_seen(path, about, dataset)
             parts = {"encoder": model.encoder}
             if _says_the_same(*described(path, about), config, dataset):
                 parts["head"] = model.head

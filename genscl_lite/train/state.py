@@ -50,6 +50,7 @@ class Run:
     generator: Generator
     dtype: torch.dtype  # in which models compute; parameters and losses are float32
     compiles: bool = False  # whether what a step calls is compiled
+    sides: tuple[str, ...] = ()  # what trains and what tests, as ``Dataset.sides``
     key_encoder: MomentumEncoder | None = None
     queue: LabelledQueue | None = None
     # over the model's weights, where the configuration asks for one
@@ -104,6 +105,7 @@ class Run:
             "config": dataclasses.asdict(self.config),
             "parts": {name: part.state_dict() for name, part in self.parts.items()},
             "random": random,
+            "sides": list(self.sides),
             "progress": {name: getattr(self, name) for name in PROGRESS},
         }
 
@@ -150,7 +152,8 @@ def new_run(
     optimizer = build_optimizer(config, model)
     dtype = dtype or choose_precision(config, model, dataset.image_shape, device)
     compiles = wants_compile(config, model, dataset.image_shape, device)
-    run = Run(config, model, optimizer, Generator().manual_seed(config.seed), dtype, compiles)
+    generator = Generator().manual_seed(config.seed)
+    run = Run(config, model, optimizer, generator, dtype, compiles, dataset.sides)
     if method.queues:
         run.key_encoder = MomentumEncoder(
             model,

@@ -14,7 +14,7 @@ from genscl_lite.train.methods import METHODS
 from genscl_lite.train.networks import check_arch, source_of
 from genscl_lite.train.start import build_pretrained
 from genscl_lite.train.state import is_classifier, new_model
-from genscl_lite.train.weights import described, load_weights, read_about
+from genscl_lite.train.weights import described, load_weights, read_about, warn_if_seen
 
 
 def check_teacher(name: str) -> None:
@@ -59,7 +59,8 @@ def _trained(config: TrainConfig, dataset: Dataset) -> nn.Module:
             f"teacher: {path.parent} holds no finished run; "
             f"train method ce_mix with seed {config.seed} there first"
         )
-    theirs, data = described(path, read_about(path))
+    about = read_about(path)
+    theirs, data = described(path, about)
     if not is_classifier(theirs):
         raise ValueError(
             f"teacher: {path.parent} holds {theirs.method}, which is no classifier; "
@@ -70,6 +71,8 @@ def _trained(config: TrainConfig, dataset: Dataset) -> nn.Module:
         "labels_per_class": _labels_of_teacher(config),
         "label_noise": config.label_noise,
     }
+    if _labels_of_teacher(config):  # another seed drew other labels
+        needed["seed"] = config.seed
     for name, value in needed.items():
         if getattr(theirs, name) != value:
             raise ValueError(
@@ -83,6 +86,7 @@ def _trained(config: TrainConfig, dataset: Dataset) -> nn.Module:
         )
     if data:
         check_classes(str(path.parent), data.class_names, dataset)
+        warn_if_seen(path, about, dataset)
     model = new_model(theirs, dataset)
     load_weights(path, model)
     if data and (data.mean, data.std) != (dataset.mean, dataset.std):

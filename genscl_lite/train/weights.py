@@ -6,6 +6,7 @@ latents, ``probe.`` (the linear classifier of the features), plus the module's o
 
 import json
 import math
+import warnings
 from pathlib import Path
 
 import safetensors.torch
@@ -114,7 +115,9 @@ def described(path: str | Path, about: dict) -> tuple[TrainConfig, Dataset | Non
     return config, data
 
 
-def _without_images(name, class_names, mean, std, image_shape, intensity=(0, 65535)) -> Dataset:
+def _without_images(
+    name, class_names, mean, std, image_shape, intensity=(0, 65535), tests=""
+) -> Dataset:
     """Make a ``Dataset`` without images of what a header says; TypeError or ValueError if it cannot be.
 
     Earlier versions wrote no intensity, and took 16 bits for full.
@@ -140,6 +143,18 @@ def _without_images(name, class_names, mean, std, image_shape, intensity=(0, 655
     statistics = (tuple(mean), tuple(std))
     known = {"intensity": intensity and (low, high)}
     return Dataset(name, *split, *split, tuple(class_names), *statistics, **known)
+
+
+def warn_if_seen(path: str | Path, about: dict, dataset: Dataset) -> None:
+    """Warn if weights come from another split of the same images, as ``about`` (of ``read_about``) says."""
+    theirs = about["data"]
+    same = theirs["name"] == dataset.name and theirs["class_names"] == list(dataset.class_names)
+    if same and theirs.get("tests", dataset.sides[1]) != dataset.sides[1]:
+        warnings.warn(
+            f"{path}: was tested with other images than this run will be (files were added or removed, "
+            "or val_share is another), so it may have learned from images that test this run",
+            stacklevel=3,
+        )
 
 
 def load_weights(path: str | Path, model: nn.Module, parts: bool = True) -> None:

@@ -165,6 +165,16 @@ def test_variations_are_planned_in_folders_of_their_own():
     assert [request.jobs[0].min_accuracy for request in (short, own)] == [0.0, 0.3]
 
 
+def test_a_variation_holds_for_rows_that_the_preset_sets_apart():
+    """Of ``cifar10_small`` GenSCL has learning rate 0.05, classifiers and SupCon 0.1."""
+    requests = requested("cifar10_small", "--vary", "learning_rate=0.05,0.1")
+    for request, rate in zip(requests, (0.05, 0.1), strict=True):
+        assert request.out.name == f"cifar10_small_learning_rate{rate}"
+        assert {config.learning_rate for job in request.jobs for config in job.configs} == {rate}
+    (own,) = requested("cifar10_small", "--vary", "learning_rate=0.05", "--only", "genscl_mix")
+    assert own.out.name == "cifar10_small"
+
+
 def test_no_least_accuracy_of_a_method_holds_for_a_variation():
     (request,) = requested("digits", "--vary", "label_noise=0.4", "--only", "simclr")
     [job] = request.jobs
@@ -179,6 +189,7 @@ def test_no_least_accuracy_of_a_method_holds_for_a_variation():
         ("epochs=", "vary: expected a parameter and its values"),
         ("method=ce,supcon", "vary: expected a parameter and its values"),
         ("epoch=20", "vary: expected a parameter and its values"),
+        ("weights=runs/a", "vary: weights=runs/a cannot stand in a folder's name"),
         ("epochs=20,x", "epochs: expected int, got 'x'"),
         ("epochs=20,0", "epochs: expected a number above 0, got 0"),
     ],

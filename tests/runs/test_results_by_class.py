@@ -6,8 +6,13 @@ import torch
 
 from genscl_lite.datasets import files
 from genscl_lite.runs.finish import by_class, finish_run
+from genscl_lite.runs.trained import Encoder
 from genscl_lite.train import evaluate
-from genscl_lite.train.evaluate import retrieval
+from genscl_lite.train.evaluate import (
+    classifier_accuracy,
+    expected_calibration_error,
+    retrieval,
+)
 from genscl_lite.train.loop import pretrain
 from tests import oracle
 
@@ -20,6 +25,14 @@ def test_retrieval_is_what_its_definition_says():
     found = retrieval(features, labels, chunk=7)
     assert np.allclose(list(found.values()), oracle.retrieval(features, labels), atol=1e-6)
     assert found == pytest.approx(retrieval(7 * features, labels))
+
+
+def test_of_equal_features_none_is_found_first():
+    """A collapsed encoder is at chance, however the data set is sorted."""
+    labels = torch.arange(1000) // 100
+    for features in (torch.ones(1000, 8), torch.zeros(1000, 8)):
+        found = retrieval(features, labels)
+        assert found["mean_average_precision"] == pytest.approx(0.1, abs=0.02)
 
 
 def test_many_queries_are_thinned_evenly(monkeypatch):
@@ -52,6 +65,22 @@ def test_a_summary_has_results_by_class(quick, digits, tmp_path, method):
     assert trace / len(truth) == pytest.approx(summary["accuracy_last"])
     assert 0 < summary["mean_average_precision"] < summary["recall_at_5"] <= 1
     assert summary == files.read_json(tmp_path / "summary.json")
+
+
+def test_a_classifier_that_the_probe_reads_has_its_own_results_beside(quick, digits, tmp_path):
+    """They are of its head, which is what predicts for users."""
+    config = quick("ce", read_out="converged")
+    summary = finish_run(pretrain(config, digits, tmp_path), digits, tmp_path)
+    confusion = summary["head"]["confusion"]
+    right = sum(confusion[c][c] for c in range(10)) / len(digits.test_labels)
+    assert right == pytest.approx(summary["head_accuracy"]) != summary["accuracy_last"]
+    said = Encoder.load(tmp_path).probabilities(digits.test_images)
+    assert right == pytest.approx(classifier_accuracy(said, digits.test_labels))
+    error = expected_calibration_error(said, digits.test_labels)
+    assert summary["head"]["calibration_error"] == pytest.approx(error, abs=1e-5)
+    assert "head" not in finish_run(
+        pretrain(quick("genscl_mix"), digits, tmp_path / "b"), digits, tmp_path / "b"
+    )
 
 
 def test_a_class_that_is_never_said_or_never_there(digits, monkeypatch):

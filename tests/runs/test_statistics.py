@@ -12,6 +12,7 @@ from genscl_lite.runs.claims import (
 )
 from genscl_lite.runs.statistics import (
     bootstrap_interval,
+    decided,
     holm,
     is_equivalent,
     p_value,
@@ -38,7 +39,11 @@ def test_intervals_and_p_are_scipys(level):
 def test_one_seed_has_no_interval_and_no_p():
     interval = t_interval([0.02])
     assert interval.mean == 0.02 and np.isnan([interval.low, interval.high, p_value([0.02])]).all()
-    assert p_value([0.0, 0.0]) == 1 and p_value([0.01, 0.01]) == 0
+
+
+def test_two_seeds_that_agree_by_chance_decide_nothing():
+    assert np.isnan(p_value([0.01, 0.01]))
+    assert not decided(t_interval([0.01, 0.01]), p_value([0.01, 0.01]))
 
 
 def test_holm_by_its_definition():

@@ -434,6 +434,28 @@ def test_another_configuration_is_refused_and_nothing_overwritten(quick, digits,
     assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
 
+@pytest.mark.parametrize("side", ["train", "test"])
+def test_a_run_does_not_go_on_with_other_images(side, quick, digits, tmp_path):
+    """A folder that changed meanwhile is split anew, and what was learned would be tested."""
+
+    def stop(run):
+        raise InterruptedError
+
+    named = dataclasses.replace(
+        digits,
+        train_files=tuple(f"{i}.png" for i in range(30)),
+        test_files=tuple(f"{i}.png" for i in range(30, 180)),
+    )
+    changes = {f"{side}_files": getattr(named, f"{side}_files")[1:] + ("new.png",)}
+    with pytest.raises(InterruptedError):
+        pretrain(quick(), named, tmp_path, on_epoch=stop)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    with pytest.raises(RunFolderError, match=f"began with other images to {side} with"):
+        pretrain(quick(), dataclasses.replace(named, **changes), tmp_path)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+    assert pretrain(quick(), named, tmp_path).epoch == quick().epochs
+
+
 @pytest.mark.parametrize("keep", [0, 10, 0.3, 0.99])
 def test_a_checkpoint_cut_short_is_named(keep, quick, digits, tmp_path):
     pretrain(quick(epochs=2), digits, tmp_path)

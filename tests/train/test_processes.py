@@ -48,3 +48,17 @@ def test_batch_norm_of_one_process_is_torchs(monkeypatch):
             for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True)
         )
         assert torch.allclose(ours.eval()(images), theirs.eval()(images), atol=1e-5)
+
+
+def test_batch_norm_of_processes_is_torchs_in_bfloat16(monkeypatch):
+    """Statistics in float32, also of values far from 0, where bfloat16 has few digits."""
+    monkeypatch.setattr(processes, "add_over_processes", lambda tensor: tensor)
+    theirs, ours = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+    ours.__class__ = processes.SynchronizedBatchNorm
+    images = (0.3 * torch.randn(64, 3, 6, 6) + 20).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = [layer(images) for layer in (ours, theirs)]
+    assert outputs[0].dtype == outputs[1].dtype == torch.bfloat16
+    assert torch.allclose(*outputs, atol=0.05)
+    assert torch.allclose(ours.running_mean, theirs.running_mean, rtol=1e-4)
+    assert torch.allclose(ours.running_var, theirs.running_var, rtol=1e-3)

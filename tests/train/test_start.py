@@ -21,6 +21,7 @@ from genscl_lite.train.optimizers import parameter_groups
 from genscl_lite.train.run_folder import check_same
 from genscl_lite.train.start import load_start, normalized_as_started
 from genscl_lite.train.state import kept_parts, new_model, new_run
+from genscl_lite.train.teachers import load_teacher
 from genscl_lite.train.weights import save_weights
 
 ARCH = "timm/test_resnet.r160_in1k"
@@ -130,6 +131,23 @@ def test_a_classifiers_head_comes_along_for_the_same_classes_alone(quick, digits
         heads.append(same(new.head, model.head))
         assert same(new.encoder, model.encoder)
     assert heads == [True, False]
+
+
+def test_weights_that_may_have_seen_the_test_images_are_said(quick, digits, tmp_path, recwarn):
+    run = pretrain(quick("ce"), digits, tmp_path / "seed0")
+    finish_run(run, digits, tmp_path / "seed0")
+    config = quick("supcon", weights=str(tmp_path))
+    load_start(new_model(config, digits), config, digits)
+    other_classes = dataclasses.replace(digits, class_names=tuple("abcdefghij"))
+    load_start(new_model(config, digits), config, other_classes)
+    assert not recwarn
+    half = {name: getattr(digits, name)[:75] for name in ("test_images", "test_labels")}
+    split = dataclasses.replace(digits, **half)
+    with pytest.warns(UserWarning, match="was tested with other images than this run"):
+        load_start(new_model(config, digits), config, split)
+    taught = quick("genscl_kd", teacher=str(tmp_path))
+    with pytest.warns(UserWarning, match="was tested with other images than this run"):
+        load_teacher(taught, split)
 
 
 def test_weights_of_another_program_serve_without_their_classifier(hub, begun, rgb):

@@ -59,8 +59,10 @@ def test_with_all_labels_the_lowest_seed_teaches_all(quick, save, tmp_path):
 def test_a_file_of_weights_is_enough(quick, digits, save, tmp_path):
     weights, file = save(0, arch="resnet_small"), tmp_path / "shared.safetensors"
     (tmp_path / "seed0" / "model.safetensors").rename(file)
-    teacher = load_teacher(quick("genscl_kd", teacher=str(file), seed=7), digits)
+    teacher = load_teacher(quick("genscl_kd", teacher=str(file)), digits)
     assert torch.equal(teacher.classifier.head.weight, weights)
+    with pytest.raises(ValueError, match="teacher: .* was trained with seed 0, this run needs 7"):
+        load_teacher(quick("genscl_kd", teacher=str(file), seed=7), digits)
 
 
 def test_an_own_encoder_cannot_be_rebuilt_from_its_file(quick, digits, save, tmp_path):
