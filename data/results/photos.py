@@ -26,7 +26,7 @@ from torchvision.transforms.v2.functional import resize
 
 from genscl_lite.datasets import files, load_dataset
 from genscl_lite.runs.claims import points
-from genscl_lite.runs.statistics import bootstrap_interval, t_interval
+from genscl_lite.runs.statistics import Interval, bootstrap_interval, t_interval
 from genscl_lite.runs.tables import markdown_table, read_summaries
 from genscl_lite.runs.trained import Encoder
 from genscl_lite.train.config import TrainConfig
@@ -36,7 +36,7 @@ from genscl_lite.train.methods import METHODS
 RESULTS = Path(__file__).with_name("photos")
 CLASSES = ("airplane", "cat", "dog", "horse", "ship")
 EACH, EACH_NEW, PIXELS = 80, 200, 96
-PRESET, ROWS = "cifar10_resnet18", ("ce", "genscl_mix")
+PRESET, ROWS = "cifar10_resnet18", ("ce", "ce_mix", "genscl_mix")
 BACKBONE = {
     "arch": "test_resnet.r160_in1k",
     "images": 20_000,
@@ -176,23 +176,21 @@ def render() -> str:
         classes.append([title, *(f"{100 * recall:.1f}" for recall in recalls)])
     kept, seeds = sum(runs.by_class[0][name]["images"] for name in CLASSES), len(right[ROWS[0]])
     head = ["row", f"{kept} kept, %", f"{len(labels)} new, %", "recall at 1, %", "mean average precision, %", "s of a core"]  # fmt: skip
-    mean, low, high, _ = bootstrap_interval(right[ROWS[1]], right[ROWS[0]])
-    verdict = "higher" if low > 0 else "lower" if high < 0 else "undecided"
-    difference = f"{100 * mean:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}): {verdict}"
     found = runs.pivot_table(index="seed", columns="method", values="mean_average_precision")
-    search = t_interval(found[ROWS[1]] - found[ROWS[0]])
-    place = "higher" if search.low > 0 else "lower" if search.high < 0 else "undecided"
-    searched = f"{points(search.mean)} points ({points(search.low, search.high)}): {place}"
-    return "\n".join(
-        [
-            markdown_table(head, rows),
-            "",
-            f"{classes[1][0]} minus {classes[0][0]} on the new images, over {seeds} seeds and all "
-            f"images: {difference}. In a search among the kept ones (mean average precision): {searched}.",
-            "",
-            markdown_table(["recall of the new images, %", *CLASSES], classes),
-        ]
-    )
+    *others, last = ROWS
+    lines = [
+        f"- {METHODS[last].title} minus {METHODS[row].title} on the new images, over {seeds} seeds and all images: "
+        f"{_decided(bootstrap_interval(right[last], right[row]))}. In a search among the kept ones "
+        f"(mean average precision): {_decided(t_interval(found[last] - found[row]))}."
+        for row in others
+    ]
+    recalled = markdown_table(["recall of the new images, %", *CLASSES], classes)
+    return "\n".join([markdown_table(head, rows), "", *lines, "", recalled])
+
+
+def _decided(found: Interval) -> str:
+    word = "higher" if found.low > 0 else "lower" if found.high < 0 else "undecided"
+    return f"{points(found.mean)} points ({points(found.low, found.high)}): {word}"
 
 
 def _over_seeds(values) -> str:

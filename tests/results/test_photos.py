@@ -44,7 +44,7 @@ def test_photographs_are_of_five_classes_and_new_ones_of_others(photos, rgb, tmp
 def test_what_was_measured_becomes_tables_with_a_verdict(photos, tmp_path):
     assert photos.render() == "*Not measured yet.*"
     labels, said = np.arange(100) % 5, {}
-    for row, wrong in (("ce", 40), ("genscl_mix", 10)):
+    for row, wrong in (("ce", 40), ("ce_mix", 9), ("genscl_mix", 10)):
         for seed in range(3):
             told = labels.copy()
             told[: wrong + seed] = (told[: wrong + seed] + 1) % 5
@@ -59,4 +59,9 @@ def test_what_was_measured_becomes_tables_with_a_verdict(photos, tmp_path):
     assert "| CE | 50.0 (50.0 to 50.0) | 59.0 (56.5 to 61.5) | 40.0" in text
     assert "| GenSCL + MixUp-CutMix | 50.0 (50.0 to 50.0) | 89.0 (86.5 to 91.5)" in text
     assert "80 kept, %" in text and "100 new, %" in text
-    assert "+30.0 points (" in text and text.count("higher.") == 1
+    against_ce, against_mixed = (line for line in text.splitlines() if line.startswith("- "))
+    assert "minus CE on the new" in against_ce and "+30.0 points (" in against_ce
+    assert (
+        "minus CE + MixUp-CutMix on the new" in against_mixed and "-1.0 points (" in against_mixed
+    )
+    assert "higher." in against_ce and "undecided." in against_mixed
