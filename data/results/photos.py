@@ -163,21 +163,22 @@ def render() -> str:
     with np.load(RESULTS / "new.npz") as found:
         said = dict(found)
     labels, runs = said.pop("labels"), read_summaries(RESULTS)
+    there = [row for row in ROWS if f"{row}/seed0" in said]
     right = {
         row: np.stack([said[name] == labels for name in sorted(said) if name.startswith(f"{row}/")])
-        for row in ROWS
+        for row in there
     }
     rows, classes = [], []
-    for row in ROWS:
+    for row in there:
         own, title = runs[runs.method == row], METHODS[row].title
         measured = [own.accuracy_last, right[row].mean(axis=1), own.recall_at_1, own.mean_average_precision]  # fmt: skip
         rows.append([title, *map(_over_seeds, measured), f"{own.cpu_seconds.mean():.0f}"])
         recalls = [right[row][:, labels == c].mean() for c in range(len(CLASSES))]
         classes.append([title, *(f"{100 * recall:.1f}" for recall in recalls)])
-    kept, seeds = sum(runs.by_class[0][name]["images"] for name in CLASSES), len(right[ROWS[0]])
+    kept, seeds = sum(runs.by_class[0][name]["images"] for name in CLASSES), len(right[there[0]])
     head = ["row", f"{kept} kept, %", f"{len(labels)} new, %", "recall at 1, %", "mean average precision, %", "s of a core"]  # fmt: skip
     found = runs.pivot_table(index="seed", columns="method", values="mean_average_precision")
-    *others, last = ROWS
+    *others, last = there
     lines = [
         f"- {METHODS[last].title} minus {METHODS[row].title} on the new images, over {seeds} seeds and all images: "
         f"{_decided(bootstrap_interval(right[last], right[row]))}. In a search among the kept ones "

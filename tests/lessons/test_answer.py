@@ -60,7 +60,7 @@ def test_wrong_labels_are_asked_about_where_there_are_runs_with_them():
     assert "wrong, read by the same probe? (exploratory) | not tried | **yes**: +10.0 (+9." in probe
     assert (
         probe.endswith("), 5 seeds |")
-        and "against the classifier's own head? (exploratory)" in head
+        and "the classifier by its own head? (exploratory)" in head
         and "**yes**" in head
     )
     heads = np.where(noisy.noisy.method == "ce_mix", 0.9, np.nan)
