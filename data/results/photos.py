@@ -1,6 +1,6 @@
 """The guide "Your own images in an hour", walked with real photographs: where its numbers come from.
 
-    python data/results/photos.py WORK --data-root DATA     # about ten minutes of a core; what is done stays done
+    python data/results/photos.py WORK --data-root DATA     # about a quarter of an hour of a core; what is done stays done
 
 The photographs are CIFAR's, enlarged: 80 of each of five classes of CIFAR-10 in folders, and 200 of each from its
 test images, which no run sees. Weights of ImageNet could not be downloaded where this was run. The backbone is
