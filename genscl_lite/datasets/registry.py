@@ -91,7 +91,7 @@ def _hash(tensors: tuple[Tensor | None, ...], names: tuple[str, ...]) -> str:
     digest = hashlib.sha256(repr(names).encode())
     for tensor in tensors:
         if tensor is not None:
-            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+            digest.update(tensor.cpu().double().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -45,9 +45,10 @@ def load_start(model: Model, config: TrainConfig, dataset: Dataset) -> None:
             if "data" not in about:
                 load_weights(path, model.encoder, parts=False)
                 return
+            theirs = described(path, about)
             warn_if_seen(path, about, dataset)
             parts = {"encoder": model.encoder}
-            if _says_the_same(*described(path, about), config, dataset):
+            if _says_the_same(*theirs, config, dataset):
                 parts["head"] = model.head
             load_weights(path, nn.ModuleDict(parts))
         except RunFolderError as error:
