@@ -2,10 +2,9 @@
 
     python data/results/queue_autopsy.py                             # the recipe, three seeds
     python data/results/queue_autopsy.py --preset cifar10_small_sgd  # the first recipe
-    python data/results/queue_autopsy.py --figure data/results/queue_autopsy.png
 
 A step with a queue sends half as many views through the backward pass. So epochs are counted by operations: as
-many as the row without a queue needs for --epochs. Each epoch's loss and its level of chance are kept. Accuracies
+many as the row without a queue needs for --epochs. Each epoch's loss and its level of chance are kept; notebook 06 draws them. Accuracies
 are those of validation images (``studies.py``).
 """
 
@@ -148,36 +147,11 @@ def _percent(fractions: pd.Series, sign: str = "") -> str:
     return studies.with_interval(100 * fractions, f"{sign}.1f")
 
 
-def draw(table: Path, figure: Path) -> None:
-    """Draw how far below chance each try's loss is, epoch by epoch; mean over seeds, a panel a preset."""
-    from matplotlib import pyplot as plt
-
-    curves = pd.read_csv(curves_beside(table))
-    panels = list(curves.groupby("preset", sort=False))
-    _, axes = plt.subplots(
-        1, len(panels), figsize=(6.5 * len(panels), 4.5), squeeze=False, layout="constrained"
-    )
-    for axis, (preset, own) in zip(axes[0], panels, strict=True):
-        for (method, changes), tries in own.groupby(["method", "changes"], sort=False):
-            mean = (tries.chance - tries.loss).groupby(tries.epoch).mean()
-            axis.plot(mean.index, mean, ".-", linewidth=1, label=in_words(method, changes))
-        axis.axhline(0, color="black", linestyle=":", label="chance")
-        axis.set(xlabel="epoch", ylabel="loss below chance, nats")
-        axis.set_title(preset, loc="left")
-    axes[0, -1].legend(frameon=False, fontsize=8)
-    plt.savefig(figure, dpi=100)
-    plt.close()
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = studies.parser_of(__doc__, TABLE, epochs=20, seeds=3)
     parser.add_argument("--try", dest="tries", action="append", type=int, metavar="K",
                         help=f"this one of the {len(TRIES)} tries, from 0; may be repeated")  # fmt: skip
-    parser.add_argument("--figure", type=Path, help="PNG to draw the curves to, and stop")
     options = parser.parse_args(arguments)
-    if options.figure:
-        draw(options.out, options.figure)
-        return 0
     table = studies.Tries(options.out, COLUMNS, KEY)
     curves = studies.Tries(curves_beside(options.out), CURVE_COLUMNS, CURVE_KEY)
     chosen = TRIES if options.tries is None else [TRIES[k] for k in options.tries]

@@ -170,8 +170,6 @@ def test_the_autopsy_of_the_queue_runs(study, photographs, recipe, tmp_path, cap
     assert len(curves) == 2 + 3 + 3
     keys = 12 + 20  # of the batch, and of the queue
     assert curves.chance.iloc[-1] == pytest.approx(math.log(keys), rel=1e-3)
-    script.draw(tmp_path / "queue.csv", tmp_path / "queue.png")
-    assert (tmp_path / "queue.png").stat().st_size > 0
     assert "queue, key statistics running, momentum 0.0" in script.render(tmp_path / "queue.csv")
 
 
