@@ -91,7 +91,8 @@ def _hash(tensors: tuple[Tensor | None, ...], names: tuple[str, ...]) -> str:
     digest = hashlib.sha256(repr(names).encode())
     for tensor in tensors:
         if tensor is not None:
-            digest.update(tensor.cpu().double().numpy().tobytes())
+            whole = tensor.float() if tensor.is_floating_point() else tensor
+            digest.update(whole.cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

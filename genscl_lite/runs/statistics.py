@@ -34,12 +34,14 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
 def p_value(differences: Sequence[float]) -> float:
     """Return the two-sided p of a paired t-test: that differences as large come from a mean of 0.
 
-    NaN for a single difference, and for equal ones, whose scatter is not known: two accuracies of a few hundred
-    images may agree by chance.
+    NaN for a single difference, and for two equal ones: with a few hundred test images they may agree by chance.
     """
     differences = np.asarray(differences, dtype=float)
-    if len(differences) < 2 or not np.ptp(differences):
+    spread = len(differences) > 1 and np.ptp(differences) > 0
+    if len(differences) < 3 and not spread:
         return np.nan
+    if not spread:  # certain, whichever way
+        return float(differences[0] == 0)
     return float(stats.ttest_1samp(differences, 0).pvalue)
 
 

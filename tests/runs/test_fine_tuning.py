@@ -62,7 +62,7 @@ def test_the_guide_is_followed_from_end_to_end(place, capsys):
             words = [smaller(word) for word in shlex.split(line)[1:]]
             assert main(words) == 0, (line, capsys.readouterr().err)
     printed = capsys.readouterr().out
-    assert names["summaries"].keys() == {"ce", "genscl_mix"}
+    assert names["summaries"].keys() == {"ce", "ce_mix", "genscl_mix"}
     assert sum(result["images"] for result in names["summaries"]["ce"]["by_class"].values()) == 16
     assert (place / "confusion.png").stat().st_size > 5000 and (place / "look.png").exists()
     assert names["nearest"][0] == 0 and len(np.load("features.npz")["files"]) == 80
