@@ -119,10 +119,6 @@ def in_words(method: str, changes: str) -> str:
     return ", ".join(["queue" if method == QUEUED else "no queue", *parts])
 
 
-def curves_beside(table: Path) -> Path:
-    return table.with_name(f"{table.stem}_curves.csv")
-
-
 def render(table: Path = TABLE) -> str:
     """Render accuracies of each try, how far it is from the row without a queue, and when it leaves chance."""
     tries = pd.read_csv(table)
@@ -153,7 +149,8 @@ def main(arguments: list[str] | None = None) -> int:
                         help=f"this one of the {len(TRIES)} tries, from 0; may be repeated")  # fmt: skip
     options = parser.parse_args(arguments)
     table = studies.Tries(options.out, COLUMNS, KEY)
-    curves = studies.Tries(curves_beside(options.out), CURVE_COLUMNS, CURVE_KEY)
+    beside = options.out.with_name(f"{options.out.stem}_curves.csv")
+    curves = studies.Tries(beside, CURVE_COLUMNS, CURVE_KEY)
     chosen = TRIES if options.tries is None else [TRIES[k] for k in options.tries]
     tries = [(method, json.dumps(changes)) for method, changes in chosen]
     studies.do_missing(table, tries, options, partial(try_out, curves=curves))

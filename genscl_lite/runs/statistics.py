@@ -37,12 +37,9 @@ def p_value(differences: Sequence[float]) -> float:
     NaN for a single difference, and for two equal ones: with a few hundred test images they may agree by chance.
     """
     differences = np.asarray(differences, dtype=float)
-    spread = len(differences) > 1 and np.ptp(differences) > 0
-    if len(differences) < 3 and not spread:
-        return np.nan
-    if not spread:  # certain, whichever way
-        return float(differences[0] == 0)
-    return float(stats.ttest_1samp(differences, 0).pvalue)
+    if len(differences) > 1 and np.ptp(differences) > 0:
+        return float(stats.ttest_1samp(differences, 0).pvalue)
+    return float(differences[0] == 0) if len(differences) > 2 else np.nan  # no spread is certain
 
 
 class PooledError(NamedTuple):

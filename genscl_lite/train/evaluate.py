@@ -225,13 +225,13 @@ def retrieval(features: Tensor, labels: Tensor, chunk: int = 100) -> dict[str, f
     queries = (labels.long().bincount()[labels.long()] > 1).nonzero()[:, 0]
     queries = queries[:: max(1, -(-len(queries) // QUERIES))]
     shuffled = torch.randperm(len(labels), generator=Generator().manual_seed(0)).to(labels.device)
-    gallery, own_place = features[shuffled], shuffled.argsort()
+    gallery, gallery_labels, own_place = features[shuffled], labels[shuffled], shuffled.argsort()
     totals = torch.zeros(3)
     for part in queries.split(chunk):
         cosine = features[part] @ gallery.T  # (n, N)
         cosine.scatter_(1, own_place[part, None], -torch.inf)  # itself stands last
         order = cosine.argsort(dim=1, descending=True, stable=True)[:, :-1]
-        hits = (labels[shuffled[order]] == labels[part, None]).float()
+        hits = (gallery_labels[order] == labels[part, None]).float()
         places = torch.arange(1, hits.shape[1] + 1, device=hits.device)
         precision = (hits * hits.cumsum(dim=1) / places).sum(dim=1) / hits.sum(dim=1)
         found = hits[:, 0].sum(), hits[:, :5].amax(dim=1).sum(), precision.sum()

@@ -140,9 +140,10 @@ class SynchronizedBatchNorm(_BatchNorm):
             self.running_var.lerp_(variance.detach() * count / (count - 1), share)
         scale = (variance + self.eps).rsqrt()
         if self.affine:
-            scaled = centered * (scale * self.weight).reshape(shape) + self.bias.reshape(shape)
-            return scaled.to(dtype)
-        return (centered * scale.reshape(shape)).to(dtype)
+            output = centered * (scale * self.weight).reshape(shape) + self.bias.reshape(shape)
+        else:
+            output = centered * scale.reshape(shape)
+        return output.to(dtype)
 
 
 def parallel(model: nn.Module, device: torch.device) -> nn.Module:

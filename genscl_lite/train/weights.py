@@ -147,9 +147,9 @@ def _without_images(
 
 def warn_if_seen(path: str | Path, about: dict, dataset: Dataset) -> None:
     """Warn if weights come from another split of the same images, as ``about`` (of ``read_about``) says."""
-    theirs = about["data"]
+    theirs, tests = about["data"], dataset.sides[1]
     same = theirs["name"] == dataset.name and theirs["class_names"] == list(dataset.class_names)
-    if same and theirs.get("tests", dataset.sides[1]) != dataset.sides[1]:
+    if same and theirs.get("tests", tests) != tests:
         warnings.warn(
             f"{path}: was tested with other images than this run will be (files were added or removed, "
             "or val_share is another), so it may have learned from images that test this run",
