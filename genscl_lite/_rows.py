@@ -114,9 +114,9 @@ def repeat_for_views(labels: Tensor, images: int, views: int, any_kind: bool = F
     )
 
 
-def one_hot(numbers: Tensor, classes: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return (M, C) distributions of (M,) class numbers; torch's own makes a GPU wait."""
-    return (numbers[:, None] == torch.arange(classes, device=numbers.device)).to(dtype)
+def one_hot(numbers: Tensor, classes: int) -> Tensor:
+    """Return float32 (M, C) distributions of (M,) class numbers; torch's own makes a GPU wait."""
+    return (numbers[:, None] == torch.arange(classes, device=numbers.device)).float()
 
 
 def _check(

@@ -67,7 +67,7 @@ def features_of(model: str, root: str | None) -> Features:
     generator, classes = Generator().manual_seed(config.seed), data.num_classes
     options = {"num_classes": classes, "per_image": True, "generator": generator}
     images, tested = as_unit_float(data.train_images), as_unit_float(data.test_images[:BLENDS])
-    copies = [mix(images.clone(), data.train_labels, **options) for _ in range(COPIES)]
+    copies = [mix(images, data.train_labels, **options) for _ in range(COPIES)]
     blends = torch.cat([encoder.features(mixed) for mixed, _ in copies])
     mixed, mixed_labels = mix(tested, data.test_labels[:BLENDS], **options)
     whole = encoder.features(data.train_images)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from genscl_lessons.costs import make_cost_table
 from genscl_lite.datasets import files
-from genscl_lite.runs.tables import SUMMARIES, read_summaries, write_table
+from genscl_lite.runs.tables import read_summaries, run_files, write_table
 
 
 def keep_results(runs: str | Path, kept: str | Path, embeddings: bool = True) -> None:
@@ -19,13 +19,12 @@ def keep_results(runs: str | Path, kept: str | Path, embeddings: bool = True) ->
     """
     runs, kept = files.as_path(runs), files.as_path(kept)
     costs = make_cost_table(read_summaries(runs))
-    for summary in sorted(runs.glob(SUMMARIES)):
+    first = {}
+    for method, seed, summary in run_files(runs, "summary.json"):
         names = ["summary.json"]
         if summary.with_name("predictions.npz").exists():
             names.append("predictions.npz")
-        if summary.parent == min(
-            summary.parents[1].glob("seed*"), key=lambda path: int(path.name[4:])
-        ):
+        if first.setdefault(method, seed) == seed:
             names += ["config.json", "log.csv"] + ["embeddings.npz"] * embeddings
         folder = kept / summary.relative_to(runs).parent
         folder.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ import pandas as pd
 # tests.benchmarks, which a script here does not find; the studies, which another script does not
 sys.path += [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 
-from genscl_lessons import answer, costs, report, verdicts
+from genscl_lessons import answer, bookkeeping, changes, costs, paper_table, report, verdicts
 from genscl_lessons.floor import floor_gaps, read_logs
 from genscl_lite.datasets import files
 from genscl_lite.runs import claims, statistics, tables
@@ -47,7 +47,7 @@ def later_seeds(folder: str, first: str) -> str:
         claims.make_ledger(part) for part in (runs[~later], runs[later])
     )
     rows = [
-        [early.claim, answer.said(early), answer.said(late)]
+        [early.claim, changes.said(early), changes.said(late)]
         for early, late in zip(earlier_ledger.itertuples(), later_ledger.itertuples(), strict=True)
         if early.kind == "primary"
     ]
@@ -151,13 +151,13 @@ def benchmark(name: str, folder: str = "") -> str:
     return "\n".join([kind.render(records, *options), "", *lines, "", f"On {written['device']}."])
 
 
-def books(*folders: str) -> list[answer.Book]:
+def books(*folders: str) -> list[bookkeeping.Book]:
     return [book(folder) for folder in folders]
 
 
 @cache
-def book(folder: str) -> answer.Book:
-    return answer.read_book(RESULTS / folder)
+def book(folder: str) -> bookkeeping.Book:
+    return bookkeeping.read_book(RESULTS / folder)
 
 
 def read(folder: str) -> pd.DataFrame:
@@ -175,11 +175,11 @@ def study(name: str) -> str:
 
 TABLES = {
     "answer": lambda *folders: answer.answer_table(books(*folders)),
-    "paper": lambda *folders: answer.beside_the_paper(books(*folders)),
+    "paper": lambda *folders: paper_table.beside_the_paper(books(*folders)),
     "quotes": lambda *folders: "\n".join(
         line for book in books(*folders) for line in answer.quotes(book)
     ),
-    "changes": lambda old, new: answer.render_changes(*books(old, new)),
+    "changes": lambda old, new: changes.render_changes(*books(old, new)),
     "why": lambda *folders: answer.why(books(*folders)),
     "wrong_labels": lambda *folders: answer.wrong_labels(books(*folders)),
     "results": lambda folder: tables.render_table(tables.make_table(timed(folder))),

@@ -16,12 +16,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import studies
 import timm
 import torch
 from keep import keep_results
 from PIL import Image
 from safetensors.torch import save_file
-from studies import CPU, cpu_name
 from torchvision.transforms.v2.functional import resize
 
 from genscl_lite.datasets import files, load_dataset
@@ -120,14 +120,14 @@ def train_backbone(path: Path, work: Path, root: str | None) -> None:
         eval_every=BACKBONE["epochs"],
         checkpoint_every=1,
     )
-    run = pretrain(config, data, work / "backbone", device=CPU)
+    run = pretrain(config, data, work / "backbone", device=studies.CPU)
     path.parent.mkdir(parents=True, exist_ok=True)
     state = run.model.encoder.state_dict()
     save_file({name: part.contiguous() for name, part in state.items()}, path, {"format": "pt"})
     found = {
         "accuracy": run.log[-1]["accuracy"],
         "cpu_seconds": round(run.cpu_seconds, 1),
-        "machine": cpu_name(),
+        "machine": studies.cpu_name(),
     }
     files.write_json(RESULTS / "backbone.json", BACKBONE | found)
 
@@ -150,7 +150,7 @@ def predict_new(work: Path) -> None:
     names = [str(path) for path in sorted((work / "new").glob("*/*.png"))]
     said = {"labels": np.array([CLASSES.index(Path(name).parent.name) for name in names], np.uint8)}
     for run in sorted((work / "runs" / "photos").glob("*/seed*")):
-        encoder = Encoder.load(run, CPU)
+        encoder = Encoder.load(run, studies.CPU)
         numbers = [encoder.class_names.index(name) for name in encoder.predict(names)]
         said[f"{run.parent.name}/{run.name}"] = np.array(numbers, np.uint8)
     files.write_arrays(RESULTS / "new.npz", **said)
@@ -158,8 +158,6 @@ def predict_new(work: Path) -> None:
 
 def render() -> str:
     """Render accuracies and retrieval by row, their difference, and recall by class of the new photographs."""
-    if not (RESULTS / "new.npz").exists():
-        return "*Not measured yet.*"
     with np.load(RESULTS / "new.npz") as found:
         said = dict(found)
     labels, runs = said.pop("labels"), read_summaries(RESULTS)
@@ -172,7 +170,8 @@ def render() -> str:
     for row in there:
         own, title = runs[runs.method == row], METHODS[row].title
         measured = [own.accuracy_last, right[row].mean(axis=1), own.recall_at_1, own.mean_average_precision]  # fmt: skip
-        rows.append([title, *map(_over_seeds, measured), f"{own.cpu_seconds.mean():.0f}"])
+        shown = [studies.with_interval(100 * values, ".1f") for values in measured]
+        rows.append([title, *shown, f"{own.cpu_seconds.mean():.0f}"])
         recalls = [right[row][:, labels == c].mean() for c in range(len(CLASSES))]
         classes.append([title, *(f"{100 * recall:.1f}" for recall in recalls)])
     kept, seeds = sum(runs.by_class[0][name]["images"] for name in CLASSES), len(right[there[0]])
@@ -192,11 +191,6 @@ def render() -> str:
 def _decided(found: Interval) -> str:
     word = "higher" if found.low > 0 else "lower" if found.high < 0 else "undecided"
     return f"{points(found.mean)} points ({points(found.low, found.high)}): {word}"
-
-
-def _over_seeds(values) -> str:
-    mean, low, high, _ = t_interval(values)
-    return f"{100 * mean:.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def main(arguments: list[str] | None = None) -> int:

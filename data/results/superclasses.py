@@ -27,8 +27,9 @@ from genscl_lite.datasets import Dataset, load_dataset
 from genscl_lite.datasets.builtin import check_cifar
 from genscl_lite.runs.tables import markdown_table
 from genscl_lite.train.evaluate import extract, knn_accuracy, retrieval
+from genscl_lite.train.methods import METHODS
 from genscl_lite.train.read_out import fit_read_out
-from genscl_lite.train.state import Run, is_classifier
+from genscl_lite.train.state import Run
 
 TABLE = Path(__file__).with_name("superclasses.csv")
 KEY = ("preset", "row", "within", "mixing", "labels_per_class", "images", "epochs", "seed")
@@ -75,9 +76,7 @@ def leave_out(groups: list[int], seed: int) -> list[int]:
     return left_out
 
 
-def split(
-    labels_per_class: int, seed: int, root: str | None, test: bool, name: str = "cifar100"
-) -> Split:
+def split(labels_per_class: int, seed: int, root: str | None, test: bool) -> Split:
     """Split the classes and their images; ``test``: measure on test images, else on validation images.
 
     Which classes are never seen does not change with the seed, which decides the labeled images.
@@ -86,9 +85,9 @@ def split(
     unseen = torch.tensor(leave_out(groups, seed=0))
     seen = torch.tensor([label for label in range(len(groups)) if label not in unseen.tolist()])
     if test:
-        whole = load_dataset(name, root, labels_per_class, seed)
+        whole = load_dataset("cifar100", root, labels_per_class, seed)
     else:
-        whole = studies.validation_split(labels_per_class, seed, root, name)
+        whole = studies.validation_split(labels_per_class, seed, root, "cifar100")
     place = torch.full((len(groups),), -1)
     place[seen] = torch.arange(len(seen))
     train, tested = place[whole.train_labels] >= 0, place[whole.test_labels] >= 0
@@ -144,7 +143,7 @@ def measure(run: Run, data: Split) -> dict:
     pair = dataset.train_labels, test, truth
     by_features = searched(unseen, data.unseen_labels)
     by_latents = None, None
-    if not is_classifier(run.config):
+    if not METHODS[run.config.method].classifies:
         latents = run.result.head(unseen).detach()
         by_latents = searched(latents, data.unseen_labels)
     found = (

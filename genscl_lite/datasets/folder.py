@@ -128,7 +128,6 @@ def load_folder(
         check.std,
         soft,
         train_files=tuple(paths(files.train)),
-        skipped=tuple(bad),
         test_files=tuple(paths(files.test)),
         intensity=check.intensity,
         found=check.found + (table.found() if table is not None else ()),

@@ -36,7 +36,28 @@ class LabelTable:
         class_names: Sequence[str],
         others: Sequence[str] | None = (),
     ) -> Tensor:
-        """Return float32 (N, C) for N files and C classes; arguments and errors as ``read_distributions``."""
+        """Return a label distribution for each file: float32 (N, C), as ``files`` and ``class_names`` are ordered.
+
+        Each row is divided by its sum, which must be 1 as nearly as C numbers of so many decimals can have it;
+        rows of whole numbers are counts of votes.
+
+        Args:
+            files: N files, each of which needs a row.
+            class_names: C names.
+            others: files that may have a row as well, which is checked and passed over; None: any.
+
+        Raises:
+            ValueError: columns differ from the classes; a row is no distribution, names an unknown file or one
+                that had a row; a file has none. The message gives file and line.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     csv = Path(folder) / "labels.csv"
+        ...     _ = csv.write_text("path,dog,cat\\ncat/1.png,0.2,0.8\\ndog/1.png,1,0\\n")
+        ...     read_table(csv).distributions(["cat/1.png", "dog/1.png"], ["cat", "dog"])
+        tensor([[0.8000, 0.2000],
+                [0.0000, 1.0000]])
+        """
         wrong = {
             "missing": [name for name in class_names if name not in self.classes],
             "not among the classes": [name for name in self.classes if name not in class_names],
@@ -228,44 +249,6 @@ def _below_folder(written: pd.Series, where: str) -> pd.Series:
         first = (paths == file).idxmax()
         raise ValueError(f"{where}, line {line}: {file} had a row already, line {first}")
     return paths
-
-
-def read_distributions(
-    path: str | Path,
-    files: Sequence[str],
-    class_names: Sequence[str],
-    *,
-    others: Sequence[str] | None = (),
-    name: str = "labels",
-) -> Tensor:
-    """Read a label distribution for each file from a CSV (``read_table``).
-
-    Rows and classes may come in any order. Each row is divided by its sum, which must be 1 as nearly as C
-    numbers of so many decimals can have it; rows of whole numbers are counts of votes.
-
-    Args:
-        path: the CSV file: a column ``path``, and one for each class.
-        files: N files, each of which needs a row.
-        class_names: C names.
-        others: files that may have a row as well, which is checked and passed over; None: any.
-        name: of the argument, for messages.
-
-    Returns:
-        float32 (N, C), rows in the order of ``files``, columns in that of ``class_names``.
-
-    Raises:
-        ValueError: columns differ from the classes; a row is no distribution, names an unknown file or one
-            that had a row; a file has none. The message gives file and line.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     csv = Path(folder) / "labels.csv"
-    ...     _ = csv.write_text("path,dog,cat\\ncat/1.png,0.2,0.8\\ndog/1.png,1,0\\n")
-    ...     read_distributions(csv, ["cat/1.png", "dog/1.png"], ["cat", "dog"])
-    tensor([[0.8000, 0.2000],
-            [0.0000, 1.0000]])
-    """
-    return read_table(path, name).distributions(files, class_names, others)
 
 
 def first_few(names: Sequence[str], most: int = 5) -> str:

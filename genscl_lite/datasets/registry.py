@@ -35,7 +35,6 @@ class Dataset:
         None  # (N, C), where there are any beside the class numbers
     )
     train_files: tuple[str, ...] = ()  # of a folder: the training images' paths
-    skipped: tuple[str, ...] = ()  # of a folder: files that could not be read and were left out
     test_files: tuple[str, ...] = ()  # of a folder: the test images' paths
     intensity: tuple[float, float] | None = None  # of files: black and white of more than 8 bits
     found: tuple[str, ...] = ()  # of files: what they hold, a line each

@@ -153,11 +153,7 @@ def check_configurations(runs: pd.DataFrame) -> None:
         raise ValueError(f"rows that were read in two ways cannot be compared ({found})")
 
 
-def make_ledger(
-    runs: pd.DataFrame,
-    published: pd.DataFrame | None = None,
-    predictions: pd.DataFrame | None = None,
-) -> pd.DataFrame:
+def make_ledger(runs: pd.DataFrame, predictions: pd.DataFrame | None = None) -> pd.DataFrame:
     """Hold each claim against the runs of one table: a row a claim, with ``LEDGER_COLUMNS``.
 
     Differences are accuracies of the same seed, as fractions. ``low`` and ``high`` are the 95 % interval of t;
@@ -171,7 +167,6 @@ def make_ledger(
 
     Args:
         runs: of ``read_summaries``.
-        published: the paper's accuracies, of which those of ResNet-50 are quoted; default: ``PUBLISHED``.
         predictions: of ``read_predictions``; without them no test images are drawn anew.
 
     Raises:
@@ -179,7 +174,7 @@ def make_ledger(
     """
     runs = with_read_out(runs)
     check_configurations(runs)
-    published = pd.read_csv(PUBLISHED) if published is None else published
+    published = pd.read_csv(PUBLISHED)
     described = ("dataset", "arch", "read_out")
     about = {name: ", ".join(map(str, runs[name].unique())) for name in described}
     accuracy = runs.pivot_table(index="seed", columns="method", values="accuracy_last")

@@ -66,9 +66,9 @@ def show_results(out: Path) -> pd.DataFrame:
 
 def next_steps(out: Path) -> str:
     """Say what may be done with the results, and last where to look at them."""
-    *_, (_, _, model) = run_files(out, "model.safetensors")
-    predict = f"genscl predict {model.parent} IMAGE..."
-    lines = ["what next:", f"  {predict}   names the classes of your images"]
+    lines = ["what next:"]
+    for *_, model in run_files(out, "model.safetensors")[-1:]:
+        lines.append(f"  genscl predict {model.parent} IMAGE...   names the classes of your images")
     if (out / SPACE).exists():
         lines.append(f"  jupyter lab {out / SPACE}   shows what the latents look like")
     if (out / REPORT).exists():

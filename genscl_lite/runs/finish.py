@@ -14,6 +14,7 @@ from genscl_lite.datasets import Dataset, files
 from genscl_lite.datasets.images import ImageFiles
 from genscl_lite.mixing import Mixture, blend
 from genscl_lite.runs.machine import describe_machine
+from genscl_lite.train import memory
 from genscl_lite.train.augment import as_unit_float, build_augment
 from genscl_lite.train.blends import blend_measures
 from genscl_lite.train.corruptions import CORRUPTIONS
@@ -25,9 +26,10 @@ from genscl_lite.train.evaluate import (
     linear_probe,
     retrieval,
 )
+from genscl_lite.train.methods import METHODS
 from genscl_lite.train.read_out import fit_read_out
 from genscl_lite.train.run_folder import is_finished
-from genscl_lite.train.state import Run, compiled, is_classifier, kept_parts
+from genscl_lite.train.state import Run, compiled, kept_parts
 from genscl_lite.train.weights import save_weights
 
 KEPT_IMAGES, KEPT_MIXTURES = 2000, 256
@@ -42,7 +44,7 @@ def finish_run(run: Run, dataset: Dataset, folder: str | Path) -> dict:
     """
     folder = files.as_path(folder)
     with files.locked(folder, wait=5):
-        if is_finished(folder, asdict(run.config)):
+        if is_finished(folder, run.config):
             return files.read_json(folder / "summary.json")
         dataset, started = dataset.to(run.device), time.perf_counter()
         features = encode(run, dataset, dataset.test_images)
@@ -54,7 +56,7 @@ def finish_run(run: Run, dataset: Dataset, folder: str | Path) -> dict:
         files.write_arrays(folder / "predictions.npz", **predictions(probe.probabilities, dataset))
         arrays = embeddings(run, dataset)
         files.write_arrays(folder / "embeddings.npz", **arrays)
-        classifies = is_classifier(run.config)
+        classifies = METHODS[run.config.method].classifies
         summary |= blend_measures(arrays, None if classifies else run.config.temperature)
         if classifies and run.config.read_out == "converged":
             summary["head"] = of_head(run, features, dataset)
@@ -68,7 +70,9 @@ def finish_run(run: Run, dataset: Dataset, folder: str | Path) -> dict:
 def encode(run: Run, dataset: Dataset, images: Tensor | ImageFiles) -> Tensor:
     """Return (N, F) features of images, as the log's accuracies are measured by."""
     encoder = compiled(run.result.encoder, run.compiles)
-    return extract(encoder, dataset, images, dtype=run.dtype)
+    return memory.in_pieces(
+        lambda number: extract(encoder, dataset, images, number, dtype=run.dtype), run.device
+    )
 
 
 def probe_run(run: Run, dataset: Dataset, features: Tensor) -> Probe:
@@ -80,7 +84,7 @@ def probe_run(run: Run, dataset: Dataset, features: Tensor) -> Probe:
         logits = layer(features).detach()
         accuracy = classifier_accuracy(logits, dataset.test_labels)
         return Probe(layer, logits.softmax(dim=1), accuracy)
-    if is_classifier(config):  # by its own head, as in SupContrast
+    if METHODS[config.method].classifies:  # by its own head, as in SupContrast
         accuracies = [row["accuracy"] for row in run.log if row["accuracy"] is not None]
         probabilities = run.result.head(features).softmax(dim=1).detach()
         return Probe(run.result.head, probabilities, run.log[-1]["accuracy"], max(accuracies))

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -44,7 +44,7 @@ class Job:
 
     def unfinished(self) -> tuple[TrainConfig, ...]:
         """Return the seeds still to do; RunFolderError if a folder holds another configuration."""
-        return tuple(c for c in self.configs if not is_finished(self.seed_folder(c), asdict(c)))
+        return tuple(c for c in self.configs if not is_finished(self.seed_folder(c), c))
 
 
 def train_job(
@@ -82,7 +82,7 @@ def train_job(
             on_start=report.start,
             on_epoch=report.epoch,
         )
-        tested = is_finished(folder, asdict(config))
+        tested = is_finished(folder, config)
         if not tested and any_process(time.monotonic() >= deadline, run.device):
             raise OutOfTime("trained, but not tested yet; the same command goes on from there")
         if rank() == 0:

@@ -29,7 +29,7 @@ from genscl_lite.runs.kernels import Kernels, check_notebooks, writable_home, wr
 from genscl_lite.runs.paths import NOTEBOOKS
 from genscl_lite.runs.plan import relative
 from genscl_lite.runs.request import Request, make_parser, read_requests
-from genscl_lite.runs.tables import SUMMARIES, run_files
+from genscl_lite.runs.tables import run_files
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.device import default_device
 from genscl_lite.train.loop import OutOfTime
@@ -120,7 +120,7 @@ def reproduce(request: Request, workers: int, deadline: float = math.inf) -> int
         failures, paused = run_all(request, waiting, workers, deadline, kernels)
         if paused:
             print(f"\ntime is up: {', '.join(paused)} to go on with; the same command continues")
-        if not any(out.glob(SUMMARIES)):
+        if not run_files(out, "summary.json"):
             return 1 if failures else 0
         accuracies = show_results(out).set_index("method").accuracy_mean
         for job in jobs:

@@ -6,6 +6,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+ALPHA = 0.05
+"""What is less likely than this is not taken for chance."""
+ROUNDING = 1e-12
+"""Differences of accuracies that lie nearer to each other are equal."""
+
 
 class Interval(NamedTuple):
     """A mean, its confidence interval (NaN for fewer than two values), and of how many values it is."""
@@ -37,9 +42,10 @@ def p_value(differences: Sequence[float]) -> float:
     NaN for a single difference, and for two equal ones: with a few hundred test images they may agree by chance.
     """
     differences = np.asarray(differences, dtype=float)
-    if len(differences) > 1 and np.ptp(differences) > 0:
+    if len(differences) > 1 and np.ptp(differences) > ROUNDING:
         return float(stats.ttest_1samp(differences, 0).pvalue)
-    return float(differences[0] == 0) if len(differences) > 2 else np.nan  # no spread is certain
+    # no spread is certain
+    return float(abs(differences[0]) < ROUNDING) if len(differences) > 2 else np.nan
 
 
 class PooledError(NamedTuple):
@@ -49,7 +55,7 @@ class PooledError(NamedTuple):
     freedom: int  # residual degrees of freedom
 
 
-def pooled_error(accuracies: np.ndarray, alpha: float = 0.05) -> PooledError | None:
+def pooled_error(accuracies: np.ndarray) -> PooledError | None:
     """Pool the error over rows: residuals of a two-way layout, with seeds as blocks.
 
     Accuracies are modeled as row + seed + error. Pooling assumes that the error is as large in one row as in
@@ -58,7 +64,6 @@ def pooled_error(accuracies: np.ndarray, alpha: float = 0.05) -> PooledError | N
 
     Args:
         accuracies: (seeds, rows), complete.
-        alpha: the p of Levene's test below which nothing is pooled.
 
     Returns:
         The error with (seeds - 1)(rows - 1) degrees of freedom; None with fewer than three seeds or rows, or
@@ -71,9 +76,9 @@ def pooled_error(accuracies: np.ndarray, alpha: float = 0.05) -> PooledError | N
         return None
     of_rows, of_seeds = accuracies.mean(axis=0), accuracies.mean(axis=1, keepdims=True)
     residuals = accuracies - of_rows - of_seeds + accuracies.mean()
-    if np.abs(residuals).max() < 1e-12:  # nothing to test
+    if np.abs(residuals).max() < ROUNDING:  # nothing to test
         return None
-    if not stats.levene(*residuals.T, center="mean").pvalue >= alpha:
+    if not stats.levene(*residuals.T, center="mean").pvalue >= ALPHA:
         return None
     freedom = (len(residuals) - 1) * (residuals.shape[1] - 1)
     return PooledError(float((residuals**2).sum() / freedom) ** 0.5, freedom)
@@ -117,20 +122,20 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     return corrected
 
 
-def decided(interval: Interval, p: float, margin: float = 0.0, alpha: float = 0.05) -> int:
+def decided(interval: Interval, p: float, margin: float = 0.0) -> int:
     """Return 1 if a mean lies above -margin, -1 if below, where its interval and its p agree on it; else 0.
 
     >>> decided(Interval(2.0, 1.0, 3.0, 5), 0.01), decided(Interval(2.0, 1.0, 3.0, 5), 0.06)
     (1, 0)
     """
     above, below = interval.low > -margin, interval.high < -margin
-    return int(above) - int(below) if p < alpha else 0
+    return int(above) - int(below) if p < ALPHA else 0
 
 
-def is_equivalent(interval: Interval, margin: float = 0.005) -> bool:
+def is_equivalent(interval: Interval, margin: float) -> bool:
     """Tell whether a 90 % interval lies within +- ``margin``: two one-sided tests at 5 % (TOST).
 
-    >>> is_equivalent(t_interval([0.001, -0.001, 0.0], level=0.9))
+    >>> is_equivalent(t_interval([0.001, -0.001, 0.0], level=0.9), margin=0.005)
     True
     """
     return -margin < interval.low and interval.high < margin

@@ -9,6 +9,7 @@ import pandas as pd
 from genscl_lite.datasets import files
 from genscl_lite.runs.paths import PUBLISHED
 from genscl_lite.train.methods import METHODS
+from genscl_lite.train.run_folder import seeds_in
 
 TABLE_COLUMNS = (
     "method",
@@ -22,15 +23,16 @@ TABLE_COLUMNS = (
     "source",
     "seconds",
 )
-SUMMARIES = "*/seed*/summary.json"
 
 
 def run_files(folder: str | Path, name: str) -> list[tuple[str, int, Path]]:
     """Find METHOD/seedN/``name`` below a folder: method, seed and path of each, in order of METHODS."""
     order = {method: place for place, method in enumerate(METHODS)}
     found = [
-        (path.parts[-3], int(path.parts[-2].removeprefix("seed")), path)
-        for path in files.as_path(folder).glob(f"*/seed*/{name}")
+        (row.name, seed, run / name)
+        for row in files.as_path(folder).glob("*/")
+        for seed, run in seeds_in(row).items()
+        if (run / name).exists()
     ]
     return sorted(found, key=lambda run: (order.get(run[0], len(order)), *run))
 
@@ -45,7 +47,7 @@ def read_summaries(folder: str | Path) -> pd.DataFrame:
         raise FileNotFoundError(
             f"{folder}: no finished run (METHOD/seedN/summary.json) in this folder"
         )
-    return pd.DataFrame(summaries).fillna({"label_noise": 0.0})
+    return pd.DataFrame([{"label_noise": 0.0} | summary for summary in summaries])
 
 
 def make_table(runs: pd.DataFrame, published: pd.DataFrame | None = None) -> pd.DataFrame:

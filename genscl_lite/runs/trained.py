@@ -24,8 +24,9 @@ from genscl_lite.datasets.images import ImageFiles
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.device import default_device
 from genscl_lite.train.evaluate import extract
+from genscl_lite.train.methods import METHODS
 from genscl_lite.train.networks import Model
-from genscl_lite.train.state import is_classifier, kept_parts, new_model
+from genscl_lite.train.state import kept_parts, new_model
 from genscl_lite.train.weights import (
     described,
     load_weights,
@@ -102,14 +103,9 @@ class Encoder:
             )
         with torch.random.fork_rng(devices=[]):
             model = new_model(config, dataset, module)
-            first_layer = next(
-                layer for layer in model.head.modules() if isinstance(layer, nn.Linear)
-            )
-            probe = (
-                None
-                if is_classifier(config)
-                else nn.Linear(first_layer.in_features, dataset.num_classes)
-            )
+            probe = None
+            if not METHODS[config.method].classifies:
+                probe = nn.Linear(model.head[0].in_features, dataset.num_classes)
         parts = kept_parts(model, probe)
         load_weights(path, parts)
         device = device or default_device()

@@ -181,8 +181,8 @@ class OwnAugment:
         return torch.rand(1, images, generator=generator)
 
     def apply(self, images: Tensor, uniforms: Tensor) -> Tensor:
-        views = []
-        with torch.random.fork_rng(devices=[]):
+        views, devices = [], [images.device] if images.is_cuda else []
+        with torch.random.fork_rng(devices):
             for image, seed in zip(
                 as_unit_float(images), (uniforms[0] * 2**31).tolist(), strict=True
             ):

@@ -13,7 +13,6 @@ from genscl_lite.train import processes
 from genscl_lite.train.augment import check_channels
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.methods import METHODS
-from genscl_lite.train.state import is_classifier
 
 
 def check_fit(
@@ -28,9 +27,13 @@ def check_fit(
     """Raise ValueError if the configuration contradicts the arguments of ``pretrain``; warn of odd data."""
     check_data(dataset)
     check_channels("augmentation", config.augmentation, dataset.image_shape[0])
-    if config.read_out == "sgd" and not is_classifier(config):
+    if config.read_out == "sgd" and not METHODS[config.method].classifies:
         check_channels("probe_augmentation", config.probe_augmentation, dataset.image_shape[0])
-    processes.check_batch(min(config.batch_size, len(dataset.train_labels)))
+    batch, count = min(config.batch_size, len(dataset.train_labels)), processes.world_size()
+    if batch % count:
+        raise ValueError(
+            f"batch_size: {batch} images cannot be shared out evenly among {count} processes"
+        )
     if folder is None and deadline < math.inf:
         raise ValueError("deadline: needs a folder to save the run in")
     if loss and folder is not None:

@@ -158,7 +158,7 @@ class TrainConfig:
     def _check_method(self):
         method = METHODS[self.method]
         keys = self.batch_size * (self.views - (self.queries == "first"))
-        if method.head == "projection" and self.views < 2:
+        if not method.classifies and self.views < 2:
             raise ValueError(
                 f"views: {self.method} contrasts views and needs 2 or more, got {self.views}"
             )
@@ -218,6 +218,11 @@ BEFORE = {
 """What runs did that were written before there was a choice."""
 
 
+def upgraded(written: Mapping[str, object]) -> dict[str, object]:
+    """Return a ``config.json``'s parameters under their names of today, with what runs did before they had them."""
+    return BEFORE | {RENAMED.get(name, name): value for name, value in written.items()}
+
+
 def read_config(written: Mapping[str, object]) -> TrainConfig:
     """Make the configuration of a ``config.json``, also of one that an earlier version wrote.
 
@@ -227,7 +232,7 @@ def read_config(written: Mapping[str, object]) -> TrainConfig:
     >>> read_config({"method": "ce", "distributions": ""}).read_out
     'sgd'
     """
-    values = BEFORE | {RENAMED.get(name, name): value for name, value in written.items()}
+    values = upgraded(written)
     if unknown := values.keys() - PARAMETERS.keys():
         raise ValueError(f"config: {min(unknown)!r} is no parameter; another version wrote it")
     return TrainConfig(**values)

@@ -1,6 +1,5 @@
 """Training: one loop for classifiers, SimCLR, SupCon and GenSCL, with checkpoints it resumes from exactly."""
 
-import dataclasses
 import math
 import time
 import warnings
@@ -21,10 +20,11 @@ from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.device import default_device
 from genscl_lite.train.estimate import expected_seconds
 from genscl_lite.train.evaluate import classifier_accuracy, extract, knn_accuracy
+from genscl_lite.train.methods import METHODS
 from genscl_lite.train.objective import Pieces, backward_in_pieces, queue_loss, teacher_labels
 from genscl_lite.train.precision import autocast
 from genscl_lite.train.schedule import learning_rate, warmup
-from genscl_lite.train.state import Run, is_classifier, new_run
+from genscl_lite.train.state import Run, new_run
 from genscl_lite.train.teachers import load_teacher
 
 NEAR_CHANCE, EPOCHS_AT_CHANCE = 0.02, 5
@@ -55,7 +55,8 @@ def pretrain(
 
     With a folder, write config.json, log.csv and checkpoint.pt there; resume from a checkpoint, and return at
     once if it is that of a finished run. An interrupted and resumed run equals an uninterrupted one (on a
-    CPU, bit for bit). torch's global random state is left as it was found.
+    CPU, bit for bit; dropout in several processes is drawn anew). torch's global random state is left as it
+    was found.
 
     Args:
         dataset: of ``load_dataset``; moved to the device and kept there.
@@ -82,7 +83,8 @@ def pretrain(
         memory.keep_freed_memory()
     folder = files.as_path(folder) if folder else None
     check_fit(config, dataset, folder, encoder, teacher, loss, deadline)
-    teacher = teacher or load_teacher(config, dataset)
+    with torch.random.fork_rng(devices=[]):
+        teacher = teacher or load_teacher(config, dataset)
     if isinstance(teacher, Teacher):
         teacher.classifier.to(device, memory_format=torch.channels_last)
     dataset = dataset.to(device)
@@ -98,7 +100,7 @@ def pretrain(
         with memory.shortage_named(device, partial(memory.model_too_large, config)):
             run = new_run(config, dataset, encoder, device, dtype, begins=not saved)
         if writes:
-            run_folder.claim(folder, dataclasses.asdict(config))
+            run_folder.claim(folder, config)
         processes.wait_for_all()
         if saved:
             run_folder.check_sides(folder, saved.get("sides", []), run.sides)
@@ -252,9 +254,7 @@ def _sits_at_chance(log: list[dict]) -> bool:
     ``log`` begins after the warm-up, in which little is learned anyway.
     """
     near = [row["loss"] > (1 - NEAR_CHANCE) * row["chance"] for row in log[-EPOCHS_AT_CHANCE - 1 :]]
-    return near[-EPOCHS_AT_CHANCE:] == [True] * EPOCHS_AT_CHANCE and near[:-EPOCHS_AT_CHANCE] != [
-        True
-    ]
+    return sum(near[-EPOCHS_AT_CHANCE:]) == EPOCHS_AT_CHANCE and not any(near[:-EPOCHS_AT_CHANCE])
 
 
 def _test_accuracies(run: Run, dataset: Dataset) -> tuple[float, float | None]:
@@ -267,7 +267,11 @@ def _test_accuracies(run: Run, dataset: Dataset) -> tuple[float, float | None]:
             for images in (dataset.train_images, dataset.test_images)
         )
         knn = knn_accuracy(train, dataset.train_labels, test, labels, k, chunk=images_at_a_time)
-        own = classifier_accuracy(model.head(test), labels) if is_classifier(run.config) else None
+        own = (
+            classifier_accuracy(model.head(test), labels)
+            if METHODS[run.config.method].classifies
+            else None
+        )
         return knn, own
 
     return memory.in_pieces(accuracies, run.device)

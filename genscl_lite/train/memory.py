@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import torch
 
+from genscl_lite.train import processes
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.state import Run
 
@@ -77,9 +78,12 @@ def model_too_large(config: TrainConfig) -> str:
 
 
 def batch_too_large(run: Run, save: Callable[[], None] | None) -> str:
-    """Save what was trained, and say which batch size to try."""
+    """Save what was trained, and say which batch size to try.
+
+    One of several processes does not save, as it would wait for the others, which wait for its gradients.
+    """
     saved = ""
-    if save and (run.epoch or run.step):
+    if save and processes.world_size() == 1 and (run.epoch or run.step):
         save()
         saved = f"; {run.progress} are saved"
     batch, views = run.config.batch_size, run.config.views

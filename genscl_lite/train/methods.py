@@ -136,9 +136,14 @@ class Method:
     class_numbers: bool = False
     """Its loss takes (M,) class numbers too, which targets then are if nothing is mixed or taught."""
 
+    @property
+    def classifies(self) -> bool:
+        """Tell whether the head gives logits of classes, not latents."""
+        return self.head == "classifier"
+
     def __post_init__(self):
         require_choice("head", self.head, HEADS)
-        if self.queues and self.head == "classifier":
+        if self.queues and self.classifies:
             raise ValueError(
                 f"queues: a queue keeps latents, {self.title!r} has a classifier's head"
             )

@@ -76,7 +76,7 @@ def batch_loss(
     images = index.repeat(len(outputs) // len(index))  # (M,)
     contrast = map(torch.cat, zip(*contrasts, strict=True)) if contrasts else (None, None)
     parts = (loss or method.loss)(
-        LossInputs(outputs if method.head == "classifier" else latents, targets, images, *contrast),
+        LossInputs(outputs if method.classifies else latents, targets, images, *contrast),
         weights,
         temperature=config.temperature,
         similarity=config.similarity,
@@ -85,7 +85,7 @@ def batch_loss(
         validate=False,
         gather_distributed=processes.world_size() > 1,  # keys are gathered already
     )
-    if config.ce_weight and method.head == "projection":
+    if config.ce_weight and not method.classifies:
         joint = distilled_cross_entropy(logits, weighted(targets, weights))
         parts = LossParts(*(a + config.ce_weight * b for a, b in zip(parts, joint, strict=True)))
     return parts

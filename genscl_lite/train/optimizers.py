@@ -39,7 +39,7 @@ def build_optimizer(config, model: nn.Module) -> torch.optim.Optimizer:
 def parameter_groups(config, model: nn.Module) -> list[dict]:
     """Group the parameters that learn by weight decay, learning rate, and whether Muon may move them."""
     last_layers = {"joint.weight"} | (
-        {"head.weight"} if METHODS[config.method].head == "classifier" else set()
+        {"head.weight"} if METHODS[config.method].classifies else set()
     )
     groups: dict[tuple, dict] = {}
     for name, parameter in model.named_parameters():

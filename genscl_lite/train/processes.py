@@ -56,14 +56,6 @@ def wait_for_all() -> None:
         dist.barrier()
 
 
-def check_batch(images: int) -> None:
-    """Raise ValueError unless the images of a batch can be shared out evenly."""
-    if images % world_size():
-        raise ValueError(
-            f"batch_size: {images} images cannot be shared out evenly among {world_size()} processes"
-        )
-
-
 def own_part(batch: int) -> slice:
     """Return which images of a batch are this process's."""
     images = batch // world_size()

@@ -1,15 +1,31 @@
 """A run is a folder that keeps one configuration, its log and its checkpoint."""
 
+import re
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 import torch
 
-from genscl_lite.datasets.files import RunFolderError, atomic_write, read_json, write_json
-from genscl_lite.train.config import BEFORE, PARAMETERS, RENAMED
+from genscl_lite.datasets.files import (
+    RunFolderError,
+    as_path,
+    atomic_write,
+    read_json,
+    write_json,
+)
+from genscl_lite.train.config import PARAMETERS, TrainConfig, upgraded
 
 DEFAULTS = {name: field.default for name, field in PARAMETERS.items()}
+
+
+def seeds_in(folder: str | Path) -> dict[int, Path]:
+    """Return the folders of a row's runs, seed0, seed1, ..., by seed; others, such as seed0_old, are passed over."""
+    found = [
+        (re.fullmatch(r"seed(\d+)", path.name), path) for path in as_path(folder).glob("seed*/")
+    ]
+    return dict(sorted((int(name[1]), path) for name, path in found if name))
 
 
 def write_log(path: str | Path, rows: list[dict]) -> None:
@@ -45,7 +61,7 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
         ) from None
 
 
-def claim(folder: str | Path, config: dict) -> None:
+def claim(folder: str | Path, config: TrainConfig) -> None:
     """Write ``config.json``, or check that the one there, or that of a checkpoint without it, is the same."""
     path, checkpoint = (Path(folder) / name for name in ("config.json", "checkpoint.pt"))
     if path.exists() or checkpoint.exists():
@@ -55,17 +71,16 @@ def claim(folder: str | Path, config: dict) -> None:
             config,
         )
     if not path.exists():
-        write_json(path, config)
+        write_json(path, asdict(config))
 
 
-def check_same(path: Path, there: dict, config: dict) -> None:
+def check_same(path: Path, there: dict, config: TrainConfig) -> None:
     """Raise RunFolderError, which names what differs, unless the one ``there`` is ``config``."""
-    there = {RENAMED.get(name, name): value for name, value in there.items()}
-    there, config = DEFAULTS | BEFORE | there, DEFAULTS | config  # an earlier version knew fewer
-    different = [name for name in {**there, **config} if there.get(name) != config.get(name)]
+    there, now = DEFAULTS | upgraded(there), asdict(config)  # an earlier version knew fewer
+    different = [name for name in {**there, **now} if there.get(name) != now.get(name)]
     if different:
         changes = [
-            f"{name} {there.get(name)!r} there, {config.get(name)!r} now" for name in different[:3]
+            f"{name} {there.get(name)!r} there, {now.get(name)!r} now" for name in different[:3]
         ]
         raise RunFolderError(
             f"{path.parent}: holds a run with another configuration ({', '.join(changes)}); "
@@ -87,7 +102,7 @@ def check_sides(folder: Path, there: list[str], sides: tuple[str, str]) -> None:
         )
 
 
-def is_finished(folder: str | Path, config: dict) -> bool:
+def is_finished(folder: str | Path, config: TrainConfig) -> bool:
     """Tell whether the folder holds this configuration's finished run; RunFolderError if another's."""
     folder = Path(folder)
     if (folder / "config.json").exists():

@@ -189,7 +189,7 @@ def new_model(config: TrainConfig, dataset: Dataset, encoder: nn.Module | None =
     encoder = encoder or build_encoder(config.arch, shape[0], shape[-1])
     if isinstance(encoder, WhitenedConvNet) and len(dataset.train_labels):
         encoder.fit(some_images(dataset))
-    if is_classifier(config):
+    if METHODS[config.method].classifies:
         return Model(encoder, classes, shape, classifier=True)
     return Model(
         encoder, config.latent_dim, shape, joint_classes=classes if config.ce_weight else 0
@@ -202,11 +202,6 @@ def some_images(dataset: Dataset) -> Tensor:
     images = dataset.train_images[torch.arange(0, len(dataset.train_labels), every)]
     images = images if isinstance(images, Tensor) else torch.cat(list(images.split(500)))
     return dataset.normalize(as_unit_float(images))
-
-
-def is_classifier(config: TrainConfig) -> bool:
-    """Tell whether the method's head gives logits of classes, not latents."""
-    return METHODS[config.method].head == "classifier"
 
 
 def wants_compile(

@@ -7,13 +7,14 @@ from torch import Tensor, nn
 
 from genscl_lite.datasets import Dataset
 from genscl_lite.datasets.files import as_path
-from genscl_lite.datasets.labels import first_few, read_distributions
+from genscl_lite.datasets.labels import first_few, read_table
 from genscl_lite.distillation import Teacher
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.methods import METHODS
 from genscl_lite.train.networks import check_arch, source_of
+from genscl_lite.train.run_folder import seeds_in
 from genscl_lite.train.start import build_pretrained
-from genscl_lite.train.state import is_classifier, new_model
+from genscl_lite.train.state import new_model
 from genscl_lite.train.weights import described, load_weights, read_about, warn_if_seen
 
 
@@ -61,7 +62,7 @@ def _trained(config: TrainConfig, dataset: Dataset) -> nn.Module:
         )
     about = read_about(path)
     theirs, data = described(path, about)
-    if not is_classifier(theirs):
+    if not METHODS[theirs.method].classifies:
         raise ValueError(
             f"teacher: {path.parent} holds {theirs.method}, which is no classifier; "
             "use teacher, ce or ce_mix"
@@ -101,8 +102,8 @@ def teacher_path(config: TrainConfig) -> Path:
         return given
     seed = config.seed
     if not _labels_of_teacher(config):
-        seeds = [int(path.parent.name[4:]) for path in given.glob("seed*/model.safetensors")]
-        seed = min(seeds, default=seed)
+        there = seeds_in(given).items()
+        seed = next((n for n, run in there if (run / "model.safetensors").exists()), seed)
     return given / f"seed{seed}" / "model.safetensors"
 
 
@@ -117,8 +118,8 @@ def _table(path: str, dataset: Dataset) -> Tensor:
         raise ValueError(
             f"teacher: a CSV names files, and {dataset.name} has none; it goes with dataset folder"
         )
-    files, classes = dataset.train_files, dataset.class_names
-    return read_distributions(path, files, classes, others=None, name="teacher")
+    table = read_table(path, "teacher")
+    return table.distributions(dataset.train_files, dataset.class_names, others=None)
 
 
 def _pretrained(name: str, dataset: Dataset) -> nn.Module:

@@ -19,6 +19,7 @@ from genscl_lite.datasets import Dataset
 from genscl_lite.datasets.files import RunFolderError, as_path, atomic_write
 from genscl_lite.train.config import TrainConfig, read_config
 from genscl_lite.train.methods import METHODS
+from genscl_lite.train.run_folder import seeds_in
 from genscl_lite.wrappers import unwrapped
 
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
@@ -58,7 +59,7 @@ def weights_path(path: str | Path, argument: str = "path") -> Path:
         )
     if path.is_file():
         return path
-    seeds = sorted(path.glob("seed*/"), key=lambda folder: (len(folder.name), folder.name))
+    seeds = list(seeds_in(path).values())
     if len(seeds) > 1:
         names = ", ".join(map(str, seeds))
         raise ValueError(f"{argument}: {path} holds {len(seeds)} seeds; expected one of {names}")
@@ -106,7 +107,7 @@ def described(path: str | Path, about: dict) -> tuple[TrainConfig, Dataset | Non
         ) from None
     with safe_open(str(path), framework="pt") as file:
         shapes = [file.get_slice(name).get_shape() for name in file.keys()]
-    classifies = METHODS[config.method].head == "classifier"
+    classifies = METHODS[config.method].classifies
     sizes = {data.num_classes if data else 0, 0 if classifies else config.latent_dim} - {0}
     if larger := sizes.difference(*(shape for shape in shapes if 0 not in shape)):
         raise RunFolderError(

@@ -1,28 +1,15 @@
-"""The kit's answer: what GenSCL is good for, the paper's table beside ours, and why verdicts changed.
+"""The kit's answer: what GenSCL is good for and what not.
 
 Questions and verbs are written by hand; which of them is said, and every number, follows from the runs.
 """
 
-from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
 import pandas as pd
 
-from genscl_lessons.report import difference_of, listed, title, varied
-from genscl_lite.datasets.files import as_path
-from genscl_lite.runs.claims import (
-    CLAIMS,
-    POINT,
-    deciding_interval,
-    make_ledger,
-    points,
-    read_predictions,
-    with_read_out,
-)
-from genscl_lite.runs.paths import PUBLISHED
+from genscl_lessons.bookkeeping import OWN_HEAD, WAYS, Book, by_each_way, by_probe, by_search
+from genscl_lessons.report import counted, difference_of, listed, title
+from genscl_lite.runs.claims import CLAIMS, POINT, deciding_interval, points, with_read_out
 from genscl_lite.runs.statistics import Interval
-from genscl_lite.runs.tables import make_table, markdown_table, read_summaries
+from genscl_lite.runs.tables import markdown_table
 
 QUESTIONS = {
     ("genscl_mix", "supcon"): "mix its images, which SupCon does not?",
@@ -38,102 +25,10 @@ ANSWERS = {
     "undecided": "open",
     "untested": "not tried",
 }
-READ_OUTS = {
-    "converged": "one linear probe for all rows",
-    "sgd": "the first read-out",
-}
-DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "digits": "digits"}
-BESIDE = ("ce", "ce_mix", "simclr", "supcon", "supcon_mix", "genscl_kd", "genscl_mix", "genscl_mix_kd")  # fmt: skip
-"""Rows of the paper's table, and the two controls that it lacks."""
-VERSIONS = "GenSCL v1", "GenSCL v2, abstract"
-"""Of the paper, as ``published.csv`` names them."""
 RIVALS = "genscl_mix", "ce_mix"
 """The two rows that questions without a claim compare. Such answers were looked for afterwards and are not corrected."""
 WRONG = 0.4
 """The share of wrong labels that is asked about."""
-
-
-class Book(NamedTuple):
-    """Runs of a folder and what they say of each claim."""
-
-    runs: pd.DataFrame
-    ledger: pd.DataFrame
-    noisy: pd.DataFrame = pd.DataFrame()
-    """Runs beside it, trained with wrong labels."""
-
-    @property
-    def name(self) -> str:
-        """Name the data set."""
-        return DATASETS.get(self.runs.dataset[0], self.runs.dataset[0])
-
-    @property
-    def setting(self) -> str:
-        """Say what was trained, for how long, and how it was read."""
-        run = with_read_out(self.runs[self.runs.method != "expert"]).iloc[0]
-        labels = f"{run.labels_per_class} labels a class" if run.labels_per_class else "all labels"
-        return f"{self.name}, {labels}, {run.epochs} epochs, {READ_OUTS[run.read_out]}"
-
-    def claim(self, better: str, worse: str):
-        """Return the ledger's row about two rows of the table."""
-        [row] = self.ledger[
-            (self.ledger.better == better) & (self.ledger.worse == worse)
-        ].itertuples()
-        return row
-
-
-def read_book(folder: str | Path) -> Book:
-    """Read the runs below a folder, and hold the claims against them."""
-    folder = as_path(folder)
-    runs = read_summaries(folder)
-    ledger = make_ledger(runs, predictions=read_predictions(folder))
-    return Book(runs, ledger, varied(folder, "label_noise"))
-
-
-# Other read-outs of the same runs: frames whose ``accuracy_last`` is another number
-
-
-def by_neighbors(runs: pd.DataFrame) -> pd.DataFrame:
-    """Read runs by a vote of nearest neighbors, which old and new ones have in common."""
-    runs = runs.dropna(subset="knn_accuracy")
-    return runs.assign(accuracy_last=runs.knn_accuracy, read_out="neighbors")
-
-
-def by_probe(runs: pd.DataFrame) -> pd.DataFrame:
-    """Keep the runs that are read by one probe for all rows."""
-    return runs[with_read_out(runs).read_out == "converged"]
-
-
-def by_own_head(runs: pd.DataFrame) -> pd.DataFrame:
-    """Read classifiers by the head that they were trained with; the first read-out did so."""
-    own = runs.accuracy_last if "head_accuracy" not in runs else runs.head_accuracy
-    return runs.assign(accuracy_last=own.fillna(runs.accuracy_last))
-
-
-def by_search(runs: pd.DataFrame) -> pd.DataFrame:
-    """Read runs by how well test images find others of their class: mean average precision."""
-    if "mean_average_precision" not in runs:
-        return runs[:0]
-    return runs.assign(accuracy_last=runs.mean_average_precision)
-
-
-OWN_HEAD = "by a probe, the classifier by its own head"
-WAYS = {
-    "by the same probe": by_probe,
-    OWN_HEAD: by_own_head,
-    "by a vote of neighbors": by_neighbors,
-    "by a search": by_search,
-}
-
-
-def by_each_way(runs: pd.DataFrame, first: str, second: str) -> dict[str, Interval]:
-    """Return the interval of first - second by each of ``WAYS`` that the runs allow."""
-    found = {
-        name: difference_of(way(runs), first, second) for name, way in WAYS.items() if len(runs)
-    }
-    return {name: difference[0] for name, difference in found.items() if difference}
-
-
-# What GenSCL is good for
 
 
 def answer(row) -> str:
@@ -160,7 +55,7 @@ def _bounds(row) -> str:
 
 def answer_table(books: list[Book]) -> str:
     """Render the questions with the answers of each folder of runs, in percentage points."""
-    heads = [f"{book.setting}, {_seeds(book)}" for book in books]
+    heads = [f"{book.setting} unless a line says otherwise, {_seeds(book)}" for book in books]
     rows = []
     for pair, question in QUESTIONS.items():
         [claim] = [c for c in CLAIMS if (c.better, c.worse) == pair]
@@ -198,10 +93,6 @@ def _in_a_search(book: Book) -> str:
 def _sign(interval: Interval) -> str:
     word = "yes" if interval.low > 0 else "no" if interval.high < 0 else "open"
     return f"**{word}**: {_with_bounds(interval)}"
-
-
-def counted(seeds: int) -> str:
-    return "one seed" if seeds == 1 else f"{seeds} seeds"
 
 
 def why(books: list[Book]) -> str:
@@ -374,115 +265,3 @@ def quotes(book: Book) -> list[str]:
         number = "" if size in said else f"{difference / POINT:+.1f} points, "
         lines.append(f"- {title(row.better)} {said} ({number}{interval}; {book.setting}).")
     return lines
-
-
-# The paper's table
-
-
-def beside_the_paper(books: list[Book], published: pd.DataFrame | None = None) -> str:
-    """Render the paper's accuracies and ours, in percent, a column a data set.
-
-    Version 1 has a table (ResNet-50). Of version 2 the abstract is known, which names no row: it has a line of its own.
-    """
-    published = pd.read_csv(PUBLISHED) if published is None else published
-    theirs = published[published.source == VERSIONS[0]]
-    names = list(theirs.dataset.unique())
-    ours = [make_table(book.runs).set_index("method") for book in books]
-    heads = [f"paper, {DATASETS[name]}" for name in names]
-    heads += [f"here, {book.name}" for book in books]
-    table = theirs.pivot(index="method", columns="dataset", values="published")
-    rows = [
-        [
-            title(method),
-            *(_percent(table[name].get(method)) for name in names),
-            *map(_mean, ours, [method] * len(ours)),
-        ]
-        for method in rows_of(books, published)
-    ]
-    second = published[published.source == VERSIONS[1]].set_index("dataset").published
-    rows.append(["version 2, best of its abstract", *(_percent(second.get(n)) for n in names), *[""] * len(ours)])  # fmt: skip
-    note = f"On ImageNet, version 2's abstract has {_percent(second['imagenet'])} (ResNet-50 with Momentum Contrast)."
-    return f"{markdown_table(['row', *heads], rows)}\n\n{note}"
-
-
-def rows_of(books: list[Book], published: pd.DataFrame) -> list[str]:
-    """Return the rows of ``BESIDE`` that the paper or any of the folders has."""
-    known = set(published.method[published.source == VERSIONS[0]])
-    return [row for row in BESIDE if row in known.union(*(book.runs.method for book in books))]
-
-
-def _percent(accuracy: float | None) -> str:
-    return "" if accuracy is None or pd.isna(accuracy) else f"{100 * accuracy:.1f}"
-
-
-def _mean(table: pd.DataFrame, method: str) -> str:
-    if method not in table.index:
-        return ""
-    row = table.loc[method]
-    spread = _percent(row.accuracy_sd)
-    return _percent(row.accuracy_mean) + (spread and f" ± {spread}")
-
-
-# Why verdicts changed
-
-
-def changes(old: Book, new: Book) -> pd.DataFrame:
-    """Hold the verdicts of two folders beside each other, and split each difference's change in two.
-
-    Old and new runs also store how a vote of nearest neighbors reads them. So of the change, what the vote sees
-    too is the recipe's (with the length, if that differs); the rest, before and after, is the read-out's.
-
-    Returns:
-        A row a claim: ``claim``, ``old`` and ``new`` (rows of the ledgers), ``read_out`` and ``recipe`` (fractions),
-        ``reason`` ("" where the verdict is the same).
-    """
-    rows = []
-    near = [make_ledger(by_neighbors(book.runs)) for book in (old, new)]
-    books = (old.ledger, new.ledger, *near)
-    for row in zip(*(book.itertuples() for book in books), strict=True):
-        before, after, before_near, after_near = (one.difference for one in row)
-        recipe = after_near - before_near
-        read_out = (before_near - before) + (after - after_near)
-        reason = _reason(row[0], row[1], read_out, recipe)
-        rows.append((row[0].claim, row[0], row[1], read_out, recipe, reason))
-    return pd.DataFrame(rows, columns=["claim", "old", "new", "read_out", "recipe", "reason"])
-
-
-def _reason(old, new, read_out: float, recipe: float) -> str:
-    if old.verdict == new.verdict:
-        return ""
-    if not (old.seeds and new.seeds):
-        return "no runs of both rows by " + ("this recipe" if old.seeds else "the first recipe")
-    if 1 in (old.seeds, new.seeds):
-        return "a single seed decides nothing"
-    one, other = deciding_interval(old), deciding_interval(new)
-    if one.low <= other.mean <= one.high and other.low <= one.mean <= other.high:
-        widths = [(x.high - x.low) / 2 / POINT for x in (one, other)]
-        return f"seeds: ± {widths[0]:.1f} then, ± {widths[1]:.1f} now"
-    if old.epochs != new.epochs:
-        named = f"recipe ({old.epochs:.0f} epochs then, {new.epochs:.0f} now)"
-    else:
-        named = "recipe"
-    moved, parts = read_out + recipe, {"read-out": read_out, named: recipe}
-    return " and ".join(name for name, part in parts.items() if part / moved > 1 / 3)
-
-
-def render_changes(old: Book, new: Book) -> str:
-    """Render ``changes`` as Markdown, in percentage points, of claims that both folders have runs of."""
-    head = ["claim", old.setting, new.setting, "change by read-out", "by recipe", "why the verdict changed"]  # fmt: skip
-    rows = []
-    for row in changes(old, new).itertuples():
-        if not (row.old.seeds and row.new.seeds):
-            continue
-        parts = ["" if np.isnan(x) else f"{x / POINT:+.1f}" for x in (row.read_out, row.recipe)]
-        rows.append([row.claim, said(row.old), said(row.new), *parts, row.reason])
-    return markdown_table(head, rows)
-
-
-def said(row) -> str:
-    """Return the verdict of a ledger's row with its difference and interval, in percentage points."""
-    if not row.seeds:
-        return row.verdict
-    difference, low, high, seeds = deciding_interval(row)
-    interval = f" ({points(low, high)})" if seeds > 1 else ""
-    return f"{row.verdict}: {difference / POINT:+.1f}{interval}"

@@ -24,7 +24,7 @@ from genscl_lite.datasets import Dataset, files, load_dataset
 from genscl_lite.datasets.builtin import data_root
 from genscl_lite.datasets.seen import mean_and_std
 from genscl_lite.losses import unit_rows
-from genscl_lite.runs.tables import SUMMARIES
+from genscl_lite.runs.tables import run_files
 from genscl_lite.runs.trained import Encoder
 from genscl_lite.train.evaluate import extract
 
@@ -95,12 +95,12 @@ def compare(encoder: Encoder, images: Tensor, people: Tensor) -> dict:
         extract(network, encoder.dataset, images)
         for network in (encoder.model.encoder, encoder.model)
     )
-    log_p = encoder.probabilities(images).log()
+    said = encoder.probabilities(images)
     return {
         "images": len(people),
         "features": similarity_correlations(features, people),
         "outputs": similarity_correlations(outputs, people),
-        "cross_entropy": float(-(people * log_p).sum(dim=1).mean()),
+        "cross_entropy": float(-torch.special.xlogy(people, said).sum(dim=1).mean()),
         "entropy": float(torch.special.entr(people).sum(dim=1).mean()),
     }
 
@@ -149,11 +149,11 @@ def compare_all(folder: str | Path, root: str | Path | None = None) -> int:
     """Add the field ``people`` to the summary of each finished run in a folder; return how many there are."""
     shares = torch.from_numpy(shares_of(read_counts(root))[-HELD_OUT:]).float()
     images = load_dataset("cifar10", root).test_images[-HELD_OUT:]
-    paths = sorted(files.as_path(folder).glob(SUMMARIES))
-    for path in paths:
+    summaries = run_files(folder, "summary.json")
+    for *_, path in summaries:
         found = compare(Encoder.load(path.parent, device="cpu"), images, shares)
         files.write_json(path, files.read_json(path) | {"people": found})
-    return len(paths)
+    return len(summaries)
 
 
 def main(arguments: list[str] | None = None) -> int:

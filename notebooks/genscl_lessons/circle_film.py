@@ -14,7 +14,7 @@ from IPython.display import HTML
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from genscl_lessons.figures.binary_supcon import _spread
+from genscl_lessons.figures.digits import spread
 from genscl_lessons.plots import label_colors
 
 FALLBACK = (
@@ -64,7 +64,7 @@ def circle_film(
 
 def _film(name: str, points: np.ndarray, losses: np.ndarray, floor: float) -> dict:
     angles = np.arctan2(points[..., 1], points[..., 0])  # (F, N)
-    places = np.array([_spread(frame, gap=0.36) for frame in angles])  # of the images, side by side
+    places = np.array([spread(frame, gap=0.36) for frame in angles])  # of the images, side by side
     return {
         "name": name,
         "angles": np.round(1000 * angles).astype(int).tolist(),

@@ -56,7 +56,7 @@ def floor_gaps(logs: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for method, own in logs.groupby("method", sort=False):
-        if METHODS[method].head != "projection":
+        if METHODS[method].classifies:
             continue
         last = own.loc[own.groupby("seed").epoch.idxmax()]
         chance = last.get("chance", pd.Series(np.nan, last.index))

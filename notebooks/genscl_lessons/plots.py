@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from genscl_lite.runs.statistics import t_interval
+from genscl_lite.train.methods import METHODS
 
 CLASS_COLORS = sns.color_palette("colorblind", 10)
 """One color a class, the same in all notebooks, told apart by color-blind readers too."""
@@ -35,6 +36,11 @@ FAMILY_COLORS = {
 }
 """Classifiers gray, SimCLR orange, SupCon and GenSCL green; any other family has OTHER_COLOR."""
 OTHER_COLOR = CLASS_COLORS[4]
+
+
+def color_of(method: str):
+    """Return the color of a row's family."""
+    return FAMILY_COLORS.get(METHODS[method].family, OTHER_COLOR)
 
 
 def class_colors(classes: int) -> list:

@@ -15,13 +15,14 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from genscl_lessons.costs import by_processor
+from genscl_lessons.figures.confusion import most_confused
 from genscl_lessons.floor import FLOOR_CLAIM, FLOOR_ROW, floor_verdict, share_of_the_way
 from genscl_lessons.plots import small_png
 from genscl_lessons.verdicts import side_of_zero
 from genscl_lite.datasets import files
 from genscl_lite.runs.claims import AS_GOOD, CONFIGURATION, POINT, points, with_read_out
 from genscl_lite.runs.statistics import Interval, is_equivalent, t_interval
-from genscl_lite.runs.tables import SUMMARIES, read_summaries
+from genscl_lite.runs.tables import read_summaries, run_files
 from genscl_lite.train.methods import METHODS, TEACHERS, teacher_of
 
 
@@ -47,6 +48,10 @@ def title(method: str) -> str:
     return METHODS[method].title if method in METHODS else str(method)
 
 
+def counted(seeds: int) -> str:
+    return "one seed" if seeds == 1 else f"{seeds} seeds"
+
+
 def listed(names: list[str], last: str = "and") -> str:
     """Join names as a sentence does.
 
@@ -67,7 +72,7 @@ def read_varied(folder: str | Path, name: str) -> pd.DataFrame:
     """
     folder = files.as_path(folder)
     folders = [folder, *folder.parent.glob(f"{folder.name}_{name}[0-9]*")]
-    runs = [read_summaries(path) for path in folders if any(path.glob(SUMMARIES))]
+    runs = [read_summaries(path) for path in folders if run_files(path, "summary.json")]
     if not runs:
         raise FileNotFoundError(
             f"{folder}: no finished run there, and none beside it of another {name}"
@@ -81,9 +86,6 @@ def varied(folder: str | Path, name: str) -> pd.DataFrame:
         runs = read_varied(folder, name)
     except (FileNotFoundError, KeyError):  # no runs, or none that know the parameter
         return pd.DataFrame()
-    runs = runs.assign(**{name: runs[name].fillna(0)}).sort_values(
-        name, kind="stable", ignore_index=True
-    )
     several = runs.groupby("method")[name].nunique() > 1
     return runs[runs.method.isin(several.index[several])]
 
@@ -256,7 +258,7 @@ def floor_line(gaps: pd.DataFrame) -> str:
     if not gap:
         return f"- **{FLOOR_CLAIM}**: {verdict}. {OLD_FLOOR}"
     seeds = gaps.set_index("method").seeds[FLOOR_ROW]
-    return f"- **{FLOOR_CLAIM}**: {verdict}. It ends {gap}, {'one seed' if seeds == 1 else f'{seeds} seeds'}."
+    return f"- **{FLOOR_CLAIM}**: {verdict}. It ends {gap}, {counted(seeds)}."
 
 
 def floor_lines(gaps: pd.DataFrame) -> list[str]:
@@ -288,12 +290,10 @@ def confusions(runs: pd.DataFrame, method: str) -> tuple[np.ndarray, list[str]] 
 
 
 def confusion_line(row: str, counts: np.ndarray, names: list[str], most: int = 3) -> str:
-    """Name the classes that a row takes for another most often, in percent of the images of each."""
-    shares = counts / counts.sum(axis=1, keepdims=True)
-    np.fill_diagonal(shares, 0)
-    order = np.argsort(shares, axis=None)[::-1][:most]
-    pairs = [(*np.unravel_index(at, shares.shape), shares.flat[at]) for at in order]
+    """Name the classes that a row takes for another most often, in percent of the images of each; "" for none."""
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     parts = [
-        f"{names[true]} for {names[said]} ({100 * share:.0f} %)" for true, said, share in pairs
+        f"{names[true]} for {names[said]} ({100 * shares[true, said]:.0f} %)"
+        for true, said in most_confused(shares, most)
     ]
-    return f"- {row} takes most often {listed(parts)}."
+    return f"- {row} takes most often {listed(parts)}." if parts else ""

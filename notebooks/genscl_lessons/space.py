@@ -26,7 +26,7 @@ MEASURES = {
 
 def temperature_of(method: str, config: dict) -> float | None:
     """Return the temperature of a row's latents; None for a classifier, whose outputs are logits."""
-    return None if METHODS[method].head == "classifier" else config["temperature"]
+    return None if METHODS[method].classifies else config["temperature"]
 
 
 def suited_temperature(

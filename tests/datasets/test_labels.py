@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from genscl_lite.datasets.labels import read_distributions
+from genscl_lite.datasets.labels import read_table
 
 FILES, NAMES = ["train/cat/1.png", "train/dog/1.png"], ["cat", "dog", "eel"]
 GOOD = [
@@ -16,7 +16,7 @@ GOOD = [
 
 def read(tmp_path, lines):
     (tmp_path / "soft.csv").write_text("\n".join(lines), encoding="utf-8-sig")
-    return read_distributions(tmp_path / "soft.csv", FILES, NAMES, others=["val/cat/1.png"])
+    return read_table(tmp_path / "soft.csv").distributions(FILES, NAMES, others=["val/cat/1.png"])
 
 
 def test_rows_and_columns_come_in_any_order(tmp_path):
@@ -36,7 +36,7 @@ def test_files_of_spreadsheets_are_read(tmp_path, separator, point, encoding):
         "\n".join(GOOD).replace(",", separator).replace(".", point).replace(f"{point}png", ".png")
     )
     (tmp_path / "soft.csv").write_text(lines.replace("path", '"path"', 1), encoding=encoding)
-    rows = read_distributions(tmp_path / "soft.csv", FILES, NAMES, others=["val/cat/1.png"])
+    rows = read_table(tmp_path / "soft.csv").distributions(FILES, NAMES, others=["val/cat/1.png"])
     assert torch.equal(rows, read(tmp_path, GOOD))
 
 
@@ -50,7 +50,7 @@ def test_other_encodings_are_named_with_what_to_do(tmp_path):
         with pytest.raises(
             ValueError, match=f'^labels: .*{name}.csv is not UTF-8; save .* as "CSV UTF-8"$'
         ):
-            read_distributions(tmp_path / f"{name}.csv", FILES, NAMES)
+            read_table(tmp_path / f"{name}.csv").distributions(FILES, NAMES)
 
 
 @pytest.mark.parametrize("line, change, message", [
@@ -79,7 +79,7 @@ def test_what_is_wrong_is_named_by_file_and_line(tmp_path, line, change, message
 
 def test_no_file_and_an_empty_file_are_named(tmp_path):
     with pytest.raises(ValueError, match="labels: .*none.csv is no file"):
-        read_distributions(tmp_path / "none.csv", FILES, NAMES)
+        read_table(tmp_path / "none.csv").distributions(FILES, NAMES)
     with pytest.raises(ValueError, match="soft.csv: Could not determine delimiter"):
         read(tmp_path, [])
 
@@ -95,7 +95,7 @@ def test_rounded_distributions_are_divided_by_their_sums(tmp_path, classes, deci
     files, names = [f"{k}.png" for k in range(40)], [f"c{c}" for c in range(classes)]
     lines = [",".join([file, *row]) for file, row in zip(files, rows, strict=True)]
     (tmp_path / "a.csv").write_text("\n".join([",".join(["path", *names]), *lines]))
-    read = read_distributions(tmp_path / "a.csv", files, names)
+    read = read_table(tmp_path / "a.csv").distributions(files, names)
     written = np.array(rows, dtype=float)
     assert np.allclose(read, written / written.sum(axis=1, keepdims=True), atol=1e-7)
     assert np.allclose(read.sum(dim=1), 1, atol=1e-6)
@@ -110,7 +110,7 @@ def test_rounded_distributions_are_divided_by_their_sums(tmp_path, classes, deci
 def test_what_rounding_cannot_explain_is_refused(tmp_path, row, sum):
     (tmp_path / "a.csv").write_text(f"path,a,b,c,d\n1.png,0.25,0.25,0.25,0.25\n2.png,{row}\n")
     with pytest.raises(ValueError, match=f"line 3, 2.png: expected 4 finite .* got sum {sum}, "):
-        read_distributions(tmp_path / "a.csv", ["1.png"], list("abcd"), others=["2.png"])
+        read_table(tmp_path / "a.csv").distributions(["1.png"], list("abcd"), others=["2.png"])
 
 
 def test_counts_of_votes_become_shares_and_that_is_said(tmp_path):
@@ -118,17 +118,19 @@ def test_counts_of_votes_become_shares_and_that_is_said(tmp_path):
     with pytest.warns(
         UserWarning, match="^labels: .*a.csv: taken as counts of votes, sums 1 to 50; each row is"
     ):
-        read = read_distributions(tmp_path / "a.csv", ["2.png", "1.png", "3.png"], list("abc"))
+        read = read_table(tmp_path / "a.csv").distributions(
+            ["2.png", "1.png", "3.png"], list("abc")
+        )
     expected = [[0.8, 0.1, 0.1], [0.75, 0, 0.25], [0, 1, 0]]
     assert torch.allclose(read, torch.tensor(expected))
     (tmp_path / "a.csv").write_text("path,a,b,c\n1.png,3,0,1\n2.png,0,0,0\n")
     with pytest.raises(
         ValueError, match="line 3, 2.png: expected 3 finite counts of at least 0, not"
     ):
-        read_distributions(tmp_path / "a.csv", ["1.png"], list("abc"), others=None)
+        read_table(tmp_path / "a.csv").distributions(["1.png"], list("abc"), others=None)
     (tmp_path / "a.csv").write_text("path,a,b,c\n1.png,3,-1,1\n")
     with pytest.raises(ValueError, match="line 2, 1.png: expected 3 .* got sum 3, smallest -1"):
-        read_distributions(tmp_path / "a.csv", ["1.png"], list("abc"))
+        read_table(tmp_path / "a.csv").distributions(["1.png"], list("abc"))
 
 
 def test_a_comma_in_a_count_is_refused(tmp_path):
@@ -137,12 +139,12 @@ def test_a_comma_in_a_count_is_refused(tmp_path):
     with pytest.raises(
         ValueError, match="line 3, 2.png: expected counts without commas, got 1,000$"
     ):
-        read_distributions(tmp_path / "a.csv", ["1.png"], list("ab"), others=None)
+        read_table(tmp_path / "a.csv").distributions(["1.png"], list("ab"), others=None)
 
 
 @pytest.mark.filterwarnings("error")
 def test_nothing_is_said_of_sums_that_are_one(tmp_path):
     (tmp_path / "a.csv").write_text("path,a,b\n1.png,1,0\n2.png,0,1\n")
     assert torch.equal(
-        read_distributions(tmp_path / "a.csv", ["1.png", "2.png"], ["a", "b"]), torch.eye(2)
+        read_table(tmp_path / "a.csv").distributions(["1.png", "2.png"], ["a", "b"]), torch.eye(2)
     )

@@ -8,7 +8,7 @@ import pytest
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from genscl_lessons.answer import Book
+from genscl_lessons.bookkeeping import Book
 from genscl_lessons.figures.curves import (
     plot_gains,
     plot_lengths,

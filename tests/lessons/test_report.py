@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from genscl_lessons import answer, report, space
+from genscl_lessons import answer, bookkeeping, report, space
 from genscl_lessons.exercises import ParameterError
 from genscl_lessons.floor import floor_gaps, floor_verdict, read_logs
 from genscl_lessons.verdicts import render_ledger
@@ -103,7 +103,7 @@ def test_the_committed_notebook_says_what_the_committed_runs_say():
     outputs = json.dumps(
         [cell.get("outputs") for cell in read("09_reproduce_table")], ensure_ascii=False
     )
-    books = [answer.read_book(RESULTS / name) for name in ("cifar10_small", "digits")]
+    books = [bookkeeping.read_book(RESULTS / name) for name in ("cifar10_small", "digits")]
     said = [answer.answer_table(books), answer.why(books), answer.wrong_labels(books)]
     for line in "\n".join(said + [render_ledger(book.ledger) for book in books]).splitlines():
         assert json.dumps(line, ensure_ascii=False)[1:-1] in outputs, (
@@ -326,6 +326,10 @@ def test_confusions_are_summed_over_runs_and_the_worst_are_named():
     line = report.confusion_line("CE", counts, names, most=2)
     assert line == "- CE takes most often cat for dog (30 %) and dog for cat (5 %)."
     assert report.confusions(runs, "supcon") is None
+    three = ["cat", "dog", "owl"]  # of the last there is no image
+    line = report.confusion_line("CE", np.array([[8, 2, 0], [0, 9, 0], [0, 0, 0]]), three)
+    assert line == "- CE takes most often cat for dog (20 %)."
+    assert report.confusion_line("CE", np.eye(3), three) == ""
 
 
 def test_text_is_sentences_and_lists(shown):

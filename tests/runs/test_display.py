@@ -7,8 +7,9 @@ from rich.console import Console
 
 from genscl_lite.datasets import files
 from genscl_lite.runs import display
-from genscl_lite.runs.display import Bars, Lines, show_results
+from genscl_lite.runs.display import Bars, Lines, next_steps, show_results
 from genscl_lite.runs.job import PROGRESS, Job
+from genscl_lite.runs.paths import RESULTS
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.methods import METHODS
 
@@ -80,6 +81,10 @@ def test_a_narrow_terminal_still_shows_bars_and_how_far_they_are(tmp_path):
     first, second, whole = screen.getvalue().splitlines()
     assert "━" in first and "0 of 1 seeds" in first and "━" in whole and "0 of 1 runs" in whole
     assert f"{first.split(' ━')[0].strip()} {second.strip()}" == METHODS[row.method].title
+
+
+def test_kept_results_have_no_weights_to_predict_with():
+    assert "genscl predict" not in next_steps(RESULTS / "digits")
 
 
 def test_a_report_of_another_table_is_deleted(job):

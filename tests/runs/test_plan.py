@@ -16,7 +16,7 @@ from genscl_lite.runs.request import make_parser, parse_parameter, read_requests
 from genscl_lite.runs.tables import read_summaries
 from genscl_lite.runs.train import main as train
 from genscl_lite.runs.trained import Encoder
-from genscl_lite.train.config import TrainConfig
+from genscl_lite.train.config import TrainConfig, read_config
 from genscl_lite.train.loop import pretrain
 from genscl_lite.train.methods import METHODS
 from genscl_lite.train.run_folder import is_finished
@@ -238,7 +238,7 @@ def test_paths_begin_with_the_home_folder(tmp_path, monkeypatch):
     assert train(["~/mine.yaml", "--only", "ce_mix", "--out=~/runs"]) == 0
     run = "~/runs/ce_mix/seed0"
     assert (tmp_path / run[2:] / "summary.json").is_file() and is_finished(
-        tmp_path / run[2:], read_json(f"{run}/config.json")
+        tmp_path / run[2:], read_config(read_json(f"{run}/config.json"))
     )
     assert Encoder.load(run).predict(
         ["~/photos/val/one/" + sorted(os.listdir(tmp_path / "photos/val/one"))[0]]

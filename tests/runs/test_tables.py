@@ -7,6 +7,7 @@ from genscl_lite.runs.tables import (
     make_table,
     read_summaries,
     render_table,
+    run_files,
     write_table,
 )
 from genscl_lite.train.methods import METHODS
@@ -44,6 +45,12 @@ def test_older_runs_beside_newer_ones_have_no_wrong_labels(tmp_path):
         about = {"method": "ce", "seed": seed, "accuracy_last": 0.5} | more
         files.write_json(tmp_path / "ce" / f"seed{seed}" / "summary.json", about)
     assert read_summaries(tmp_path).label_noise.tolist() == [0.0, 0.0, 0.4]
+
+
+def test_a_copy_of_a_run_is_no_run(tmp_path):
+    for name in ("seed10", "seed2", "seed2_old", "seed0_1", "seed"):
+        files.write_json(tmp_path / "ce" / name / "summary.json", {})
+    assert [seed for _, seed, _ in run_files(tmp_path, "summary.json")] == [2, 10]
 
 
 def test_no_runs_are_said(tmp_path):

@@ -275,9 +275,11 @@ def test_dropout_resumes_exactly(quick, digits, tmp_path):
     )
 
 
-def test_the_global_random_state_is_left_alone(quick, digits):
+@pytest.mark.parametrize("method", ["genscl_mix", "genscl_mix_kd"])  # a teacher is built, too
+def test_the_global_random_state_is_left_alone(method, quick, digits, teacher):
+    config = quick(method, epochs=2, teacher=teacher if METHODS[method].distils else "")
     before = torch.get_rng_state()
-    pretrain(quick(epochs=2), digits)
+    pretrain(config, digits)
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -430,7 +432,7 @@ def test_another_configuration_is_refused_and_nothing_overwritten(quick, digits,
     ):
         pretrain(quick(temperature=0.2), digits, tmp_path)
     with pytest.raises(RunFolderError, match="another configuration"):
-        is_finished(tmp_path, dataclasses.asdict(quick(temperature=0.2)))
+        is_finished(tmp_path, quick(temperature=0.2))
     assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from genscl_lite.train import loop, state
+from genscl_lite.train import loop, memory, processes, state
 from genscl_lite.train.loop import pretrain
 from genscl_lite.train.state import new_model, wants_compile
 
@@ -53,6 +53,13 @@ def test_all_is_saved_where_nothing_helps(quick, digits, tmp_path, monkeypatch):
     assert [run.log[-1][k] for k in kept] == [expected.log[-1][k] for k in kept]
     pairs = zip(run.model.state_dict().values(), expected.model.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_one_of_several_processes_does_not_wait_for_the_others_to_save(quick, digits, monkeypatch):
+    run, saved = pretrain(quick(epochs=2), digits), []
+    assert "are saved" in memory.batch_too_large(run, lambda: saved.append(1)) and saved == [1]
+    monkeypatch.setattr(processes, "world_size", lambda: 2)
+    assert "are saved" not in memory.batch_too_large(run, lambda: saved.append(2)) and saved == [1]
 
 
 def without_batch_norm():

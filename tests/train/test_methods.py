@@ -108,9 +108,7 @@ def test_the_loss_is_one_piece_for_the_compiler(method, changes, quick):
         ).softmax(2)
 
     config, queues = quick(method, **changes), METHODS[method].queues
-    outputs, targets = rows(
-        12 if queues else 24, 10 if METHODS[method].head == "classifier" else 26
-    )
+    outputs, targets = rows(12 if queues else 24, 10 if METHODS[method].classifies else 26)
     step = config, outputs, targets, torch.arange(12), *([rows(12), rows(20)] if queues else [])
     whole = torch.compile(batch_loss, fullgraph=True, dynamic=False, backend="eager")
     assert torch.isclose(whole(*step).loss, batch_loss(*step).loss)

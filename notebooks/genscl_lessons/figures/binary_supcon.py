@@ -5,7 +5,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 
-from genscl_lessons.figures.digits import image_ticks, stamp
+from genscl_lessons.figures.digits import image_ticks, spread, stamp
 from genscl_lessons.plots import LABEL_COLOR, LATENT_COLOR, SIMILARITY_MAP, label_colors
 
 
@@ -22,7 +22,7 @@ def draw_circle(
     turn = np.linspace(0, 2 * np.pi, 200)
     axis.plot(np.cos(turn), np.sin(turn), color="0.8", linewidth=1, zorder=0)
     angles = np.arctan2(points[:, 1], points[:, 0])
-    places = 1.38 * np.stack([f(_spread(angles, gap)) for f in (np.cos, np.sin)], axis=1)
+    places = 1.38 * np.stack([f(spread(angles, gap)) for f in (np.cos, np.sin)], axis=1)
     for point, place, color, image in zip(
         points, places, label_colors(classes), images, strict=True
     ):
@@ -32,19 +32,6 @@ def draw_circle(
     axis.set(xlim=(-1.62, 1.62), ylim=(-1.62, 1.62), aspect="equal")
     axis.axis("off")
     return axis
-
-
-def _spread(angles: np.ndarray, gap: float) -> np.ndarray:
-    """Move angles as little as it takes for neighbors on the circle to be ``gap`` apart."""
-    order = np.argsort(angles, kind="stable")
-    spread = angles[order].copy()
-    full_turn = (
-        2 * np.pi * (np.arange(len(spread)) == len(spread) - 1)
-    )  # after the last comes the first
-    for _ in range(500):
-        missing = np.clip(gap - (np.roll(spread, -1) - spread + full_turn), 0, None)
-        spread += (np.roll(missing, 1) - missing) / 2
-    return spread[np.argsort(order)]
 
 
 def plot_learning_circle(
@@ -123,7 +110,7 @@ def plot_classified(
         interpolation="nearest",
     )
     angles = np.arctan2(points[:, 1], points[:, 0])
-    places = 0.82 * reach * np.stack([f(_spread(angles, 0.3)) for f in (np.cos, np.sin)], axis=1)
+    places = 0.82 * reach * np.stack([f(spread(angles, 0.3)) for f in (np.cos, np.sin)], axis=1)
     for number in numbers:
         of_class = angles[classes == number]
         middle = np.arctan2(np.sin(of_class).mean(), np.cos(of_class).mean())

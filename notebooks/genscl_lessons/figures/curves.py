@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
-from genscl_lessons.plots import FAMILY_COLORS, OTHER_COLOR
+from genscl_lessons.plots import color_of
 from genscl_lite.runs.statistics import t_interval
 from genscl_lite.train.methods import METHODS
 
@@ -38,7 +38,7 @@ def plot_varied(runs: pd.DataFrame, name: str, axis: Axes, log: bool = False) ->
             capsize=3,
             linewidth=2,
             label=kind.title,
-            color=FAMILY_COLORS.get(kind.family, OTHER_COLOR),
+            color=color_of(method),
             marker=MARKERS[place],
             linestyle="-" if kind.mixes else (0, (4, 2)),
         )
@@ -67,7 +67,7 @@ def plot_lengths(runs: pd.DataFrame, axes: tuple[Axes, Axes]) -> None:
         for method, own in shown.groupby("method", sort=False):
             kind, lengths = METHODS[method], own.groupby("epochs")
             accuracy, place = 100 * lengths.accuracy_last.mean(), lengths[x].mean()
-            color = FAMILY_COLORS.get(kind.family, OTHER_COLOR)
+            color = color_of(method)
             axis.plot(
                 place,
                 accuracy,
@@ -115,7 +115,7 @@ def plot_gains(runs: pd.DataFrame, pairs: tuple[tuple[str, str], ...], axis: Axe
         found = {epochs: t_interval(values) for epochs, values in differences.groupby("epochs")}
         means = [interval.mean for interval in found.values()]
         halves = [np.nan_to_num(interval.high - interval.mean) for interval in found.values()]
-        color = FAMILY_COLORS.get(METHODS[first].family, OTHER_COLOR)
+        color = color_of(first)
         axis.errorbar(
             list(found),
             means,

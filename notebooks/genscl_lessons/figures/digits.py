@@ -145,3 +145,15 @@ def group_ticks(
         )
     axis.set(xticks=[])
     return axis
+
+
+def spread(angles: np.ndarray, gap: float) -> np.ndarray:
+    """Move angles as little as it takes for neighbors on the circle to be ``gap`` apart."""
+    order = np.argsort(angles, kind="stable")
+    moved = angles[order].copy()
+    # after the last comes the first
+    full_turn = 2 * np.pi * (np.arange(len(moved)) == len(moved) - 1)
+    for _ in range(500):
+        missing = np.clip(gap - (np.roll(moved, -1) - moved + full_turn), 0, None)
+        moved += (np.roll(missing, 1) - missing) / 2
+    return moved[np.argsort(order)]

@@ -9,9 +9,10 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from genscl_lessons.answer import DATASETS, VERSIONS, Book, rows_of
+from genscl_lessons.bookkeeping import DATASETS, Book
 from genscl_lessons.figures.see_the_space import two_lines
-from genscl_lessons.plots import FAMILY_COLORS, MEAN_STYLE, OTHER_COLOR, draw_differences
+from genscl_lessons.paper_table import VERSIONS, rows_of
+from genscl_lessons.plots import MEAN_STYLE, color_of, draw_differences
 from genscl_lessons.report import difference_of, whole_cost
 from genscl_lite.runs.claims import AS_GOOD, deciding_interval
 from genscl_lite.runs.statistics import t_interval
@@ -20,10 +21,6 @@ from genscl_lite.train.methods import METHODS
 BOOK_STYLES = (("indigo", "o"), ("peru", "s"), ("teal", "P"))
 """Color and marker of a data set, in both panels of the answer."""
 HOLLOW = {"color": "black", "fillstyle": "none"}
-
-
-def color_of(method: str):
-    return FAMILY_COLORS.get(METHODS[method].family, OTHER_COLOR)
 
 
 def plot_answer(books: list[Book], published: pd.DataFrame) -> np.ndarray:
