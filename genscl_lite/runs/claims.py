@@ -258,12 +258,15 @@ def deciding_interval(row) -> Interval:
 def points(*fractions: float) -> str:
     """Write a fraction, or the two ends of an interval, in percentage points; "" for NaN.
 
-    >>> points(0.012), points(-0.003, 0.017), points(float("nan"))
-    ('+1.2', '-0.3 to +1.7', '')
+    An interval that ends nearly at 0 has one more digit, as its verdict depends on the side.
+
+    >>> points(0.012), points(-0.003, 0.017), points(0.0003, 0.007), points(float("nan"))
+    ('+1.2', '-0.3 to +1.7', '+0.03 to +0.70', '')
     """
     if any(map(pd.isna, fractions)):
         return ""
-    return " to ".join(f"{fraction / POINT:+.1f}" for fraction in fractions)
+    near_zero = len(fractions) > 1 and min(map(abs, fractions)) < POINT / 20
+    return " to ".join(f"{fraction / POINT:+.{1 + near_zero}f}" for fraction in fractions)
 
 
 def conditions(row) -> str:

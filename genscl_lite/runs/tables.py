@@ -98,7 +98,7 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def render_table(table: pd.DataFrame) -> str:
     """Render a table as Markdown, accuracies in percent; without a column if nothing is published."""
-    header = ["method", "epochs", "seeds", "accuracy, %", "published, %", "seconds a run"]
+    header = ["method", "epochs", "seeds", "accuracy ± SD, %", "published, %", "seconds a run"]
     rows = []
     for row in table.itertuples():
         spread = "" if pd.isna(row.accuracy_sd) else f" ± {100 * row.accuracy_sd:.1f}"

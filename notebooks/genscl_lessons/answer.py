@@ -158,8 +158,8 @@ def _taught(books: list[Book]) -> str:
     if not gains:
         return ""
     return (
-        f"**A teacher that knows more labels: a reason.** It brings {listed(gains)}. Cross-entropy with that "
-        "teacher was not tried."
+        f"**A teacher that knows more labels: it helps GenSCL.** It brings {listed(gains)}. Whether it helps "
+        "cross-entropy as much was not tried."
     )
 
 

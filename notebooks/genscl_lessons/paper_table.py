@@ -36,7 +36,8 @@ def beside_the_paper(books: list[Book], published: pd.DataFrame | None = None) -
     second = published[published.source == VERSIONS[1]].set_index("dataset").published
     rows.append(["version 2, best of its abstract", *(_percent(second.get(n)) for n in names), *[""] * len(ours)])  # fmt: skip
     note = f"On ImageNet, version 2's abstract has {_percent(second['imagenet'])} (ResNet-50 with Momentum Contrast)."
-    return f"{markdown_table(['row', *heads], rows)}\n\n{note}"
+    spread = "±: the standard deviation over seeds, no interval."
+    return f"{markdown_table(['row', *heads], rows)}\n\n{spread} {note}"
 
 
 def rows_of(books: list[Book], published: pd.DataFrame) -> list[str]:

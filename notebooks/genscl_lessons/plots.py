@@ -277,24 +277,26 @@ def half_interval(values: np.ndarray) -> float:
     return interval.high - interval.mean if interval.count > 1 else 0.0
 
 
-def plot_gains(gains: dict[str, np.ndarray], axis: Axes) -> Axes:
+def plot_gains(gains: dict[str, np.ndarray], axis: Axes, digits: int = 1) -> Axes:
     """Draw differences in percentage points, one for each seed: dots, with their mean and its 95 % interval.
 
     Args:
         gains: what is compared -> (seeds,) differences.
         axis: to draw on.
+        digits: of the numbers beside it.
     """
     differences = {}
     for name, gain in gains.items():
         mean, half = np.mean(gain), half_interval(gain)
         differences[name] = gain, (mean, mean - half, mean + half)
-    return draw_differences(differences, axis, "black: mean, 95 % interval")
+    return draw_differences(differences, axis, "black: mean, 95 % interval", digits)
 
 
 def draw_differences(
     differences: dict[str, tuple[np.ndarray, tuple[float, float, float]]],
     axis: Axes,
     legend: str,
+    digits: int = 1,
     **names,
 ) -> Axes:
     """Draw a dot for each seed and their mean with its bounds, in percentage points; ``names``: their style.
@@ -303,6 +305,7 @@ def draw_differences(
         differences: what is compared -> (seeds,) differences; and their mean, low and high.
         axis: to draw on.
         legend: what dots and bars are.
+        digits: of the numbers beside them.
     """
     for y, (values, (mean, low, high)) in enumerate(differences.values()):
         axis.plot(
@@ -312,7 +315,7 @@ def draw_differences(
         axis.text(
             1.02,
             y,
-            f"{mean:+.1f} ± {high - mean:.1f}",
+            f"{mean:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})",
             va="center",
             fontsize=11,
             transform=axis.get_yaxis_transform(),

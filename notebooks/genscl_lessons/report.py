@@ -240,7 +240,7 @@ def cost_lines(runs: pd.DataFrame, base: str = "ce") -> list[str]:
     front.sort(key=lambda method: costs.whole[method])
     return [
         *lines,
-        f"- No cheaper row has a higher mean than {listed([title(m) for m in front], 'or')}.",
+        f"- Worth their cost, as no cheaper row has a higher mean: {listed([title(m) for m in front])}.",
     ]
 
 

@@ -21,7 +21,7 @@ def difference(values: Sequence[float], unit: str = " points", digits: int = 1) 
     >>> difference([-0.31, -0.33], unit="", digits=2)
     '−0.32 (95 % interval −0.45 to −0.19, 2 seeds), below 0'
     >>> difference([-0.04, -0.05, -0.03])
-    '+0.0 points (95 % interval −0.1 to +0.0, 3 seeds), below 0'
+    '−0.04 points (95 % interval −0.06 to −0.02, 3 seeds), below 0'
     """
     interval = t_interval(values)
     side = side_of_zero(interval)
@@ -73,6 +73,8 @@ def render_ledger(ledger: pd.DataFrame) -> str:
 
 
 def _with_interval(interval: Interval, unit: str = " points", digits: int = 1) -> str:
+    if min(map(abs, interval[1:3])) < 10**-digits / 2:  # an end so near to 0 shows on which side
+        digits += 1
     rounded = (round(x, digits) + 0.0 for x in interval[:3])  # + 0.0: no "-0.0"
     mean, low, high = (f"{x:+.{digits}f}".replace("-", MINUS) for x in rounded)
     if interval.count < 2:

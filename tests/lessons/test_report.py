@@ -310,7 +310,10 @@ def test_costs_hold_the_teacher():
     assert (
         lines[0] == "- GenSCL + KD: 6.0 times the seconds of CE, of which 33 % are its teacher's."
     )
-    assert lines[-1] == "- No cheaper row has a higher mean than CE or CE + MixUp-CutMix."
+    assert (
+        lines[-1]
+        == "- Worth their cost, as no cheaper row has a higher mean: CE and CE + MixUp-CutMix."
+    )
     beside_other_work = runs.assign(seconds=99, cpu_seconds=[2, 2, 4, 4, 8, 8, 8, 8])
     assert report.whole_cost(beside_other_work).whole["genscl_kd"] == 12
     on_a_gpu = beside_other_work.assign(peak_memory_bytes=1.0)

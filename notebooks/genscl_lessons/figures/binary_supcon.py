@@ -150,10 +150,10 @@ def plot_spreads(axis: Axes, curves: dict[str, list[float]]) -> Axes:
     looks = {"color": "0.45", "linestyle": "-"}, {"color": "0.45", "linestyle": "--"}
     looks = *looks, {"color": "0.45", "linestyle": ":"}, {"color": LATENT_COLOR, "linestyle": "-"}
     for (name, values), look in zip(curves.items(), looks, strict=True):
-        axis.plot(1 + np.arange(len(values)), values, linewidth=2.5, label=name, **look)
-    axis.set_xscale("log")
+        axis.plot(np.arange(len(values)), values, linewidth=2.5, label=name, **look)
+    axis.set_xscale("symlog", linthresh=1)
     axis.xaxis.set_major_formatter("{x:g}")
-    axis.set(xlim=(1, len(values)), ylim=(0, None), xlabel="step (logarithmic)")
+    axis.set(xlim=(0, len(values)), ylim=(0, None), xlabel="step (logarithmic)")
     axis.set_ylabel("spread within a class, degrees")
     axis.legend(frameon=False, fontsize=11, loc="lower left")
     return axis
