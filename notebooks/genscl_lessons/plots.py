@@ -1,7 +1,9 @@
 """Pictures of what the kit computes: arrays in, matplotlib Axes out. Nothing is shown or saved here."""
 
 import io
+from collections.abc import Iterable
 from importlib import import_module
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
@@ -36,6 +38,20 @@ FAMILY_COLORS = {
 }
 """Classifiers gray, SimCLR orange, SupCon and GenSCL green; any other family has OTHER_COLOR."""
 OTHER_COLOR = CLASS_COLORS[4]
+ROW_COLORS = {
+    "ce": CLASS_COLORS[1],
+    "ce_mix": CLASS_COLORS[4],
+    "supcon": "0.45",
+    "supcon_mix": CLASS_COLORS[2],
+    "genscl_mix": LATENT_COLOR,
+}
+"""Where single rows are compared; none is a class there."""
+
+
+def row_colors(methods: Iterable[str]) -> dict[str, object]:
+    """Return a color for each row: its own, or one of the others."""
+    others = cycle(CLASS_COLORS[5:])
+    return {method: ROW_COLORS.get(method) or next(others) for method in methods}
 
 
 def color_of(method: str):

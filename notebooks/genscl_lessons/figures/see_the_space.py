@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from genscl_lessons.plots import (
-    CLASS_COLORS,
     LABEL_COLOR,
     LATENT_COLOR,
     MEAN_STYLE,
@@ -16,12 +15,10 @@ from genscl_lessons.plots import (
     WRONG_COLOR,
     class_colors,
     class_ticks,
+    row_colors,
 )
 from genscl_lessons.report import by_method, title
 from genscl_lessons.space import MEASURES
-
-ROW_COLORS = ("0.45", CLASS_COLORS[2], CLASS_COLORS[4], LATENT_COLOR)
-"""Of the rows that the lesson compares, in their order; none is a class here."""
 
 
 def two_lines(method: str) -> str:
@@ -159,8 +156,9 @@ def plot_shares(label_shares: np.ndarray, latent_shares: dict[str, np.ndarray], 
         axis: to draw on.
     """
     axis.plot([0, 1], [0, 1], color=LABEL_COLOR, linewidth=4, label="what the label says")
-    for (method, shares), color in zip(latent_shares.items(), ROW_COLORS, strict=False):
-        style = {"color": color, "linewidth": 2.5, "markersize": 6, "label": title(method)}
+    colors = row_colors(latent_shares)
+    for method, shares in latent_shares.items():
+        style = {"color": colors[method], "linewidth": 2.5, "markersize": 6, "label": title(method)}
         axis.plot(*mean_shares(label_shares, shares), "o-", **style)
     axis.set(xlabel="share of class $a$ in the label", xlim=(0, 1), ylim=(-0.02, 1.02))
     axis.set_ylabel("share of class $a$,\nas the run has it, mean")
@@ -178,7 +176,7 @@ def plot_alignment_uniformity(measures: pd.DataFrame, axis: Axes, methods: list[
         methods: those to draw.
     """
     found = measures.set_index("method")
-    for method, color in zip(methods, ROW_COLORS, strict=False):
+    for method, color in row_colors(methods).items():
         row = found.loc[method]
         axis.plot(
             row.uniformity, row.alignment, "o", color=color, markersize=12, label=title(method)

@@ -5,7 +5,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from genscl_lessons.plots import CLASS_COLORS, LABEL_COLOR, LATENT_COLOR, SIMILARITY_MAP
+from genscl_lessons.plots import (
+    CLASS_COLORS,
+    LABEL_COLOR,
+    LATENT_COLOR,
+    SIMILARITY_MAP,
+    row_colors,
+)
 from genscl_lite.train.methods import METHODS
 
 ARROW = {"arrowstyle": "-|>", "color": "0.35", "linewidth": 1.4, "mutation_scale": 13}
@@ -130,9 +136,8 @@ def plot_ways(ways: pd.DataFrame, own: pd.DataFrame, axis: Axes) -> Axes:
         own: the same of the runs that are ringed.
         axis: to draw on.
     """
-    for color, (method, runs) in zip(
-        CLASS_COLORS, ways.groupby("method", sort=False), strict=False
-    ):
+    for method, color in row_colors(ways.method.unique()).items():
+        runs = ways[ways.method == method]
         title = METHODS[method].title
         axis.plot(100 * runs.way, 100 * runs.accuracy, "o", color=color, alpha=0.3, mew=0)
         means = 100 * runs.way.mean(), 100 * runs.accuracy.mean()
