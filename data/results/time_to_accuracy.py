@@ -110,6 +110,10 @@ def times(tries: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*by, "threshold", "pflop", "cpu_seconds", "seeds"])
 
 
+def amount(labels_per_class: int) -> str:
+    return f"{labels_per_class} labels a class" if labels_per_class else "all labels"
+
+
 def saving_lines(tries: pd.DataFrame) -> list[str]:
     """Say of each other recipe and seed what ``OURS`` needs for the best accuracy that it reached, and how much less that is."""
     lines = []
@@ -121,7 +125,7 @@ def saving_lines(tries: pd.DataFrame) -> list[str]:
             best = theirs.sort_values(["accuracy", "pflop"], ascending=[False, True]).iloc[0]
             enough = ours[ours.accuracy >= best.accuracy].sort_values(WORK)
             line = (
-                f"{METHODS[method].title}, {labels or 'all'} labels a class, seed {seed}: "
+                f"{METHODS[method].title}, {amount(labels)}, seed {seed}: "
                 f"{recipe} reaches {100 * best.accuracy:.1f} % at best "
                 f"(epoch {best.epoch} of {best.epochs}, {best.pflop:.3g} PFLOP, {best.cpu_seconds:.0f} s); the present one "
             )
@@ -192,7 +196,7 @@ def draw(table: Path, path: Path) -> None:
             axis.xaxis.set_major_formatter("{x:g}")
             axis.grid(alpha=0.4)
         pair[0].set(ylabel="validation accuracy, %")
-        pair[0].set_title(f"{METHODS[method].title}, {labels or 'all'} labels a class", loc="left")
+        pair[0].set_title(f"{METHODS[method].title}, {amount(labels)}", loc="left")
     figure.legend(
         *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
     )
