@@ -4,7 +4,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from genscl_lessons.plots import (
@@ -123,7 +122,7 @@ def plot_inheritance(
         axis.plot(x, perfect, color=LABEL_COLOR, linewidth=6, alpha=0.35, label="p = w")
         axis.plot(x, y, "o", color=LATENT_COLOR, alpha=0.8, markersize=6, markeredgewidth=0)
         for k, side in ((0, "left"), (-1, "right")):  # away from the line
-            up, vertical = (14, "bottom") if y[k] > perfect[k] else (-14, "top")
+            up, vertical = (24, "bottom") if y[k] > perfect[k] else (-24, "top")
             axis.annotate(
                 f"{i[k]} and {j[k]}",
                 (x[k], y[k]),
@@ -132,7 +131,7 @@ def plot_inheritance(
                 ha=side,
                 va=vertical,
                 fontsize=10,
-                path_effects=[withStroke(linewidth=3, foreground="white")],
+                arrowprops={"arrowstyle": "-", "linewidth": 0.8, "color": "0.3"},
             )
         axis.set_title(title, fontsize=11)
         axis.margins(y=0.15)
