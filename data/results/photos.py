@@ -27,7 +27,7 @@ from torchvision.transforms.v2.functional import resize
 from genscl_lite.datasets import files, load_dataset
 from genscl_lite.runs.claims import points
 from genscl_lite.runs.statistics import Interval, bootstrap_interval, t_interval
-from genscl_lite.runs.tables import markdown_table, read_summaries
+from genscl_lite.runs.tables import markdown_table, read_summaries, run_files
 from genscl_lite.runs.trained import Encoder
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.loop import pretrain
@@ -149,10 +149,10 @@ def predict_new(work: Path) -> None:
     """Write what each run says of the new photographs."""
     names = [str(path) for path in sorted((work / "new").glob("*/*.png"))]
     said = {"labels": np.array([CLASSES.index(Path(name).parent.name) for name in names], np.uint8)}
-    for run in sorted((work / "runs" / "photos").glob("*/seed*")):
-        encoder = Encoder.load(run, studies.CPU)
+    for row, seed, path in run_files(work / "runs" / "photos", "model.safetensors"):
+        encoder = Encoder.load(path, studies.CPU)
         numbers = [encoder.class_names.index(name) for name in encoder.predict(names)]
-        said[f"{run.parent.name}/{run.name}"] = np.array(numbers, np.uint8)
+        said[f"{row}/seed{seed}"] = np.array(numbers, np.uint8)
     files.write_arrays(RESULTS / "new.npz", **said)
 
 

@@ -371,6 +371,7 @@ def test_bad_files_stop_or_are_left_out(small, resident):
     assert len([w for w in warned if "left out" in str(w.message)]) == 1
     bad = [f"train/one/{name}" for name in CORRUPT]
     assert not {*bad} & {*data.train_files, *data.test_files}
+    assert len(data.train_files) + len(data.test_files) == 21 - len(bad)
     assert data.train_labels.bincount().tolist() == [4, 4, 4] and len(data.train_images) == 12
     images = (
         data.train_images if resident == "always" else torch.cat(list(data.train_images.split(5)))

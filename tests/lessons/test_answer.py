@@ -60,7 +60,7 @@ def test_wrong_labels_are_asked_about_where_there_are_runs_with_them():
     assert "wrong, read by the same probe? (exploratory) | not tried | **yes**: +10.0 (+9." in probe
     assert (
         probe.endswith("), 5 seeds |")
-        and "CE's own head? (exploratory)" in head
+        and "read by a probe against CE's own head? (exploratory)" in head
         and "**yes**" in head
     )
     heads = np.where(noisy.noisy.method == "ce_mix", 0.9, np.nan)
@@ -162,7 +162,8 @@ def test_the_paper_stands_beside_our_rows_with_both_its_versions():
     assert "| SupCon | 96.0 | 76.5 | 78.0 ± 0.2 |" in table
     assert "| GenSCL + MixUp-CutMix + KD | 97.6 | 84.7 |  |" in table
     assert "| version 2, best of its abstract | 98.2 | 87.0 |  |" in table
-    assert "On ImageNet, version 2's abstract has 77.3 " in table[-1]
+    spread = "±: the standard deviation over seeds, no interval. "
+    assert table[-1].startswith(f"{spread}On ImageNet, version 2's abstract has 77.3 ")
     assert any(line.startswith("| CE + MixUp-CutMix |  |  | 80.0") for line in table)
 
 
