@@ -22,6 +22,7 @@ from genscl_lite.runs.statistics import (
     pooled_error,
     pooled_interval,
     pooled_p_value,
+    signed,
     t_interval,
 )
 from genscl_lite.runs.tables import run_files
@@ -258,15 +259,12 @@ def deciding_interval(row) -> Interval:
 def points(*fractions: float) -> str:
     """Write a fraction, or the two ends of an interval, in percentage points; "" for NaN.
 
-    An interval that ends nearly at 0 has one more digit, as its verdict depends on the side.
-
     >>> points(0.012), points(-0.003, 0.017), points(0.0003, 0.007), points(float("nan"))
     ('+1.2', '-0.3 to +1.7', '+0.03 to +0.70', '')
     """
     if any(map(pd.isna, fractions)):
         return ""
-    near_zero = len(fractions) > 1 and min(map(abs, fractions)) < POINT / 20
-    return " to ".join(f"{fraction / POINT:+.{1 + near_zero}f}" for fraction in fractions)
+    return " to ".join(signed(*(fraction / POINT for fraction in fractions)))
 
 
 def conditions(row) -> str:

@@ -36,6 +36,20 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half, count)
 
 
+def signed(*numbers: float, digits: int = 1) -> tuple[str, ...]:
+    """Write numbers with their signs: a mean, an interval, or both, the interval's ends last.
+
+    An interval that ends nearly at 0 has one more digit, as its verdict depends on the side; "-0.00" lies below 0.
+
+    >>> signed(1.24), signed(1.24, -0.3, 2.78), signed(0.4, 0.03, 0.77), signed(-0.002, 0.7)
+    (('+1.2',), ('+1.2', '-0.3', '+2.8'), ('+0.40', '+0.03', '+0.77'), ('-0.00', '+0.70'))
+    """
+    if len(numbers) > 1 and min(map(abs, numbers[-2:])) < 10**-digits / 2:
+        digits += 1
+    exact = (round(x, 9) + 0.0 for x in numbers)  # what rounding left of 0 has no sign
+    return tuple(f"{x:+.{digits}f}" for x in exact)
+
+
 def p_value(differences: Sequence[float]) -> float:
     """Return the two-sided p of a paired t-test: that differences as large come from a mean of 0.
 

@@ -262,6 +262,6 @@ def quotes(book: Book) -> list[str]:
             said = f"cannot be told apart from {title(row.worse)}"
         else:
             said = f"{verb} {size} {title(row.worse)}"
-        number = "" if size in said else f"{difference / POINT:+.1f} points, "
+        number = "" if size in said else f"{points(difference)} points, "
         lines.append(f"- {title(row.better)} {said} ({number}{interval}; {book.setting}).")
     return lines

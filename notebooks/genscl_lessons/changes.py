@@ -1,6 +1,5 @@
 """Why verdicts changed from one recipe to another: by the read-out, the recipe, the length or the seeds."""
 
-import numpy as np
 import pandas as pd
 
 from genscl_lessons.bookkeeping import Book, by_neighbors
@@ -56,7 +55,7 @@ def render_changes(old: Book, new: Book) -> str:
     for row in changes(old, new).itertuples():
         if not (row.old.seeds and row.new.seeds):
             continue
-        parts = ["" if np.isnan(x) else f"{x / POINT:+.1f}" for x in (row.read_out, row.recipe)]
+        parts = [points(row.read_out), points(row.recipe)]
         rows.append([row.claim, said(row.old), said(row.new), *parts, row.reason])
     return markdown_table(head, rows)
 
@@ -67,4 +66,4 @@ def said(row) -> str:
         return row.verdict
     difference, low, high, seeds = deciding_interval(row)
     interval = f" ({points(low, high)})" if seeds > 1 else ""
-    return f"{row.verdict}: {difference / POINT:+.1f}{interval}"
+    return f"{row.verdict}: {points(difference)}{interval}"

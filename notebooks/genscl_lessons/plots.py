@@ -16,7 +16,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from PIL import Image
 
-from genscl_lite.runs.statistics import t_interval
+from genscl_lite.runs.statistics import signed, t_interval
 from genscl_lite.train.methods import METHODS
 
 CLASS_COLORS = sns.color_palette("colorblind", 10)
@@ -331,7 +331,7 @@ def draw_differences(
         axis.text(
             1.02,
             y,
-            f"{mean:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})",
+            "{} ({} to {})".format(*signed(mean, low, high, digits=digits)),
             va="center",
             fontsize=11,
             transform=axis.get_yaxis_transform(),

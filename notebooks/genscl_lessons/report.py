@@ -15,7 +15,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from genscl_lessons.costs import by_processor
-from genscl_lessons.figures.confusion import most_confused
+from genscl_lessons.figures.confusion import class_shares, most_confused
 from genscl_lessons.floor import FLOOR_CLAIM, FLOOR_ROW, floor_verdict, share_of_the_way
 from genscl_lessons.plots import small_png
 from genscl_lessons.verdicts import side_of_zero
@@ -199,7 +199,7 @@ def along(
         found = difference_of(own, first, second, value)
         if found:
             interval, as_good = found
-            numbers = f"{interval.mean / POINT:+.1f}"
+            numbers = points(interval.mean)
             if interval.count > 1:
                 numbers += f", {points(interval.low, interval.high)}"
             said.setdefault(where_it_lies(interval, as_good), []).append(f"{place:g} ({numbers})")
@@ -291,7 +291,7 @@ def confusions(runs: pd.DataFrame, method: str) -> tuple[np.ndarray, list[str]] 
 
 def confusion_line(row: str, counts: np.ndarray, names: list[str], most: int = 3) -> str:
     """Name the classes that a row takes for another most often, in percent of the images of each; "" for none."""
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shares = class_shares(counts)
     parts = [
         f"{names[true]} for {names[said]} ({100 * shares[true, said]:.0f} %)"
         for true, said in most_confused(shares, most)

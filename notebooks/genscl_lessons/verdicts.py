@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from genscl_lite.runs.claims import POINT, conditions, points
-from genscl_lite.runs.statistics import Interval, t_interval
+from genscl_lite.runs.statistics import Interval, signed, t_interval
 from genscl_lite.runs.tables import markdown_table
 
 __all__ = ["difference", "of_ledger", "render_ledger"]
@@ -73,10 +73,7 @@ def render_ledger(ledger: pd.DataFrame) -> str:
 
 
 def _with_interval(interval: Interval, unit: str = " points", digits: int = 1) -> str:
-    if min(map(abs, interval[1:3])) < 10**-digits / 2:  # an end so near to 0 shows on which side
-        digits += 1
-    rounded = (round(x, digits) + 0.0 for x in interval[:3])  # + 0.0: no "-0.0"
-    mean, low, high = (f"{x:+.{digits}f}".replace("-", MINUS) for x in rounded)
+    mean, low, high = (word.replace("-", MINUS) for word in signed(*interval[:3], digits=digits))
     if interval.count < 2:
         return f"{mean}{unit} (one seed, no interval)"
     return f"{mean}{unit} (95 % interval {low} to {high}, {interval.count} seeds)"

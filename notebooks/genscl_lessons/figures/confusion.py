@@ -26,7 +26,7 @@ def plot_confusion(counts: np.ndarray, names: Sequence[str], axis: Axes) -> Axes
     if counts.shape != (len(names), len(names)):
         expected = (len(names), len(names))
         raise ValueError(f"counts: expected shape {expected}, got {counts.shape}")
-    percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    percent = 100 * class_shares(counts)
     texts = [str(name).replace("$", r"\$") for name in names]
     draw = _draw_matrix if len(names) <= MOST_IN_MATRIX else _draw_pairs
     draw(percent, texts, axis)
@@ -66,6 +66,15 @@ def _draw_pairs(percent: np.ndarray, names: list[str], axis: Axes) -> None:
     axis.set(xlabel="% of the true class", ylabel="true class → said to be")
     axis.grid(axis="x", alpha=0.4)
     axis.set_axisbelow(True)
+
+
+def class_shares(counts: np.ndarray) -> np.ndarray:
+    """Turn counts (C, C) into shares of each true class; a class without images has none.
+
+    >>> class_shares(np.array([[3, 1], [0, 0]])).tolist()
+    [[0.75, 0.25], [0.0, 0.0]]
+    """
+    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
 
 def most_confused(shares: np.ndarray, most: int = PAIRS) -> list[tuple[int, int]]:
