@@ -86,7 +86,7 @@ MEASURES = {
     "`between`, Spearman": lambda run: run.people["outputs"]["between"],
     "`between`, Pearson": lambda run: run.people["outputs"]["between_pearson"],
     "cross-entropy with people, nats": lambda run: run.people["cross_entropy"],
-    "accuracy": lambda run: run.accuracy_last,
+    "accuracy, fraction": lambda run: run.accuracy_last,
     "calibration error": lambda run: run.calibration_error,
 }
 

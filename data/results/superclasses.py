@@ -175,7 +175,7 @@ SHOWN = {
     "unseen_map": "unseen: mean average precision, %",
     "latent_map": "by latents, %",
 }
-WHERE = {"test": "test images", "validation": "training images that no run saw a label of"}
+WHERE = {"test": "test images", "validation": "validation images"}
 DIFFERENCES = (("supcon", "ce"), ("genscl", "supcon"), ("genscl", "ce"), ("genscl", "ce_soft"), ("ce_soft", "ce"))  # fmt: skip
 """Rows that are subtracted, seed by seed; those with a similarity at the same one."""
 

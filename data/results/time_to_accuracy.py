@@ -58,7 +58,7 @@ RECIPES = {
     },
 }
 """Labels of a class -> recipe -> preset, what is changed, epochs. The presets of all labels have larger networks,
-which would take a core three times as long."""
+which would take a core four times as long."""
 
 
 def reading_epochs(epochs: int) -> list[int]:

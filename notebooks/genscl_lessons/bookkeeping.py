@@ -81,7 +81,7 @@ def by_search(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.assign(accuracy_last=runs.mean_average_precision)
 
 
-OWN_HEAD = "by a probe against CE's own head"
+OWN_HEAD = "by GenSCL's probe against CE's own head"
 WAYS = {
     "by the same probe": by_probe,
     OWN_HEAD: by_own_head,
