@@ -54,7 +54,10 @@ class Targets:
             size = len(pairs), pairs.shape[1]
             return cls([PairSums(lambda some: pairs[some].to(dtype), size, **options)])
         parts = []
-        for weight, labels, contrast_labels in rows.pairs:
+        for weight, *both in rows.pairs:
+            labels, contrast_labels = (  # int16 cannot be gathered
+                y if y is None or y.is_floating_point() else y.long() for y in both
+            )
             others = group.rows(labels) if contrast_labels is None else contrast_labels
             kind = sums_of(labels, others, similarity, dtype, validate, weight=weight, **options)
             parts.append(kind)

@@ -94,7 +94,7 @@ def gen_supcon_loss(
     eq2:         L_i = - 1/|A(i)| sum_{j in A(i)} s_ij log p_ij    (GenSCL, Eq. 2)
 
     One-hot labels and "normalized" give SupCon's L_out (SupCon, Eq. 2); a label of its own for each image
-    gives SimCLR's NT-Xent. Neither labels nor, in the streamed and fused backends, scores ever make an (M, K)
+    gives SimCLR's NT-Xent. In the streamed and fused backends neither labels nor scores ever make an (M, K)
     matrix: memory grows with M + K.
 
     Differs: the reference code computes "normalized" with ``base_temperature=0.07``; the paper prints eq2. An

@@ -73,8 +73,9 @@ class MomentumEncoder(nn.Module):
                 f"but {min(different)[0]} is of another shape, or on one side only"
             )
         averaged = [name for name, key in ours.items() if key.is_floating_point()]
-        average = get_ema_multi_avg_fn(self.momentum)  # one kernel for all, where there is one
-        average([ours[name] for name in averaged], [theirs[name] for name in averaged], None)
+        if averaged:
+            average = get_ema_multi_avg_fn(self.momentum)  # one kernel for all, where there is one
+            average([ours[name] for name in averaged], [theirs[name] for name in averaged], None)
         for name in ours.keys() - set(averaged):
             ours[name].copy_(theirs[name])
 

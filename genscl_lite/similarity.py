@@ -199,7 +199,10 @@ def gaussian_similarity(bandwidth: float) -> Callable[[Tensor, Tensor], Tensor]:
     require_positive("bandwidth", bandwidth)
 
     def similarity(targets: Tensor, contrast_targets: Tensor) -> Tensor:
-        rows, contrasts = (t.reshape(len(t), -1) / bandwidth for t in (targets, contrast_targets))
+        rows, contrasts = (
+            t.to(torch.promote_types(t.dtype, torch.float32)).reshape(len(t), -1) / bandwidth
+            for t in (targets, contrast_targets)
+        )
         difference = rows[:, None] - contrasts  # (M, K, d): exact also for near targets
         return (difference.square().sum(dim=2) / -2).exp()
 

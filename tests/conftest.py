@@ -8,7 +8,7 @@ import pytest
 QUICK = {"labels_per_class": 3, "epochs": 3, "warmup_epochs": 1, "batch_size": 12, "queue_size": 20, "probe_epochs": 2,
          "eval_every": 2, "checkpoint_every": 1, "latent_dim": 16, "precision": "float32", "optimizer": "sgd",
          "learning_rate": 0.2, "decay_1d": True}  # fmt: skip
-"""A run of a fraction of a second: 30 images, batches of 12, 12 and 6, and no types to be compared before them."""
+"""A run of a fraction of a second: 30 images, three batches of 12, and no types to be compared before them."""
 
 
 @pytest.fixture(scope="session")

@@ -96,7 +96,7 @@ def follow(config: TrainConfig, key: dict, dataset, table: studies.Tries, folder
 
 
 def times(tries: pd.DataFrame) -> pd.DataFrame:
-    """Return the least operations and seconds that any length needed for each threshold, means over seeds.
+    """Return the least operations that any length needed for each threshold, and the seconds of that one, means over seeds.
 
     A row for each number of labels, recipe, row of the table and threshold that a run reached. A threshold
     that only some seeds reached has the mean of those; ``seeds`` says how many.

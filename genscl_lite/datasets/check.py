@@ -23,6 +23,8 @@ def check_data(data) -> None:
     classes = len(data.class_names)
     if classes < 2:
         raise ValueError(f"class_names: expected two or more, got {classes}")
+    if len({*data.class_names}) < classes:
+        raise ValueError(f"class_names: expected each once, got {first_few(data.class_names)}")
     for split in ("train", "test"):
         images, labels = getattr(data, f"{split}_images"), getattr(data, f"{split}_labels")
         if not isinstance(images, Tensor | ImageFiles):

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +13,12 @@ from filelock import FileLock, Timeout
 
 class RunFolderError(ValueError):
     """The folder is in use, belongs to another configuration, or holds a damaged file."""
+
+
+OURS = re.compile(r"\..+\.\d+\.tmp(\.\w+)?")
+"""Names of the temporary files of ``atomic_write``."""
+LEFT_OVER = 60
+"""Seconds after which nobody is writing such a file any more."""
 
 
 def as_path(path: str | Path) -> Path:
@@ -29,13 +37,18 @@ def locked(folder: str | Path, wait: float = 0):
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=wait):
-            for left_over in folder.glob(".*.tmp*"):  # of a process that was killed while writing
-                left_over.unlink()
+            for path in folder.iterdir():  # what a process left that was killed while writing
+                if OURS.fullmatch(path.name) and path.is_file() and _age(path) > LEFT_OVER:
+                    path.unlink(missing_ok=True)
             yield
     except Timeout:
         raise RunFolderError(
             f"{folder}: another run is working in this folder; wait for it or choose another"
         ) from None
+
+
+def _age(path: Path) -> float:
+    return time.time() - path.stat().st_mtime
 
 
 @contextmanager

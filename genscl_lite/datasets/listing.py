@@ -282,7 +282,7 @@ def list_table(root: str | Path, labels: LabelTable) -> Listing:
         table["group"] = rows.group
     if labels.ignored:
         warnings.warn(f"{where}: columns passed over: {first_few(labels.ignored)}", stacklevel=2)
-    return Listing(root, table[table.split != "unused"].reset_index(drop=True), tuple(names))
+    return Listing(root, table.reset_index(drop=True), tuple(names))
 
 
 def _named_splits(labels: LabelTable) -> pd.Series:

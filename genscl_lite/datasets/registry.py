@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -19,8 +20,8 @@ from genscl_lite.datasets.labels import first_few
 class Dataset:
     """Images and labels of one data set.
 
-    Images are uint8 (N, channels, H, W), labels class numbers (N,); ``mean`` and ``std`` are those of the
-    training images in [0, 1], for each channel.
+    Images are (N, channels, H, W), uint8 or floating point in [0, 1], labels class numbers (N,); ``mean`` and
+    ``std`` are those of the training images in [0, 1], for each channel, or one number for all.
     """
 
     name: str
@@ -41,6 +42,9 @@ class Dataset:
     odd: tuple[str, ...] | None = None  # about its pixels; None: nobody has looked at them yet
 
     def __post_init__(self):
+        object.__setattr__(self, "class_names", tuple(map(str, self.class_names)))
+        for name in ("mean", "std"):  # numbers of Python, whatever they were computed with
+            object.__setattr__(self, name, tuple(np.ravel(getattr(self, name)).tolist()))
         for name in (
             "train_labels",
             "test_labels",

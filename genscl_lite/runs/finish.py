@@ -14,7 +14,6 @@ from genscl_lite.datasets import Dataset, files
 from genscl_lite.datasets.images import ImageFiles
 from genscl_lite.mixing import Mixture, blend
 from genscl_lite.runs.machine import describe_machine
-from genscl_lite.train import memory
 from genscl_lite.train.augment import as_unit_float, build_augment
 from genscl_lite.train.blends import blend_measures
 from genscl_lite.train.corruptions import CORRUPTIONS
@@ -69,10 +68,7 @@ def finish_run(run: Run, dataset: Dataset, folder: str | Path) -> dict:
 
 def encode(run: Run, dataset: Dataset, images: Tensor | ImageFiles) -> Tensor:
     """Return (N, F) features of images, as the log's accuracies are measured by."""
-    encoder = compiled(run.result.encoder, run.compiles)
-    return memory.in_pieces(
-        lambda number: extract(encoder, dataset, images, number, dtype=run.dtype), run.device
-    )
+    return extract(compiled(run.result.encoder, run.compiles), dataset, images, dtype=run.dtype)
 
 
 def probe_run(run: Run, dataset: Dataset, features: Tensor) -> Probe:
@@ -102,11 +98,11 @@ def probe_run(run: Run, dataset: Dataset, features: Tensor) -> Probe:
 
 def describe(dataset: Dataset) -> dict:
     """Return what a model must know of its data: classes, mean and deviation, shape and intensity."""
-    mean, std = ([float(value) for value in values] for values in (dataset.mean, dataset.std))
-    class_names = [str(name) for name in dataset.class_names]
+    channels = dataset.image_shape[0]
+    mean, std = (list(v) * (channels if len(v) == 1 else 1) for v in (dataset.mean, dataset.std))
     return {
         "name": dataset.name,
-        "class_names": class_names,
+        "class_names": list(dataset.class_names),
         "mean": mean,
         "std": std,
         "image_shape": list(dataset.image_shape),
@@ -130,19 +126,22 @@ def corrupted_accuracies(run: Run, probe: Probe, dataset: Dataset) -> dict[str, 
 def by_class(probabilities: Tensor, dataset: Dataset) -> dict[str, object]:
     """Return each class's images, recall and precision; up to ``MOST_CLASSES`` all counts, too."""
     truth, predicted = dataset.test_labels.cpu(), probabilities.argmax(dim=1).cpu()
-    counts = confusion_matrix(truth, predicted, labels=range(dataset.num_classes))
-    right, there = counts.diagonal().tolist(), counts.sum(axis=1).tolist()
-    named = counts.sum(axis=0).tolist()
+    right, there, named = (
+        part.bincount(minlength=dataset.num_classes).tolist()
+        for part in (truth[truth == predicted], truth, predicted)
+    )
     results = {
-        str(name): {
+        name: {
             "images": there[c],
             "recall": right[c] / there[c] if there[c] else None,
             "precision": right[c] / named[c] if named[c] else None,
         }
         for c, name in enumerate(dataset.class_names)
     }
-    few = dataset.num_classes <= MOST_CLASSES
-    return {"by_class": results} | ({"confusion": counts.tolist()} if few else {})
+    if dataset.num_classes > MOST_CLASSES:
+        return {"by_class": results}
+    counts = confusion_matrix(truth, predicted, labels=range(dataset.num_classes))
+    return {"by_class": results, "confusion": counts.tolist()}
 
 
 def of_head(run: Run, features: Tensor, dataset: Dataset) -> dict[str, object]:
@@ -153,8 +152,8 @@ def of_head(run: Run, features: Tensor, dataset: Dataset) -> dict[str, object]:
 
 
 def predictions(probabilities: Tensor, dataset: Dataset) -> dict[str, np.ndarray]:
-    """Return of each test image, in bytes: its label, the predicted class, and its probability in percent."""
-    classes = np.uint8 if dataset.num_classes <= 256 else np.uint16
+    """Return of each test image, in as few bytes as do: its label, the predicted class, and its probability in percent."""
+    classes = np.min_scalar_type(dataset.num_classes - 1)
     confidence, predicted = (part.cpu().numpy() for part in probabilities.max(dim=1))
     return {
         "labels": dataset.test_labels.cpu().numpy().astype(classes),

@@ -57,7 +57,7 @@ def train_job(
 ) -> Iterator[tuple[Run, dict]]:
     """Train and test the seeds of a job; yield each run with its summary.
 
-    Interrupted runs resume from their checkpoint, finished ones are only read. Under torchrun, every
+    Interrupted runs resume from their checkpoint, finished ones are only read from it. Under torchrun, every
     process calls this; the first one evaluates and writes.
 
     Args:
@@ -65,10 +65,15 @@ def train_job(
 
     Raises:
         OutOfTime: deadline reached; the run is saved, and the same call resumes it.
+        RunFolderError: as ``pretrain``, or a finished run has no checkpoint any more.
         ValueError, FileNotFoundError, MemoryError: as ``load_data`` and ``pretrain``.
     """
     for turn, config in enumerate(job.configs):
         folder = job.seed_folder(config)
+        if is_finished(folder, config) and not (folder / "checkpoint.pt").exists():
+            raise files.RunFolderError(
+                f"{folder}: is finished, but its checkpoint is gone; delete the folder to train it again, or take genscl train, which leaves it out"
+            )
         dataset = _load_one_after_the_other(config, job)
         if turn:  # its pixels were looked at with the first seed
             dataset = replace(dataset, odd=())
@@ -88,6 +93,10 @@ def train_job(
         if rank() == 0:
             finish_run(run, dataset, folder)
             report.path.unlink(missing_ok=True)
+        while not is_finished(
+            folder, config
+        ):  # tests may take longer than a process waits for others
+            time.sleep(1)
         wait_for_all()
         yield run, files.read_json(folder / "summary.json")
 

@@ -148,7 +148,8 @@ def plan(
         config = TrainConfig(method, **{k: v for k, v in own.items() if k in FIELDS})
         if config.weights:
             start_path(config)
-        count = 1 if method in TEACHERS and not config.labels_per_class else seeds
+        alike = not (config.labels_per_class or config.label_noise)  # the labels of all seeds
+        count = 1 if method in TEACHERS and alike else seeds
         others = (replace(config, seed=config.seed + k) for k in range(1, count))
         least = check_type("min_accuracy", own.get("min_accuracy", 0.0), float)
         if not 0 <= least <= 1:

@@ -22,6 +22,8 @@ EACH, MOST = 10, 100
 def look(options: Namespace) -> int:
     """Print what is in a data set; return 0, or 1 if it is wrong or, when strict, if anything is odd."""
     try:
+        if options.picture and not Path(options.picture).suffix:
+            raise ValueError(f"picture: expected a name such as look.png, got {options.picture!r}")
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             changes = dict(parse_parameter(text) for text in options.parameters)
@@ -60,7 +62,7 @@ def describe(data: Dataset) -> list[str]:
     lines = [f"data     {data.name}: {shape}, mean {data.mean}, deviation {data.std}"]
     for split, labels in (("train", data.train_labels), ("test", data.test_labels)):
         counts = labels.cpu().bincount(minlength=data.num_classes).tolist()
-        fewest_first = sorted(zip(counts, map(str, data.class_names), strict=True))
+        fewest_first = sorted(zip(counts, data.class_names, strict=True))
         named = first_few([f"{name}: {count}" for count, name in fewest_first], 10)
         lines.append(f"{split:<8} {len(labels)} images of {len(counts)} classes: {named}")
     return lines + [*data.found]
@@ -83,8 +85,7 @@ def draw(data: Dataset, path: str | Path) -> None:
     figure = Figure(figsize=(EACH * 0.7 + 2, rows * 0.7 + 1))
     axis = figure.subplots()
     axis.imshow(sheet.numpy() if channels == 3 else sheet[..., 0].numpy(), cmap="gray", vmin=0)
-    names = [str(name) for name in data.class_names[:rows]]
-    axis.set_yticks([(c + 0.5) * height - 0.5 for c in range(rows)], names)
+    axis.set_yticks([(c + 0.5) * height - 0.5 for c in range(rows)], data.class_names[:rows])
     axis.set_xticks([])
     with atomic_write(path) as temporary:
         figure.savefig(temporary, bbox_inches="tight")

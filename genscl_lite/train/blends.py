@@ -22,7 +22,7 @@ def class_shares(arrays: dict[str, np.ndarray], temperature: float | None) -> Te
         return blends.softmax(dim=1)
     classes = torch.from_numpy(arrays["labels"]).long()[len(blends) :]
     members = torch.eye(arrays["mixed_labels"].shape[1])[classes]
-    similar = (normalize(blends) @ normalize(latents[len(blends) :]).T / temperature).exp()
+    similar = (normalize(blends) @ normalize(latents[len(blends) :]).T / temperature).softmax(dim=1)
     return normalize(similar @ (members / members.sum(dim=0).clamp(min=1)), p=1)
 
 
@@ -37,10 +37,9 @@ def blend_similarity(arrays: dict[str, np.ndarray], temperature: float | None) -
     """Return the (B, B) similarities of blends, rows of sum 1; a classifier's of what it predicts."""
     z = torch.from_numpy(arrays["mixed_latents"]).float()
     if temperature is None:
-        similar = label_similarity(z.softmax(dim=1))
-    else:
-        similar = (normalize(z) @ normalize(z).T / temperature).exp()
-    return normalize(similar.fill_diagonal_(0), p=1)
+        return normalize(label_similarity(z.softmax(dim=1)).fill_diagonal_(0), p=1)
+    cosine = normalize(z) @ normalize(z).T
+    return (cosine / temperature).fill_diagonal_(-torch.inf).softmax(dim=1)
 
 
 def blend_measures(

@@ -12,7 +12,7 @@ from genscl_lite.train.precision import autocast
 from genscl_lite.train.state import Run
 
 ROWS, ROUNDS, SECONDS = 64, 6, 2.0
-"""Images of a timed pass, passes at most, and the seconds after which none is begun."""
+"""Images of a timed pass at most, passes at most, and the seconds after which none is begun."""
 STEP_OF_PASS = 1.25
 """Time of a whole step, with views and loss, divided by that of the model's pass alone."""
 
@@ -27,10 +27,13 @@ def expected_seconds(run: Run, images: int, image_shape: tuple[int, int, int]) -
     left = run.config.epochs - run.epoch
     if run.epoch:
         return run.seconds / run.epoch * left
-    seconds = seconds_of_pass(run.model, image_shape, run.dtype, run.device)
     batch = min(run.config.batch_size, images)
-    rows = math.ceil(images / batch) * batch * run.config.views / processes.world_size()
-    return STEP_OF_PASS * seconds * rows / ROWS * left
+    rows_of_step = batch * run.config.views // processes.world_size()
+    rows = max(
+        2, min(ROWS, run.config.micro_batch or rows_of_step)
+    )  # no more than a step has room for
+    seconds = seconds_of_pass(run.model, image_shape, run.dtype, run.device, rows)
+    return STEP_OF_PASS * seconds * math.ceil(images / batch) * rows_of_step / rows * left
 
 
 def seconds_of_pass(
@@ -38,13 +41,14 @@ def seconds_of_pass(
     image_shape: tuple[int, int, int],
     dtype: torch.dtype,
     device: torch.device,
+    rows: int = ROWS,
 ) -> float:
-    """Time passes of ``ROWS`` images forward and back on a copy of the model; return the shortest.
+    """Time passes of so many images forward and back on a copy of the model; return the shortest.
 
     The first pass warms up, and counts only if it is the only one.
     """
     model = copy.deepcopy(model).train()
-    images = torch.zeros(ROWS, *image_shape, device=device).contiguous(
+    images = torch.zeros(rows, *image_shape, device=device).contiguous(
         memory_format=torch.channels_last
     )
 

@@ -19,6 +19,7 @@ from genscl_lite.datasets import Dataset
 from genscl_lite.datasets.images import ImageFiles
 from genscl_lite.distillation import evaluation_mode
 from genscl_lite.losses import unit_rows
+from genscl_lite.train import memory
 from genscl_lite.train.augment import Augment, as_unit_float
 from genscl_lite.train.precision import autocast
 
@@ -41,7 +42,7 @@ def extract(
     module: nn.Module,
     dataset: Dataset,
     images: Tensor | ImageFiles,
-    chunk: int = 1000,
+    chunk: int | None = None,
     *,
     dtype: torch.dtype = torch.float32,
     augment: Augment | None = None,
@@ -53,10 +54,20 @@ def extract(
         module: from normalized images to (N, F).
         dataset: knows how to normalize.
         images: (N, channels, H, W) uint8, or floating point in [0, 1]; or images in files.
-        chunk: images at a time.
+        chunk: images at a time; None: as many of ``memory.PIECES`` as memory suffices for.
         dtype: bfloat16: autocast to it; the (N, F) returned are float32.
         augment: passes a random view of each image instead, drawn from ``generator``.
     """
+    if chunk is None:
+        state = generator and generator.get_state()
+
+        def in_pieces_of(number: int) -> Tensor:
+            if generator:
+                generator.set_state(state)
+            options = {"dtype": dtype, "augment": augment, "generator": generator}
+            return extract(module, dataset, images, number, **options)
+
+        return memory.in_pieces(in_pieces_of, images.device)
     views, outputs = map(as_unit_float, images.split(chunk)), []
     if augment:
         views = _views(images, chunk, augment, generator)
@@ -223,7 +234,10 @@ def retrieval(features: Tensor, labels: Tensor, chunk: int = 100) -> dict[str, f
     require_whole("chunk", chunk)
     features = unit_rows(features, torch.promote_types(features.dtype, torch.float32))
     queries = (labels.long().bincount()[labels.long()] > 1).nonzero()[:, 0]
-    queries = queries[:: max(1, -(-len(queries) // QUERIES))]
+    names = "recall_at_1", "recall_at_5", "mean_average_precision"
+    if not len(queries):
+        return dict.fromkeys(names)
+    queries = queries[:: -(-len(queries) // QUERIES)]
     shuffled = torch.randperm(len(labels), generator=Generator().manual_seed(0)).to(labels.device)
     gallery, gallery_labels, own_place = features[shuffled], labels[shuffled], shuffled.argsort()
     totals = torch.zeros(3)
@@ -236,9 +250,7 @@ def retrieval(features: Tensor, labels: Tensor, chunk: int = 100) -> dict[str, f
         precision = (hits * hits.cumsum(dim=1) / places).sum(dim=1) / hits.sum(dim=1)
         found = hits[:, 0].sum(), hits[:, :5].amax(dim=1).sum(), precision.sum()
         totals += torch.stack(found).cpu()
-    names = "recall_at_1", "recall_at_5", "mean_average_precision"
-    means = (totals / len(queries)).tolist() if len(queries) else [None] * 3
-    return dict(zip(names, means, strict=True))
+    return dict(zip(names, (totals / len(queries)).tolist(), strict=True))
 
 
 def classifier_accuracy(logits: Tensor, labels: Tensor) -> float:

@@ -290,10 +290,12 @@ def save(run: Run, folder: str | Path) -> None:
 def _seeded_torch(seed: int, device: torch.device):
     """Seed torch for what takes no generator (weights, dropout) and let cuDNN try its kernels; undo both after."""
     cuda, cudnn = device.type == "cuda", torch.backends.cudnn
-    flags = {name: getattr(cudnn, name) for name in ("enabled", "deterministic", "allow_tf32")}
-    cudnn_autotune = cudnn.flags(benchmark=True, **flags)
-    with torch.random.fork_rng(devices=[device] if cuda else []), cudnn_autotune:
-        if cuda:
-            torch.cuda.reset_peak_memory_stats(device)
-        torch.manual_seed(seed)
-        yield
+    benchmark, cudnn.benchmark = cudnn.benchmark, True
+    try:
+        with torch.random.fork_rng(devices=[device] if cuda else []):
+            if cuda:
+                torch.cuda.reset_peak_memory_stats(device)
+            torch.manual_seed(seed)
+            yield
+    finally:
+        cudnn.benchmark = benchmark

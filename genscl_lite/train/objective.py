@@ -1,6 +1,7 @@
 """The loss of a step: the method's own, against the batch or against keys and queue, whole or in pieces."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -109,11 +110,13 @@ def queue_loss(
     keys = processes.gather_views(keys, config.views - seen)
     key_targets = processes.gather_views(targets[seen * n :], config.views - seen)
     whole, queued, parts = len(keys) // (config.views - seen), run.queue.contents(), []
+    growing = run.queue.filled < config.queue_size  # each size would be compiled for itself
     for view in turns:
         others = torch.arange(len(keys), device=keys.device) // whole + seen != view
         contrasts = (keys[others], key_targets[others]), queued
         own = targets[view * n : (view + 1) * n]
-        parts.append(pieces.loss(config, latents[view], own, index, *contrasts))
+        with torch.compiler.set_stance("force_eager") if growing else nullcontext():
+            parts.append(pieces.loss(config, latents[view], own, index, *contrasts))
     mean = LossParts(*(torch.stack(part).float().mean(dim=0) for part in zip(*parts, strict=True)))
     return mean, keys, key_targets
 
@@ -133,6 +136,7 @@ def backward_in_pieces(
             parts.append(pieces.loss(run.config, outputs, targets, index))
         return parts[0].loss
 
+    encode.no_sync = getattr(pieces.model, "no_sync", nullcontext)
     gradient_cache(encode, views, loss, run.config.micro_batch)
     return parts[0]
 

@@ -39,6 +39,7 @@ def fit_read_out(features: Tensor, labels: Tensor, classes: int, seed: int = 0) 
     check_labels("labels", labels, len(features))
     if len(labels) and int(labels.max()) >= classes:
         raise ValueError(f"labels: expected class numbers below {classes}, got {int(labels.max())}")
+    features = features.float()
     std, mean = torch.std_mean(features, dim=0, correction=0)
     varies = std > 1e-6 * features.abs().amax(dim=0)  # more than rounding
     if not varies.any():

@@ -163,7 +163,7 @@ def _says_the_same(
     """Tell whether a run's head means what this configuration's does."""
     kinds = METHODS[config.method].head, METHODS[theirs.method].head
     if kinds == ("classifier", "classifier"):
-        return tuple(their_data.class_names) == tuple(map(str, dataset.class_names))
+        return tuple(their_data.class_names) == dataset.class_names
     return kinds == ("projection", "projection") and theirs.latent_dim == config.latent_dim
 
 

@@ -32,7 +32,8 @@ def load_teacher(config: TrainConfig, dataset: Dataset) -> Teacher | Tensor | No
     - ``timm/NAME``: a classifier of timm with its weights.
     - ``NAME.safetensors``: a trained classifier.
     - the folder of a method's runs, of which one is taken: with few labels that of the same seed, as another
-      one has seen labels that this run must not know; with all labels, and of experts, that of the lowest.
+      one has seen labels that this run must not know, and where some are wrong, as another one has others; else,
+      and of experts, that of the lowest.
 
     Raises:
         ValueError: nothing is named, its run is missing or unfinished, it is no classifier, its data set or
@@ -72,7 +73,7 @@ def _trained(config: TrainConfig, dataset: Dataset) -> nn.Module:
         "labels_per_class": _labels_of_teacher(config),
         "label_noise": config.label_noise,
     }
-    if _labels_of_teacher(config):  # another seed drew other labels
+    if seed_decides_labels(config):  # another seed drew other ones
         needed["seed"] = config.seed
     for name, value in needed.items():
         if getattr(theirs, name) != value:
@@ -101,10 +102,15 @@ def teacher_path(config: TrainConfig) -> Path:
     if given.suffix == ".safetensors":
         return given
     seed = config.seed
-    if not _labels_of_teacher(config):
+    if not seed_decides_labels(config):
         there = seeds_in(given).items()
         seed = next((n for n, run in there if (run / "model.safetensors").exists()), seed)
     return given / f"seed{seed}" / "model.safetensors"
+
+
+def seed_decides_labels(config: TrainConfig) -> bool:
+    """Tell whether a seed draws which labels a teacher knows, or which of them are wrong."""
+    return bool(_labels_of_teacher(config) or config.label_noise)
 
 
 def _labels_of_teacher(config: TrainConfig) -> int:

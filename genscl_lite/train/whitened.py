@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 PATCH = 2  # pixels: the side of a whitened patch
 MOST_IMAGES = 5000  # evenly spaced training images that the whitening is fitted to
+AT_A_TIME = 500  # images whose patches are held
 
 
 class Whitening(nn.Module):
@@ -46,8 +47,12 @@ class Whitening(nn.Module):
                 f"images: whitening needs at least {PATCH} x {PATCH} pixels, "
                 f"got {images.shape[2]} x {images.shape[3]}"
             )
-        patches = F.unfold(images.double().cpu(), PATCH).transpose(1, 2).flatten(0, 1)
-        covariance = torch.cov(patches.T)
+        count, total, products = 0, 0, 0
+        for part in images.split(AT_A_TIME):
+            patches = F.unfold(part.double().cpu(), PATCH).transpose(1, 2).flatten(0, 1)
+            count, total = count + len(patches), total + patches.sum(dim=0)
+            products = products + patches.T @ patches
+        covariance = (products - torch.outer(total, total) / count) / max(1, count - 1)
         values, vectors = torch.linalg.eigh(covariance)  # ascending
         if not values[-1] > 1e-10:
             raise ValueError("images: whitening needs pixels that vary, these are constant")

@@ -15,8 +15,8 @@ def read_found(name: str) -> pd.DataFrame:
     return pd.read_csv(FOLDER / f"{name}.csv")
 
 
-def fold_table(table: pd.DataFrame, *sentences: str, summary: str = "What we found") -> None:
+def fold_table(table: pd.DataFrame, *sentences: str) -> None:
     """Show a table and what it says, folded: the reader turns the dial first, then opens it."""
     text = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
     shown = table.to_html(border=0, justify="left")
-    display(HTML(f"<details><summary>{summary}</summary>{shown}{text}</details>"))
+    display(HTML(f"<details><summary>What we found</summary>{shown}{text}</details>"))

@@ -35,13 +35,13 @@ def say(*sentences: str) -> None:
     display(Markdown(text.strip()))
 
 
-def fold(figure: Figure, *sentences: str, summary: str = "What happens") -> None:
+def fold(figure: Figure, *sentences: str) -> None:
     """Show a picture and what to see in it, folded: the reader predicts first, then opens it."""
     png = base64.b64encode(small_png(figure)).decode()
     plt.close(figure)
     text = "".join(f"<p>{escape(line.removeprefix('- '))}</p>" for line in sentences if line)
     picture = f'<img src="data:image/png;base64,{png}">'
-    display(HTML(f"<details><summary>{summary}</summary>{picture}{text}</details>"))
+    display(HTML(f"<details><summary>What happens</summary>{picture}{text}</details>"))
 
 
 def title(method: str) -> str:
@@ -52,14 +52,14 @@ def counted(seeds: int) -> str:
     return "one seed" if seeds == 1 else f"{seeds} seeds"
 
 
-def listed(names: list[str], last: str = "and") -> str:
+def listed(names: list[str]) -> str:
     """Join names as a sentence does.
 
     >>> listed(["a", "b", "c"])
     'a, b and c'
     """
     *others, end = names
-    return f"{', '.join(others)} {last} {end}" if others else end
+    return f"{', '.join(others)} and {end}" if others else end
 
 
 # What the files hold
@@ -218,15 +218,15 @@ def spread_line(runs: pd.DataFrame) -> str:
     )
 
 
-def cost_lines(runs: pd.DataFrame, base: str = "ce") -> list[str]:
+def cost_lines(runs: pd.DataFrame) -> list[str]:
     """Say what rows with a teacher cost, and which rows no cheaper row is as accurate as, by means alone."""
     costs = whole_cost(runs)
     costs = costs[~costs.index.isin(TEACHERS) & costs.whole.notna()]
     lines = [
-        f"- {title(method)}: {row.whole / costs.whole[base]:.1f} times the seconds of {title(base)}, of "
+        f"- {title(method)}: {row.whole / costs.whole['ce']:.1f} times the seconds of {title('ce')}, of "
         f"which {100 * row.teacher / row.whole:.0f} % are its teacher's."
         for method, row in costs.iterrows()
-        if row.teacher > 0 and base in costs.index
+        if row.teacher > 0 and "ce" in costs.index
     ]
     accuracy = runs.groupby("method").accuracy_last.mean()
     front = [

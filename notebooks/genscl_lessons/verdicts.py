@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from genscl_lite.runs.claims import POINT, conditions, points
+from genscl_lite.runs.claims import conditions, points
 from genscl_lite.runs.statistics import Interval, signed, t_interval
 from genscl_lite.runs.tables import markdown_table
 
-__all__ = ["difference", "of_ledger", "render_ledger"]
+__all__ = ["difference", "render_ledger"]
 
 MINUS = "−"
 
@@ -32,16 +32,6 @@ def difference(values: Sequence[float], unit: str = " points", digits: int = 1) 
 def side_of_zero(interval: Interval) -> str:
     """Return "above" or "below" if an interval leaves out zero; else, and for one seed, ""."""
     return "above" if interval.low > 0 else "below" if interval.high < 0 else ""
-
-
-def of_ledger(ledger: pd.DataFrame, better: str, worse: str) -> str:
-    """Return what the ledger (of ``make_ledger``) says of its claim about two rows, the verdict in bold."""
-    [row] = ledger[(ledger.better == better) & (ledger.worse == worse)].itertuples()
-    if not row.seeds:
-        return f'"{row.claim}": no seed has both rows, **{row.verdict}**'
-    points = Interval(row.difference / POINT, row.low / POINT, row.high / POINT, row.seeds)
-    corrected = f", corrected for all {row.kind} claims that were tested" * (row.seeds > 1)
-    return f'"{row.claim}": {_with_interval(points)}; the verdict{corrected}: **{row.verdict}**'
 
 
 def render_ledger(ledger: pd.DataFrame) -> str:

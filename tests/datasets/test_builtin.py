@@ -200,6 +200,7 @@ def test_what_a_killed_download_left_is_replaced(left, tiny_cifar, tmp_path):
     root, server = tmp_path / "root", Server(tiny_cifar[0])
     root.mkdir()
     (root / left).write_bytes(b"x")
+    os.utime(root / left, (0, 0))
     download_cifar("cifar10", root, (server.url,))
     assert server.answers and {path.name for path in root.iterdir()} == {
         ".lock",

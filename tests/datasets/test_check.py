@@ -9,6 +9,8 @@ import torch
 from genscl_lite.datasets import Dataset
 from genscl_lite.datasets.check import check_data, odd_pixels, odd_things
 from genscl_lite.datasets.seen import Seen
+from genscl_lite.runs.finish import finish_run
+from genscl_lite.runs.trained import Encoder
 from genscl_lite.train.loop import pretrain
 
 
@@ -44,6 +46,7 @@ WRONG = [
     (dict(train_labels=LABELS.numpy()), "train_labels: expected a tensor of integers .* got ndarray"),
     (dict(test_labels=LABELS[:20].tolist()), "test_labels: expected a tensor of integers .* got list"),
     (dict(class_names=("a",)), "class_names: expected two or more, got 1"),
+    (dict(class_names=("a", "b", "a")), "class_names: expected each once, got a, b, a"),
     (dict(train_images=torch.zeros(60, 3, 8, 8, dtype=torch.int64)), "train_images: expected uint8, or floating point, of shape .*, got torch.int64"),
     (dict(train_images=torch.full((60, 3, 8, 8), 255.0)), "train_images: expected uint8, or floating point from 0 to 1, got 255 to 255"),
     (dict(train_images=torch.full((60, 3, 8, 8), torch.nan)), "train_images: .* got nan to nan"),
@@ -81,6 +84,16 @@ def test_class_numbers_may_be_small_integers(own, quick, dtype):
         runs[0].log[-1]["loss"] == runs[1].log[-1]["loss"]
         and runs[0].log[-1]["accuracy"] == runs[1].log[-1]["accuracy"]
     )
+
+
+def test_statistics_of_numpy_one_for_all_channels_and_numbered_classes_serve(own, quick, tmp_path):
+    """From the first step to predictions of the saved model."""
+    images = own.train_images.numpy() / 255
+    loose = {"mean": (images.mean(),), "std": [images.std()], "class_names": range(3)}
+    data = dataclasses.replace(own, **loose)
+    run = pretrain(quick("supcon", dataset="custom", labels_per_class=0), data)
+    finish_run(run, data, tmp_path)
+    assert set(Encoder.load(tmp_path).predict(own.test_images)) <= {"0", "1", "2"}
 
 
 @pytest.mark.filterwarnings("error")

@@ -184,6 +184,15 @@ def test_a_column_for_each_class_gives_distributions_and_classes(flat, tmp_path)
     assert torch.allclose(data.train_distributions, expected)
 
 
+def test_distributions_of_images_in_a_third_split_are_passed_over(flat, tmp_path):
+    split = ["train"] * 10 + ["val"] * 5 + ["test"] * 5
+    lines = [f"{k}.png,{0.9 - k % 2 * 0.8},{0.1 + k % 2 * 0.8},{split[k]}" for k in range(20)]
+    data = load_data(
+        of_folder(labels=write(tmp_path / "a.csv", ["path,cat,dog,split", *lines])), flat
+    )
+    assert data.train_distributions.shape == (10, 2) and len(data.test_labels) == 5
+
+
 def test_a_label_stands_beside_its_distribution(flat, tmp_path):
     """The published class for tests, what people see for the loss; other columns are passed over and named."""
     lines = [f"{k}.png,{('cat', 'dog')[k % 2]},0.4,0.6" for k in range(20)]

@@ -4,7 +4,7 @@ import time
 import pytest
 import torch
 
-from genscl_lite.datasets import check
+from genscl_lite.datasets import check, files
 from genscl_lite.runs import finish
 from genscl_lite.runs import job as jobs
 from genscl_lite.runs.finish import finish_run
@@ -54,6 +54,15 @@ def test_finished_seeds_are_read_and_yielded_too(job, configs, tmp_path, monkeyp
             torch.equal(*pair)
             for pair in zip(run.model.parameters(), before.model.parameters(), strict=True)
         )
+
+
+def test_a_finished_run_without_its_checkpoint_is_not_trained_again(job, tmp_path):
+    list(train_job(job))
+    (tmp_path / "seed1" / "checkpoint.pt").unlink()
+    with pytest.raises(
+        files.RunFolderError, match="seed1: is finished, but its checkpoint is gone"
+    ):
+        list(train_job(job))
 
 
 def test_out_of_time_all_is_saved_and_the_same_call_goes_on(job, configs, tmp_path):

@@ -17,6 +17,7 @@ from genscl_lite.train.evaluate import (
     extract,
     knn_accuracy,
     linear_probe,
+    retrieval,
 )
 from genscl_lite.train.loop import pretrain
 from tests import oracle
@@ -176,6 +177,10 @@ def test_calibration_error_equals_the_loops(sharpness):
     labels = torch.randint(4, (200,), generator=G)
     expected = oracle.calibration_error(probabilities.tolist(), labels.tolist(), 15)
     assert abs(expected_calibration_error(probabilities, labels) - expected) < 1e-12
+
+
+def test_a_single_image_finds_nothing():
+    assert set(retrieval(torch.ones(1, 3), torch.tensor([0])).values()) == {None}
 
 
 def test_extract_is_in_evaluation_mode_and_by_parts(digits):

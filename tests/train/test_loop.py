@@ -18,7 +18,7 @@ from genscl_lite.losses import gen_supcon_loss, gen_supcon_loss_parts
 from genscl_lite.mixing import blend, draw_mixture
 from genscl_lite.momentum import LabelledQueue, MomentumEncoder
 from genscl_lite.runs.finish import finish_run
-from genscl_lite.train import batches, loop, methods, run_folder
+from genscl_lite.train import batches, loop, methods, objective, run_folder
 from genscl_lite.train.batches import draw_epoch, image_batches
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.evaluate import extract
@@ -292,6 +292,35 @@ def test_cudnn_tries_its_kernels_while_training_and_only_then(quick, digits):
     pretrain(quick(epochs=2), digits, on_epoch=lambda run: seen.append(flags()))
     assert before[0] and not before[1] and flags() == before
     assert seen == [(True, True, *before[2:])] * 2
+
+
+def test_torchs_newer_names_of_precision_can_be_set(quick, digits):
+    conv = torch.backends.cudnn.conv
+    before, conv.fp32_precision = conv.fp32_precision, "ieee"
+    try:
+        assert pretrain(quick(), digits).epoch == 3
+    finally:
+        conv.fp32_precision = before
+
+
+def test_the_loss_is_compiled_for_the_full_queue_alone(quick, digits, monkeypatch):
+    """Each filling has a shape of its own, and after eight of them torch compiles no more."""
+    shapes = []
+
+    def backend(graph, inputs):
+        shapes.append([tuple(t.shape) for t in inputs if isinstance(t, torch.Tensor)])
+        return graph.forward
+
+    monkeypatch.setattr(
+        objective,
+        "compiled",
+        lambda f, _: (
+            torch.compile(f, backend=backend, dynamic=False) if f is objective.batch_loss else f
+        ),
+    )
+    run = pretrain(quick("genscl_mix_queue"), digits)
+    assert run.queue.filled == 20 and shapes and all((20, 16) in each for each in shapes[:1])
+    assert not any((12, 16) in each and (20, 16) not in each for each in shapes)
 
 
 def test_training_does_not_depend_on_the_folder_and_seeds_differ(quick, digits, tmp_path):

@@ -3,11 +3,14 @@
 import os
 import subprocess
 import sys
+import warnings
+from contextlib import suppress
 
 import pytest
 import torch
 from torch import nn
 
+from genscl_lite.runs.finish import finish_run
 from genscl_lite.train import loop, memory, processes, state
 from genscl_lite.train.loop import pretrain
 from genscl_lite.train.state import new_model, wants_compile
@@ -53,6 +56,40 @@ def test_all_is_saved_where_nothing_helps(quick, digits, tmp_path, monkeypatch):
     assert [run.log[-1][k] for k in kept] == [expected.log[-1][k] for k in kept]
     pairs = zip(run.model.state_dict().values(), expected.model.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
+
+
+class Crowded(nn.Sequential):
+    """Has room for so many images at a time."""
+
+    def __init__(self, most):
+        torch.manual_seed(3)
+        super().__init__(nn.Flatten(), nn.Linear(64, 8))
+        self.most = most
+
+    def forward(self, images):
+        if len(images) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().forward(images)
+
+
+@pytest.mark.filterwarnings("ignore:memory")
+@pytest.mark.parametrize("read_out", ["converged", "sgd"])
+def test_what_was_trained_is_tested_where_memory_is_small(read_out, quick, digits, tmp_path):
+    config = quick("supcon", arch="custom", read_out=read_out)
+    roomy, small = (
+        finish_run(pretrain(config, digits, encoder=Crowded(most)), digits, tmp_path / str(most))
+        for most in (10**6, 60)
+    )
+    assert small["accuracy_last"] == pytest.approx(roomy["accuracy_last"], abs=0.01)
+    assert small["accuracy_noise"] == pytest.approx(roomy["accuracy_noise"], abs=0.01)
+
+
+def test_an_estimate_needs_no_more_than_a_step(quick, digits):
+    expected = []
+    config = quick("supcon", arch="custom", batch_size=6, eval_every=9)
+    with warnings.catch_warnings(action="ignore"), suppress(MemoryError):  # of the tests at the end
+        pretrain(config, digits, encoder=Crowded(12), on_start=lambda *its: expected.append(its[1]))
+    assert expected[0] > 0
 
 
 def test_one_of_several_processes_does_not_wait_for_the_others_to_save(quick, digits, monkeypatch):

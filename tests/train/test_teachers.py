@@ -56,6 +56,17 @@ def test_with_all_labels_the_lowest_seed_teaches_all(quick, save, tmp_path):
     assert teacher_path(config) == tmp_path / "seed9" / "model.safetensors"
 
 
+def test_a_teacher_of_another_seed_knows_which_labels_are_wrong(quick, digits, save, tmp_path):
+    """The seed draws them, also where all images have a label."""
+    noisy = {"labels_per_class": 0, "label_noise": 0.4}
+    save(0, **noisy)
+    config = quick("genscl_kd", teacher=str(tmp_path), seed=1, **noisy)
+    assert teacher_path(config) == tmp_path / "seed1" / "model.safetensors"
+    file = str(tmp_path / "seed0" / "model.safetensors")
+    with pytest.raises(ValueError, match="teacher: .* was trained with seed 0, this run needs 1"):
+        load_teacher(dataclasses.replace(config, teacher=file), digits)
+
+
 def test_a_file_of_weights_is_enough(quick, digits, save, tmp_path):
     weights, file = save(0, arch="resnet_small"), tmp_path / "shared.safetensors"
     (tmp_path / "seed0" / "model.safetensors").rename(file)
