@@ -72,7 +72,8 @@ def train_job(
         folder = job.seed_folder(config)
         if is_finished(folder, config) and not (folder / "checkpoint.pt").exists():
             raise files.RunFolderError(
-                f"{folder}: is finished, but its checkpoint is gone; delete the folder to train it again, or take genscl train, which leaves it out"
+                f"{folder}: is finished, but its checkpoint is gone; delete the folder to train it again, "
+                "or take genscl train, which leaves it out"
             )
         dataset = _load_one_after_the_other(config, job)
         if turn:  # its pixels were looked at with the first seed
@@ -93,10 +94,8 @@ def train_job(
         if rank() == 0:
             finish_run(run, dataset, folder)
             report.path.unlink(missing_ok=True)
-        while not is_finished(
-            folder, config
-        ):  # tests may take longer than a process waits for others
-            time.sleep(1)
+        while not is_finished(folder, config):
+            time.sleep(1)  # tests may take longer than processes wait for each other
         wait_for_all()
         yield run, files.read_json(folder / "summary.json")
 

@@ -29,9 +29,8 @@ def expected_seconds(run: Run, images: int, image_shape: tuple[int, int, int]) -
         return run.seconds / run.epoch * left
     batch = min(run.config.batch_size, images)
     rows_of_step = batch * run.config.views // processes.world_size()
-    rows = max(
-        2, min(ROWS, run.config.micro_batch or rows_of_step)
-    )  # no more than a step has room for
+    at_once = run.config.micro_batch or rows_of_step  # so many there is room for
+    rows = max(2, min(ROWS, at_once))
     seconds = seconds_of_pass(run.model, image_shape, run.dtype, run.device, rows)
     return STEP_OF_PASS * seconds * math.ceil(images / batch) * rows_of_step / rows * left
 
