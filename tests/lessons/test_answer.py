@@ -88,7 +88,10 @@ def test_why_says_where_something_speaks_for_it_and_where_not():
     assert "On CIFAR-10 it is more accurate than cross-entropy" in ahead
     mixed = answer.why([book(**ROWS | {"supcon": 0.7, "supcon_mix": 0.8})])
     assert "ahead of SupCon without: +" in mixed
-    assert "Even if each keeps only its larger label, they bring +10.0 on CIFAR-10 (+9." in mixed
+    assert (
+        "Even if each keeps only its larger label, mixed images bring +10.0 on CIFAR-10 (+9."
+        in mixed
+    )
     assert "Whether the mixed label adds to that: no difference on CIFAR-10." in mixed
     soft = answer.why([book(**ROWS | {"supcon": 0.7, "supcon_mix": 0.71})])
     assert "The mixed label, instead of its larger class, brings +" in soft
@@ -104,7 +107,7 @@ def test_why_says_where_something_speaks_for_it_and_where_not():
     )
     other = other._replace(runs=other.runs.assign(dataset="digits"))
     said = answer.why([other, wrong])
-    assert "on CIFAR-10 ahead by the same probe (+10.0), " in said
+    assert "on CIFAR-10 ahead by +10.0 to +10.0 points, however features are read" in said
     assert "on digits behind by the same probe (-10.0), " in said
     assert "are wrong" not in answer.why([other])
 
