@@ -25,6 +25,11 @@ from genscl_lite.similarity import ClassSimilarity, feature_pair
 BLOCK_ELEMENTS = 2**22  # similarities held at once if they are computed block by block
 
 
+def _gatherable(labels: Tensor) -> Tensor:
+    """Return class numbers as int64: not every kind of integer can be sent to another process."""
+    return labels if labels.is_floating_point() else labels.long()
+
+
 class Targets:
     """Several label distributions of a row as one: v_ij = sum_t a_t w_t,ij / A, with A = sum_t a_t.
 
@@ -54,10 +59,8 @@ class Targets:
             size = len(pairs), pairs.shape[1]
             return cls([PairSums(lambda some: pairs[some].to(dtype), size, **options)])
         parts = []
-        for weight, *both in rows.pairs:
-            labels, contrast_labels = (  # int16 cannot be gathered
-                y if y is None or y.is_floating_point() else y.long() for y in both
-            )
+        for weight, labels, contrast_labels in rows.pairs:
+            labels = _gatherable(labels)
             others = group.rows(labels) if contrast_labels is None else contrast_labels
             kind = sums_of(labels, others, similarity, dtype, validate, weight=weight, **options)
             parts.append(kind)

@@ -56,7 +56,6 @@ TRAINING = {
     "epochs": 40,
     "warmup_epochs": 4,
     "read_out": "converged",
-    "min_accuracy": 0,
 }
 """The parameters of the guide's command; its arch is another one, as its weights can be downloaded."""
 

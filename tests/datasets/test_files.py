@@ -28,10 +28,16 @@ def test_a_second_run_in_the_same_folder_says_so(tmp_path):
 
 
 def test_what_a_killed_process_was_writing_is_thrown_away(tmp_path):
-    (tmp_path / ".summary.json.1.tmp.json").write_text("half a fi")
+    """What somebody is writing at this moment stays, and so do other people's files."""
+    left, written, theirs = ".summary.json.1.tmp.json", ".log.csv.2.tmp.csv", ".my.tmp.notes"
+    for name in (left, written, theirs):
+        (tmp_path / name).write_text("half a fi")
+    for name in (left, theirs):
+        os.utime(tmp_path / name, (0, 0))
     files.write_json(tmp_path / "summary.json", {})
     with files.locked(tmp_path):
-        assert {path.name for path in tmp_path.iterdir()} == {".lock", "summary.json"}
+        there = {path.name for path in tmp_path.iterdir()}
+    assert there == {".lock", "summary.json", written, theirs}
 
 
 def test_a_damaged_file_is_named(tmp_path):

@@ -126,7 +126,7 @@ def test_what_peoples_labels_change_has_an_interval_and_a_verdict(monkeypatch):
     mean, low, high, _ = t_interval([-0.01, 0.02, -0.03])
     assert lines[3] == [
         "SupCon",
-        "accuracy",
+        "accuracy, fraction",
         f"{mean:+.3f} ({low:+.3f} to {high:+.3f})",
         "3",
         "undecided",

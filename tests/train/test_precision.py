@@ -133,7 +133,7 @@ def test_the_time_a_run_takes_is_said_before_its_first_step(quick, digits, monke
         quick(), digits, on_start=lambda run, seconds: said.append((run.epoch, run.step, seconds))
     )
     assert said[0][:2] == (0, 0) and 0.02 * run.seconds < said[0][2] < 50 * run.seconds
-    monkeypatch.setattr(estimate, "seconds_of_pass", lambda *_: float(estimate.ROWS))
+    monkeypatch.setattr(estimate, "seconds_of_pass", lambda *words: float(words[-1]))
     run.epoch = 0  # 3 batches of 12 images in 2 views, an image a second and a quarter
     assert expected_seconds(run, 30, (1, 8, 8)) == 1.25 * 3 * 24 * 3
     run.epoch, run.seconds = 2, 10.0
