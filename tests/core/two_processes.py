@@ -133,6 +133,9 @@ def compare() -> None:
         gen_supcon_loss(mine(views), gather_distributed=True), gen_supcon_loss(views), rtol=1e-9
     )
 
+    small = gen_supcon_loss(mine(images), mine(numbers).short(), gather_distributed=True)
+    assert small == gen_supcon_loss(mine(images), mine(numbers), gather_distributed=True)
+
     try:
         gen_supcon_loss(mine(images)[: 6 - rank], mine(soft)[: 6 - rank], gather_distributed=True)
     except ValueError as error:
@@ -144,3 +147,4 @@ def compare() -> None:
 
 if __name__ == "__main__":
     compare()
+    dist.destroy_process_group()
