@@ -61,9 +61,11 @@ def group_of_processes(gather_distributed: bool, validate: bool, **tensors: Tens
 
 def gather_rows(tensor: Tensor) -> Tensor:
     """Return the rows of all processes, (P * rows, ...), those of process 0 first."""
-    by_process = tensor.new_zeros(dist.get_world_size(), *tensor.shape)
+    # not every kind of integer can be summed over processes
+    kind = tensor.dtype if tensor.is_floating_point() else torch.int64
+    by_process = tensor.new_zeros(dist.get_world_size(), *tensor.shape, dtype=kind)
     by_process[dist.get_rank()] = tensor
-    return add_over_processes(by_process).flatten(0, 1)
+    return add_over_processes(by_process).flatten(0, 1).to(tensor.dtype)
 
 
 def sum_over_processes(tensor: Tensor) -> Tensor:

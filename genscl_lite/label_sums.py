@@ -25,11 +25,6 @@ from genscl_lite.similarity import ClassSimilarity, feature_pair
 BLOCK_ELEMENTS = 2**22  # similarities held at once if they are computed block by block
 
 
-def _gatherable(labels: Tensor) -> Tensor:
-    """Return class numbers as int64: not every kind of integer can be sent to another process."""
-    return labels if labels.is_floating_point() else labels.long()
-
-
 class Targets:
     """Several label distributions of a row as one: v_ij = sum_t a_t w_t,ij / A, with A = sum_t a_t.
 
@@ -60,7 +55,6 @@ class Targets:
             return cls([PairSums(lambda some: pairs[some].to(dtype), size, **options)])
         parts = []
         for weight, labels, contrast_labels in rows.pairs:
-            labels = _gatherable(labels)
             others = group.rows(labels) if contrast_labels is None else contrast_labels
             kind = sums_of(labels, others, similarity, dtype, validate, weight=weight, **options)
             parts.append(kind)

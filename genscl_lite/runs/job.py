@@ -70,7 +70,8 @@ def train_job(
     """
     for turn, config in enumerate(job.configs):
         folder = job.seed_folder(config)
-        if is_finished(folder, config) and not (folder / "checkpoint.pt").exists():
+        finished = is_finished(folder, config)
+        if finished and not (folder / "checkpoint.pt").exists():
             raise files.RunFolderError(
                 f"{folder}: is finished, but its checkpoint is gone; delete the folder to train it again, "
                 "or take genscl train, which leaves it out"
@@ -88,8 +89,7 @@ def train_job(
             on_start=report.start,
             on_epoch=report.epoch,
         )
-        tested = is_finished(folder, config)
-        if not tested and any_process(time.monotonic() >= deadline, run.device):
+        if not finished and any_process(time.monotonic() >= deadline, run.device):
             raise OutOfTime("trained, but not tested yet; the same command goes on from there")
         if rank() == 0:
             finish_run(run, dataset, folder)

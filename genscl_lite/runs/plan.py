@@ -13,7 +13,7 @@ from genscl_lite.runs.paths import PRESETS
 from genscl_lite.train.config import PARAMETERS, RENAMED, TrainConfig, check_type
 from genscl_lite.train.methods import METHODS, TEACHERS, teacher_of
 from genscl_lite.train.start import start_path
-from genscl_lite.train.teachers import check_teacher
+from genscl_lite.train.teachers import check_teacher, seed_decides_labels
 
 FIELDS = {name: field.type for name, field in PARAMETERS.items() if name != "method"}
 OVERRIDES = FIELDS | {
@@ -148,8 +148,7 @@ def plan(
         config = TrainConfig(method, **{k: v for k, v in own.items() if k in FIELDS})
         if config.weights:
             start_path(config)
-        alike = not (config.labels_per_class or config.label_noise)  # the labels of all seeds
-        count = 1 if method in TEACHERS and alike else seeds
+        count = 1 if method in TEACHERS and not seed_decides_labels(config) else seeds
         others = (replace(config, seed=config.seed + k) for k in range(1, count))
         least = check_type("min_accuracy", own.get("min_accuracy", 0.0), float)
         if not 0 <= least <= 1:

@@ -260,21 +260,17 @@ def _sits_at_chance(log: list[dict]) -> bool:
 def _test_accuracies(run: Run, dataset: Dataset) -> tuple[float, float | None]:
     """Return the kNN accuracy of the features and, for a classifier, its own accuracy, on the test images."""
     model, labels, k = run.result, dataset.test_labels, run.config.knn_neighbors
+    train, test = (
+        extract(model.encoder, dataset, images, dtype=run.dtype)
+        for images in (dataset.train_images, dataset.test_images)
+    )
 
-    def accuracies(images_at_a_time: int) -> tuple[float, float | None]:
-        train, test = (
-            extract(model.encoder, dataset, images, images_at_a_time, dtype=run.dtype)
-            for images in (dataset.train_images, dataset.test_images)
-        )
-        knn = knn_accuracy(train, dataset.train_labels, test, labels, k, chunk=images_at_a_time)
-        own = (
-            classifier_accuracy(model.head(test), labels)
-            if METHODS[run.config.method].classifies
-            else None
-        )
-        return knn, own
+    def vote(images_at_a_time: int) -> float:
+        return knn_accuracy(train, dataset.train_labels, test, labels, k, chunk=images_at_a_time)
 
-    return memory.in_pieces(accuracies, run.device)
+    classifies = METHODS[run.config.method].classifies
+    own = classifier_accuracy(model.head(test), labels) if classifies else None
+    return memory.in_pieces(vote, run.device), own
 
 
 def save(run: Run, folder: str | Path) -> None:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from genscl_lessons.bookkeeping import OWN_HEAD, WAYS, Book, by_each_way, by_probe, by_search
 from genscl_lessons.report import counted, difference_of, listed, title
+from genscl_lessons.verdicts import side_of_zero
 from genscl_lite.runs.claims import CLAIMS, POINT, deciding_interval, points, with_read_out
 from genscl_lite.runs.statistics import Interval
 from genscl_lite.runs.tables import markdown_table
@@ -187,8 +188,7 @@ def _differences(
 def _misled(books: list[Book]) -> str:
     """Say, for each share of wrong labels, by which of ``WAYS`` it is ahead, by which behind, and which leave it open."""
     shares = {share for book in books if len(book.noisy) for share in book.noisy.label_noise}
-    found = {share: _by_place(books, share) for share in sorted(shares - {0})}
-    found = {share: places for share, places in found.items() if places}
+    found = {share: places for share in sorted(shares - {0}) if (places := _by_place(books, share))}
     own = [own for places in found.values() for ways in places.values() for own in ways.values()]
     if not any(interval.low > 0 for interval in own):
         return ""
@@ -214,16 +214,13 @@ def _ways_in_short(ways: dict[str, Interval]) -> str:
     if all(own.low > 0 for own in ways.values()):
         means = [own.mean for own in ways.values()]
         return f"ahead by {points(min(means), max(means))} points, however features are read"
-    sides = {
-        "ahead": [_in_short(name, own) for name, own in ways.items() if own.low > 0],
-        "behind": [_in_short(name, own) for name, own in ways.items() if own.high < 0],
-        "undecided": [name for name, own in ways.items() if not (own.low > 0 or own.high < 0)],
-    }
-    return ", ".join(f"{word} {listed(names)}" for word, names in sides.items() if names)
-
-
-def _in_short(way: str, interval: Interval) -> str:
-    return f"{way} ({points(interval.mean)})"
+    parts = []
+    for side, word in (("above", "ahead"), ("below", "behind"), ("", "undecided")):
+        those = {name: own.mean for name, own in ways.items() if side_of_zero(own) == side}
+        names = [f"{name} ({points(mean)})" if side else name for name, mean in those.items()]
+        if names:
+            parts.append(f"{word} {listed(names)}")
+    return ", ".join(parts)
 
 
 def wrong_labels(books: list[Book]) -> str:
