@@ -16,6 +16,8 @@ import pandas as pd
 # tests.benchmarks, which a script here does not find; the studies, which another script does not
 sys.path += [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 
+import studies
+
 from genscl_lessons import answer, bookkeeping, changes, costs, paper_table, report, verdicts
 from genscl_lessons.floor import floor_gaps, read_logs
 from genscl_lite.datasets import files
@@ -107,10 +109,10 @@ def people_differences(first: str, second: str) -> str:
     rows = []
     corrected = statistics.holm([statistics.p_value(values) for *_, values in lines])
     for (method, name, values), p in zip(lines, corrected, strict=True):
-        interval = mean, low, high, count = statistics.t_interval(values)
-        bounds = f" ({low:+.3f} to {high:+.3f})" if count > 1 else ""
+        interval = statistics.t_interval(values)
         verdict = ("undecided", "higher", "lower")[statistics.decided(interval, p)]
-        rows.append([METHODS[method].title, name, f"{mean:+.3f}{bounds}", str(count), verdict])
+        difference = studies.with_interval(values, "+.3f")
+        rows.append([METHODS[method].title, name, difference, str(interval.count), verdict])
     return tables.markdown_table(
         ["row", "measure", "difference, 95 % interval", "seeds", "verdict"], rows
     )

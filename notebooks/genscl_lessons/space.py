@@ -8,6 +8,7 @@ from scipy.optimize import minimize_scalar
 
 from genscl_lessons.report import between, by_method, difference_of, listed, title
 from genscl_lite.datasets import files
+from genscl_lite.runs.statistics import signed
 from genscl_lite.runs.tables import read_summaries
 from genscl_lite.train.blends import blend_measures
 from genscl_lite.train.methods import METHODS
@@ -103,10 +104,9 @@ def blend_lines(blends: pd.DataFrame, measure: str, general: str, others: list[s
                 if interval.low > 0
                 else "not shown to differ"
             )
-            bounds = f" ({interval.low:+.2f} to {interval.high:+.2f})" * (interval.count > 1)
-            lines.append(
-                f"- {title(general)} minus {title(other)}: {interval.mean:+.2f}{bounds}: {side}."
-            )
+            mean, low, high = signed(*interval[:3], digits=2)
+            bounds = f" ({low} to {high})" * (interval.count > 1)
+            lines.append(f"- {title(general)} minus {title(other)}: {mean}{bounds}: {side}.")
     return lines
 
 
