@@ -13,6 +13,7 @@ from genscl_lite.datasets.files import as_path
 from genscl_lite.runs.claims import make_ledger, read_predictions, with_read_out
 from genscl_lite.runs.statistics import Interval
 from genscl_lite.runs.tables import read_summaries
+from genscl_lite.train.methods import METHODS
 
 READ_OUTS = {
     "converged": "one linear probe",
@@ -91,8 +92,9 @@ WAYS = {
 
 
 def by_each_way(runs: pd.DataFrame, first: str, second: str) -> dict[str, Interval]:
-    """Return the interval of first - second by each of ``WAYS`` that the runs allow."""
-    found = {
-        name: difference_of(way(runs), first, second) for name, way in WAYS.items() if len(runs)
-    }
+    """Return the interval of first - second by each of ``WAYS`` that the runs allow; latents have no head of their own."""
+    ways = {name: way for name, way in WAYS.items() if len(runs)}
+    if not METHODS[second].classifies:
+        ways.pop(OWN_HEAD, None)
+    found = {name: difference_of(way(runs), first, second) for name, way in ways.items()}
     return {name: difference[0] for name, difference in found.items() if difference}

@@ -110,6 +110,20 @@ def test_why_says_where_something_speaks_for_it_and_where_not():
     assert "on CIFAR-10 ahead by +10.0 to +10.0 points, however features are read" in said
     assert "on digits behind by the same probe (-10.0), " in said
     assert "are wrong" not in answer.why([other])
+    assert "The mixed label is a part of it in 2 of 2 cases: " in said
+
+    def controlled(supcon_mix):
+        runs = book(**ROWS | {"ce_mix": 0.7, "supcon_mix": supcon_mix}).runs
+        return wrong._replace(noisy=runs.assign(label_noise=answer.WRONG))
+
+    hard = answer.why([controlled(0.81)])
+    assert "The mixed label is not shown to be why: GenSCL minus SupCon on the same images" in hard
+    digits = other._replace(noisy=controlled(0.75).noisy)
+    soft = answer.why([controlled(0.81), digits])
+    assert "The mixed label is a part of it in 1 of 2 cases: " in soft
+    alone = wrong._replace(noisy=wrong.noisy[wrong.noisy.method != "supcon_mix"])
+    assert "The mixed label is" not in answer.why([alone])
+    assert "each with its larger class, is -1.0 to +5.0 points, however" in soft
 
 
 def test_a_search_is_asked_about_where_it_was_measured():
