@@ -9,11 +9,7 @@ from matplotlib import pyplot as plt
 from PIL import Image
 
 from genscl_lessons.bookkeeping import Book
-from genscl_lessons.figures.curves import (
-    plot_gains,
-    plot_lengths,
-    plot_varied,
-)
+from genscl_lessons.figures.curves import plot_gains, plot_varied
 from genscl_lessons.figures.digits import show_label_bars
 from genscl_lessons.figures.reproduction import (
     BOOK_STYLES,
@@ -53,42 +49,6 @@ def test_curves_warn_of_nothing_before_the_first_accuracy(knn):
 
 def test_a_class_has_its_color_whatever_their_number():
     assert class_colors(3) == CLASS_COLORS[:3] and len(class_colors(100)) == 100
-
-
-def test_lengths_are_lines_over_epochs_and_over_the_seconds_of_one_machine():
-    runs = pd.DataFrame(
-        [
-            {
-                "method": method,
-                "epochs": epochs,
-                "seed": seed,
-                "seconds": 6.0 * epochs,
-                "accuracy_last": 0.5 + epochs / 1000,
-                "device": "a CPU",
-            }
-            for method in ("ce", "genscl_mix")
-            for epochs in (20, 40)
-            for seed in (0, 1)
-        ]
-    )
-    quicker = runs[runs.epochs == 20].assign(seconds=1.0, accuracy_last=0.5, device="a GPU")
-    runs = pd.concat([quicker, runs], ignore_index=True)
-    _, axes = plt.subplots(1, 2)
-    plot_lengths(runs, axes)
-    lines = [line for line in axes[1].lines if line.get_linestyle() != "None"]
-    assert [line.get_xdata().tolist() for line in lines] == [[120, 240]] * 2
-    assert (
-        lines[0].get_ydata().tolist() == pytest.approx([52, 54]) and "a CPU" in axes[1].get_xlabel()
-    )
-    assert axes[0].lines[0].get_ydata().tolist() == pytest.approx(
-        [51, 54]
-    )  # over epochs, runs of all machines
-    assert [text.get_text() for text in axes[0].get_legend().get_texts()] == [
-        "CE",
-        "GenSCL + MixUp-CutMix",
-    ]
-    assert lines[0].get_color() != lines[1].get_color() and lines[1].get_linestyle() == "-"
-    plt.close()
 
 
 def test_gains_are_taken_seed_by_seed():

@@ -6,7 +6,7 @@ All bars are 95 % intervals of the mean over seeds, by Student's t.
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from genscl_lessons.plots import color_of
 from genscl_lite.runs.statistics import t_interval
@@ -53,62 +53,10 @@ def plot_varied(runs: pd.DataFrame, name: str, axis: Axes, log: bool = False) ->
     return axis
 
 
-def plot_lengths(runs: pd.DataFrame, axes: tuple[Axes, Axes]) -> None:
-    """Draw accuracy against epochs, and against seconds of training: a line a row, dots for seeds.
-
-    Rows without mixing are dashed, those with it solid; the color is that of the row's family. Bars are 95 %
-    intervals where there are several seeds. Seconds are those of one machine, the one with most lengths.
-    """
-    machine = runs.groupby("device").epochs.nunique().idxmax()
-    for axis, shown, x in (
-        (axes[0], runs, "epochs"),
-        (axes[1], runs[runs.device == machine], "seconds"),
-    ):
-        for method, own in shown.groupby("method", sort=False):
-            kind, lengths = METHODS[method], own.groupby("epochs")
-            accuracy, place = 100 * lengths.accuracy_last.mean(), lengths[x].mean()
-            color = color_of(method)
-            axis.plot(
-                place,
-                accuracy,
-                marker="o",
-                label=kind.title,
-                color=color,
-                linewidth=2,
-                linestyle="-" if kind.mixes else (0, (4, 2)),
-            )
-            if axis is axes[0]:
-                halves = [
-                    100 * np.nan_to_num(interval.high - interval.mean)
-                    for interval in (t_interval(values) for _, values in lengths.accuracy_last)
-                ]
-                axis.errorbar(
-                    place, accuracy, yerr=halves, color=color, linestyle="none", capsize=3
-                )
-            axis.plot(
-                own[x],
-                100 * own.accuracy_last,
-                "o",
-                color=color,
-                alpha=0.35,
-                markersize=5,
-                markeredgewidth=0,
-            )
-        axis.set_xscale("log")
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.grid(alpha=0.4)
-        axis.set_ylabel("test accuracy, %")
-    _mark_lengths(axes[0], runs)
-    axes[1].set_xlabel(f"seconds of training\n{machine}")
-    axes[1].xaxis.set_minor_locator(NullLocator())
-    axes[1].xaxis.set_major_formatter(ScalarFormatter())
-    axes[0].legend(frameon=False, fontsize=10, handlelength=4)
-
-
 def plot_gains(runs: pd.DataFrame, pairs: tuple[tuple[str, str], ...], axis: Axes) -> None:
     """Draw how much more accurate the first row of each pair is, in points, against epochs; seed by seed."""
     accuracy = runs.pivot_table(index=["epochs", "seed"], columns="method", values="accuracy_last")
-    for first, second in pairs:
+    for place, (first, second) in enumerate(pairs):
         if not {first, second} <= set(accuracy):
             continue
         differences = 100 * (accuracy[first] - accuracy[second]).dropna()
@@ -117,7 +65,7 @@ def plot_gains(runs: pd.DataFrame, pairs: tuple[tuple[str, str], ...], axis: Axe
         halves = [np.nan_to_num(interval.high - interval.mean) for interval in found.values()]
         color = color_of(first)
         axis.errorbar(
-            list(found),
+            np.array(list(found)) * 1.025 ** (place - 0.5),  # bars do not hide each other
             means,
             yerr=halves,
             color=color,
@@ -128,13 +76,9 @@ def plot_gains(runs: pd.DataFrame, pairs: tuple[tuple[str, str], ...], axis: Axe
         )
     axis.axhline(0, color="black", linewidth=1)
     axis.set_xscale("log")
-    _mark_lengths(axis, runs)
-    axis.set_ylabel("difference, points")
-    axis.grid(alpha=0.4)
-    axis.legend(frameon=False, fontsize=10, loc="lower right")
-
-
-def _mark_lengths(axis: Axes, runs: pd.DataFrame) -> None:
     axis.set_xticks(lengths := np.sort(runs.epochs.unique()), lengths)
     axis.xaxis.set_minor_locator(NullLocator())
     axis.set_xlabel("epochs")
+    axis.set_ylabel("difference, points")
+    axis.grid(alpha=0.4)
+    axis.legend(frameon=False, fontsize=10, loc="lower right")
