@@ -41,6 +41,12 @@ def varied(folder: str, name: str) -> str:
     return tables.markdown_table(["method", *(f"{name} {value}" for value in wide)], rows)
 
 
+def along(folder: str, name: str) -> str:
+    """Say where differences of rows lie above zero, below or around it, at each value of a parameter."""
+    runs = report.varied(RESULTS / folder, name)
+    return "\n".join(report.along(runs, name, *pair) for pair in report.COMPARED)
+
+
 def later_seeds(folder: str, first: str) -> str:
     """Render the primary claims over the seeds below ``first``, and over those from it on alone."""
     runs = read(folder)
@@ -189,6 +195,7 @@ TABLES = {
     "later_seeds": later_seeds,
     "floors": lambda folder: "\n".join(report.floor_lines(floor_gaps(read_logs(RESULTS / folder)))),
     "varied": varied,
+    "along": along,
     "tries": tries,
     "study": study,
     "people": people,

@@ -103,6 +103,11 @@ CLAIMS = (
     ),
     Claim("An expert teacher helps GenSCL with mixing", "genscl_mix_kd_expert", "genscl_mix"),
     Claim(
+        "GenSCL beats cross-entropy with the same mixing and expert teacher",
+        "genscl_mix_kd_expert",
+        "ce_mix_kd_expert",
+    ),
+    Claim(
         "Momentum and queue lose at most half a point",
         "genscl_mix_kd_queue",
         "genscl_mix_kd",

@@ -169,6 +169,9 @@ METHODS = {
     "ce": _classifier("CE"),
     "ce_mix": _classifier("CE + MixUp-CutMix", mixes=True),
     "ce_mix_kd": _classifier("CE + MixUp-CutMix + KD", mixes=True, distils=True),
+    "ce_mix_kd_expert": _classifier(
+        "CE + MixUp-CutMix + KD of an expert", mixes=True, distils=True, expert=True
+    ),
     "simclr": Method("SimCLR", instance_loss, "projection", "instance", class_numbers=True),
     "supcon": _by_labels("SupCon"),
     "supcon_mix": Method(

@@ -62,6 +62,10 @@ def listed(names: list[str]) -> str:
     return f"{', '.join(others)} and {end}" if others else end
 
 
+COMPARED = ("ce_mix", "ce"), ("genscl_mix", "supcon"), ("genscl_mix", "ce_mix")
+"""Pairs of rows that are compared at each value of a setting: what mixing changes for either loss, and both with it."""
+
+
 # What the files hold
 
 

@@ -38,17 +38,13 @@ def test_a_question_is_answered_by_its_verdict_with_numbers():
         "**yes**",
         "**yes**",
         "**yes, as good**",
-        "not tried",
-        "not tried",
-        "not tried",
+        *["not tried"] * 4,
     ]
     assert [line[2].partition(":")[0] for line in lines[2:]] == [
         "**no**",
         "**no**",
         "**no**",
-        "not tried",
-        "not tried",
-        "not tried",
+        *["not tried"] * 4,
     ]
     assert lines[2][1].startswith("**yes**: +2.0 (+1.")
 
@@ -83,7 +79,14 @@ def test_why_says_where_something_speaks_for_it_and_where_not():
         "- **Clean labels: no reason to replace cross-entropy.** In no comparison here is it shown to be more"
     )
     taught = answer.why([book(**ROWS | {"genscl_mix_kd_expert": 0.82})])
-    assert "It brings +2.0 points on CIFAR-10 (" in taught and "was not tried" in taught
+    assert "It brings GenSCL +2.0 points on CIFAR-10 (" in taught and "was not tried" in taught
+    for rival, kind in ((0.85, "it helps, and is no reason to replace"), (0.81, "a reason")):
+        rows = ROWS | {"genscl_mix_kd_expert": 0.82, "ce_mix_kd_expert": rival}
+        taught = answer.why([book(**rows)])
+        assert f"A teacher that knows more labels: {kind}" in taught
+        gain, left = 100 * (rival - ROWS["ce_mix"]), 100 * (0.82 - rival)
+        assert f"it brings cross-entropy on mixed images {gain:+.1f} (" in taught
+        assert f"both with it, is {left:+.1f} (" in taught
     ahead = answer.why([book(**ROWS | {"ce_mix": 0.78})])
     assert "On CIFAR-10 it is more accurate than cross-entropy" in ahead
     mixed = answer.why([book(**ROWS | {"supcon": 0.7, "supcon_mix": 0.8})])

@@ -96,6 +96,7 @@ def test_rows_of_the_table():
         "ce",
         "ce_mix",
         "ce_mix_kd",
+        "ce_mix_kd_expert",
         "simclr",
         "supcon",
         "supcon_mix",
