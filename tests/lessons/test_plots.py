@@ -71,9 +71,8 @@ def test_gains_are_taken_seed_by_seed():
     _, axis = plt.subplots()
     plot_gains(runs, (("ce_mix", "ce"),), axis)
     points, zero = axis.lines[0], axis.lines[-1]
-    assert points.get_xdata().tolist() == [20, 40] and points.get_ydata().tolist() == pytest.approx(
-        [-1, 1]
-    )
+    assert points.get_xdata().tolist() == pytest.approx([20, 40], rel=0.03)  # beside each other
+    assert points.get_ydata().tolist() == pytest.approx([-1, 1])
     assert set(zero.get_ydata()) == {0} and [
         tick.get_text() for tick in axis.get_xticklabels()
     ] == ["20", "40", "80"]
