@@ -272,7 +272,7 @@ def test_interrupted_it_leaves_no_kernel_and_the_same_command_goes_on(preset, tm
 def test_a_dry_run_prints_commands_that_do_the_same(preset, tmp_path, monkeypatch, capsys):
     assert main([preset, "--dry-run", "-p", "learning_rate=0.3"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    rows = len(METHODS) - 3  # without teacher and expert, and the row that learns from the expert
+    rows = len(METHODS) - 4  # without teacher and expert, and the rows that learn from the expert
     assert len(lines) == 2 * rows and not (tmp_path / "runs").exists()
     line = next(line for line in lines if "method supcon" in line and "seed1/" in line)
 
@@ -302,7 +302,7 @@ def test_a_shorter_length_is_overrides(capsys):
     for length in ("paper", "quick"):
         assert main(["cifar10_resnet18", "--length", length, "--dry-run"]) == 0
         lines = capsys.readouterr().out.splitlines()
-        assert len(lines) == len(METHODS) - 2
+        assert len(lines) == len(METHODS) - 3  # without the expert and its rows
         assert ("epochs: 50" in lines[-1]) == (length == "quick")
     assert "runs/cifar10_resnet18_quick/" in lines[-1]
 
