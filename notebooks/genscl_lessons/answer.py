@@ -96,7 +96,7 @@ def _in_a_search(book: Book) -> str:
 
 
 def _sign(interval: Interval) -> str:
-    word = "yes" if interval.low > 0 else "no" if interval.high < 0 else "open"
+    word = {"above": "yes", "below": "no", "": "open"}[side_of_zero(interval)]
     return f"**{word}**: {_with_bounds(interval)}"
 
 
@@ -208,21 +208,18 @@ def _differences(
 
 def _misled(books: list[Book]) -> str:
     """Say in how many comparisons with wrong labels it is ahead, in how many behind, and where ahead by all ``WAYS``."""
-    found = _by_share(books, *RIVALS)
-    own = [own for places in found.values() for ways in places.values() for own in ways.values()]
-    sides = [side_of_zero(interval) for interval in own]
+    cases = _wrong_cases(books, *RIVALS)
+    sides = [side_of_zero(own) for *_, ways in cases for own in ways]
     if "above" not in sides:
         return ""
     always = [
-        f"on {name} with {100 * share:.0f} % wrong ({points(min(means), max(means))} points)"
-        for share, places in found.items()
-        for name, ways in places.items()
-        if all(side_of_zero(interval) == "above" for interval in ways.values())
-        for means in [[interval.mean for interval in ways.values()]]
+        f"on {name} with {100 * share:.0f} % wrong ({_range_of(ways)} points)"
+        for share, name, ways in cases
+        if {side_of_zero(own) for own in ways} == {"above"}
     ]
     kind = "a reason" if set(sides) == {"above"} else "it depends on how features are read"
-    shares = listed([f"{100 * share:.0f}" for share in found])
-    names = listed(list(dict.fromkeys(name for places in found.values() for name in places)))
+    shares = listed(list(dict.fromkeys(f"{100 * share:.0f}" for share, *_ in cases)))
+    names = listed(list(dict.fromkeys(name for _, name, _ in cases)))
     return (
         f"**Wrong labels: {kind}.** Against cross-entropy on the same mixed images GenSCL is ahead in {sides.count('above')} "
         f"of {len(sides)} comparisons ({shares} % wrong, on {names}, each read in up to {len(WAYS)} ways), behind in "
@@ -234,31 +231,36 @@ def _misled(books: list[Book]) -> str:
 
 def _misled_softly(books: list[Book]) -> str:
     """Say whether it is the mixed label that helps where labels are wrong; "" where the control has no runs."""
-    found = _by_share(books, "genscl_mix", "supcon_mix")
-    cases = [list(ways.values()) for places in found.values() for ways in places.values()]
+    cases = [ways for *_, ways in _wrong_cases(books, "genscl_mix", "supcon_mix")]
     if not cases:
         return ""
-    ahead = sum(any(own.low > 0 for own in ways) for ways in cases)
+    ahead = sum("above" in map(side_of_zero, ways) for ways in cases)
     shown = (
         f"is a part of it in {ahead} of {len(cases)} cases" if ahead else "is not shown to be why"
     )
-    means = [own.mean for ways in cases for own in ways]
     return (
         f"The mixed label {shown}: GenSCL minus SupCon on the same images, each with its larger class, is "
-        f"{points(min(means), max(means))} points, however features are read. "
+        f"{_range_of(sum(cases, []))} points, however features are read. "
     )
 
 
-def _by_share(
+def _wrong_cases(
     books: list[Book], first: str, second: str
-) -> dict[float, dict[str, dict[str, Interval]]]:
-    """Return for each share of wrong labels and each data set what ``by_each_way`` finds; without what has no runs."""
-    found = {}
-    for book in books:
-        for share, runs in book.noisy.groupby("label_noise") if len(book.noisy) else ():
-            if share and (ways := by_each_way(runs, first, second)):
-                found.setdefault(share, {})[book.name] = ways
-    return dict(sorted(found.items()))
+) -> list[tuple[float, str, list[Interval]]]:
+    """Return shares of wrong labels, smallest first, with a data set and what ``by_each_way`` finds there, if anything."""
+    cases = [
+        (share, book.name, list(by_each_way(runs, first, second).values()))
+        for book in books
+        if len(book.noisy)
+        for share, runs in book.noisy.groupby("label_noise")
+        if share
+    ]
+    return sorted((case for case in cases if case[-1]), key=lambda case: case[0])
+
+
+def _range_of(intervals: list[Interval]) -> str:
+    means = [interval.mean for interval in intervals]
+    return points(min(means), max(means))
 
 
 def wrong_labels(books: list[Book]) -> str:
