@@ -85,20 +85,23 @@ class Row:
         self.total = sum(self.epochs_of.values())
         self.look()
 
-    def look(self) -> list[dict]:
-        """Read what is in the folders; return the summaries that are new."""
-        new = []
+    def look(self) -> tuple[list[dict], list[str]]:
+        """Read what is in the folders; return the summaries that are new, and notes, each with its seed."""
+        new, notes = [], []
         for config in self.job.configs:
             if config.seed in self.finished:
                 continue
             folder = self.job.seed_folder(config)
             with suppress(OSError, ValueError):  # not there yet
-                self.running[config.seed] = files.read_json(folder / PROGRESS)
+                before = self.running.get(config.seed, {})
+                self.running[config.seed] = now = files.read_json(folder / PROGRESS)
+                if (note := now.get("note")) and note != before.get("note"):
+                    notes.append(f"{self.job.method}, seed {config.seed}: {note}")
             with suppress(OSError, ValueError):
                 new.append(files.read_json(folder / "summary.json"))
                 self.finished[config.seed] = new[-1]
                 self.running.pop(config.seed, None)
-        return new
+        return new, notes
 
     @property
     def epochs(self) -> int:
@@ -154,12 +157,16 @@ class Lines:
 
     def look(self) -> None:
         """Show what is new in the folders."""
-        lines = [
-            f"{method}, seed {summary['seed']}: accuracy {100 * summary['accuracy_last']:.1f} %, "
-            f"{summary['seconds']:.0f} s"
-            for method, row in self.rows.items()
-            for summary in row.look()
-        ]
+        lines = []
+        for method, row in self.rows.items():
+            new, notes = row.look()
+            for note in notes:
+                print(note, flush=True)
+            lines += [
+                f"{method}, seed {summary['seed']}: accuracy {100 * summary['accuracy_last']:.1f} %, "
+                f"{summary['seconds']:.0f} s"
+                for summary in new
+            ]
         if not lines and time.monotonic() - self.printed > SILENCE:
             lines = [
                 f"{method}, seed {seed}: epoch {progress['epoch']} of {row.job.configs[0].epochs}"
@@ -205,7 +212,8 @@ class Bars(Lines):
 
     def look(self) -> None:
         for method, row in self.rows.items():
-            row.look()
+            for line in row.look()[1]:
+                self.progress.console.print(line, markup=False, highlight=False)
             note = self.notes.get(method, str(row))
             self.progress.update(self.bars[method], completed=row.epochs, note=note)
         self.progress.update(self.whole, completed=self.epochs, note=self.state)

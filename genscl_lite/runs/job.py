@@ -12,14 +12,14 @@ import torch
 from genscl_lite.datasets import Dataset, files, load_data
 from genscl_lite.runs.finish import finish_run
 from genscl_lite.train.config import TrainConfig
-from genscl_lite.train.loop import OutOfTime, pretrain
+from genscl_lite.train.loop import OutOfTime, chance_note, pretrain
 from genscl_lite.train.processes import any_process, rank, wait_for_all
 from genscl_lite.train.run_folder import is_finished
 from genscl_lite.train.start import normalized_as_started
 from genscl_lite.train.state import Run
 
 PROGRESS = "progress.json"
-"""In the folder of a run that is under way: the epochs done."""
+"""In the folder of a run that is under way: the epochs done, and what is to be told of them."""
 EVERY = 0.5  # seconds between two of them
 
 
@@ -116,6 +116,7 @@ class _Progress:
 
     def __init__(self, path: Path, on_start: Callable | None, on_epoch: Callable | None):
         self.path, self.on_start, self.on_epoch, self.written = path, on_start, on_epoch, -math.inf
+        self.note = ""
 
     def start(self, run: Run, seconds: float) -> None:
         self._write(run)
@@ -123,6 +124,8 @@ class _Progress:
             self.on_start(run, seconds)
 
     def epoch(self, run: Run) -> None:
+        if note := chance_note(run):
+            self.note, self.written = note, -math.inf
         self._write(run)
         if self.on_epoch:
             self.on_epoch(run)
@@ -132,4 +135,4 @@ class _Progress:
             return
         self.written = time.monotonic()
         with suppress(OSError):  # a full disk is reported by what must be written
-            files.write_json(self.path, {"epoch": run.epoch})
+            files.write_json(self.path, {"epoch": run.epoch, "note": self.note})

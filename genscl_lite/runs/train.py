@@ -7,6 +7,7 @@ resumes what the other has begun.
 import signal
 import sys
 import time
+import warnings
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ import torch.distributed as dist
 from genscl_lite.runs.display import display, next_steps, show_results
 from genscl_lite.runs.job import train_job
 from genscl_lite.runs.request import Request, make_parser, read_requests
-from genscl_lite.train.loop import OutOfTime
+from genscl_lite.train.loop import AtChance, OutOfTime
 from genscl_lite.train.processes import rank, start_processes
 
 
@@ -51,7 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
 def train_table(request: Request, device, deadline: float) -> None:
     """Train and test what is unfinished, then write and print the table."""
     waiting = [replace(job, configs=job.unfinished()) for job in request.jobs]
-    with display(request.jobs) if rank() == 0 else nullcontext():
+    with display(request.jobs) if rank() == 0 else nullcontext(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", AtChance)  # the display says it, with row and seed
         for job in waiting:
             for _ in train_job(job, deadline, device=device):
                 pass

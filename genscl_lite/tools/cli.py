@@ -7,6 +7,7 @@ torch.
 import importlib.metadata
 import io
 import sys
+import warnings
 from importlib import import_module
 
 from genscl_lite._checks import nearest
@@ -37,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; return its exit status, or 2 if the command is unknown or a package is missing."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # what it cannot encode is escaped, as on stderr
         sys.stdout.reconfigure(errors="backslashreplace")
+    if arguments is None:  # a process of its own
+        warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     words = sys.argv[1:] if arguments is None else arguments
     if not words or words[0] in ("-h", "--help"):
         print(contents())

@@ -31,6 +31,10 @@ NEAR_CHANCE, EPOCHS_AT_CHANCE = 0.02, 5
 """A loss within this fraction of chance, or above it, for this many epochs is reported."""
 
 
+class AtChance(UserWarning):
+    """The loss has been at chance for some epochs."""
+
+
 class OutOfTime(Exception):
     """Deadline reached; the run is saved, and the same call resumes it. Jupyter shows it as one line."""
 
@@ -238,23 +242,25 @@ def finish_epoch(run: Run, dataset: Dataset) -> None:
             "accuracy": accuracy,
         }
     )
-    if _sits_at_chance(run.log[math.ceil(warmup(config)) :]):
-        warnings.warn(
-            f"loss: {loss:.3f} after {run.epoch} epochs, within {100 * NEAR_CHANCE:.0f} % of the "
-            f"{chance:.3f} of a network that knows nothing; look at learning_rate, at warm-up, at "
-            "temperature and, with a queue, at key_statistics (batch) and momentum (lower)",
-            stacklevel=2,
-        )
+    if processes.rank() == 0 and (note := chance_note(run)):
+        warnings.warn(note, AtChance, stacklevel=2)
     run.step, run.epoch_seconds, run.drawn_from = 0, 0.0, None
 
 
-def _sits_at_chance(log: list[dict]) -> bool:
-    """Tell whether this is exactly the fifth epoch in a row at chance, so that each stay is reported once.
+def chance_note(run: Run) -> str:
+    """Say that the loss sits at chance, in exactly the fifth epoch of a stay, so that each is told once; else "".
 
-    ``log`` begins after the warm-up, in which little is learned anyway.
+    Epochs of the warm-up, in which little is learned anyway, do not count.
     """
+    log = run.log[math.ceil(warmup(run.config)) :]
     near = [row["loss"] > (1 - NEAR_CHANCE) * row["chance"] for row in log[-EPOCHS_AT_CHANCE - 1 :]]
-    return sum(near[-EPOCHS_AT_CHANCE:]) == EPOCHS_AT_CHANCE and not any(near[:-EPOCHS_AT_CHANCE])
+    if sum(near[-EPOCHS_AT_CHANCE:]) < EPOCHS_AT_CHANCE or any(near[:-EPOCHS_AT_CHANCE]):
+        return ""
+    return (
+        f"loss: {log[-1]['loss']:.3f} after {run.epoch} epochs, within {100 * NEAR_CHANCE:.0f} % of the "
+        f"{log[-1]['chance']:.3f} of a network that knows nothing; look at learning_rate, at warm-up, at "
+        "temperature and, with a queue, at key_statistics (batch) and momentum (lower)"
+    )
 
 
 def _test_accuracies(run: Run, dataset: Dataset) -> tuple[float, float | None]:

@@ -26,8 +26,8 @@ def finish(job, seed, accuracy):
     files.write_json(job.folder / f"seed{seed}" / "summary.json", about)
 
 
-def at_epoch(job, seed, epoch):
-    files.write_json(job.folder / f"seed{seed}" / PROGRESS, {"epoch": epoch})
+def at_epoch(job, seed, epoch, note=""):
+    files.write_json(job.folder / f"seed{seed}" / PROGRESS, {"epoch": epoch, "note": note})
 
 
 def test_without_a_terminal_each_finished_seed_is_a_line(job, capsys, monkeypatch):
@@ -49,6 +49,24 @@ def test_after_a_minute_of_silence_a_line_says_how_far_runs_are(job, capsys, mon
     time.sleep(0.001)
     lines.look()
     assert capsys.readouterr().out == "supcon, seed 0: epoch 50 of 200 (0 of 2 runs)\n"
+
+
+def test_a_note_on_a_run_is_told_once_with_row_and_seed(job, capsys):
+    lines = Lines([job])
+    for epoch in (5, 6):
+        at_epoch(job, 1, epoch, "loss: it sits at chance")
+        lines.look()
+    assert capsys.readouterr().out == "supcon, seed 1: loss: it sits at chance\n"
+
+
+def test_on_a_terminal_a_note_stands_above_the_bars(job):
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100, color_system=None)
+    with Bars([job], console) as shown:
+        at_epoch(job, 1, 5, "loss: look at [key_statistics]")
+        shown.look()
+        shown.look()
+    assert screen.getvalue().count("supcon, seed 1: loss: look at [key_statistics]") == 1
 
 
 def test_on_a_terminal_each_row_is_a_bar(job):

@@ -1,6 +1,6 @@
 import pandas as pd
 
-from genscl_lite.runs import train
+from genscl_lite.runs import display, train
 from genscl_lite.runs.train import main
 
 
@@ -26,6 +26,17 @@ def test_the_command_trains_rows_and_prints_the_table(preset, tmp_path, capsys):
         "error: runs/quick/ce_mix/seed0: holds a run with another configuration"
     )
     assert error.count("\n") == 1
+
+
+def test_a_row_at_chance_is_one_line_while_it_trains(preset, capsys, monkeypatch, recwarn):
+    monkeypatch.setattr(display, "REFRESH", 0.01)
+    settings = {"epochs": 12, "warmup_epochs": 0, "learning_rate": 1e-30, "temperature": 100.0}
+    words = [word for name, value in settings.items() for word in ("-p", f"{name}={value}")]
+    main([preset, "--only", "supcon", "--seeds", "1", *words])
+    printed = capsys.readouterr()
+    [line] = [line for line in printed.out.splitlines() if "knows nothing" in line]
+    assert line.startswith("supcon, seed 0: loss: ") and "after 5 epochs, within 2 %" in line
+    assert not printed.err and not recwarn
 
 
 def test_the_command_stops_when_the_time_is_up(preset, tmp_path, capsys):
