@@ -2,6 +2,7 @@
 
     python data/results/ablation.py                      # 20 epochs, three seeds, SupCon and GenSCL + mix
     python data/results/ablation.py --only relu --only batch_norm_momentum
+    python data/results/ablation.py --preset digits --epochs 80 --seeds 10 --only nothing  # rows that see blends alone
 
 Accuracies are those of validation images (``studies.py``). Each run is read twice, with BatchNorm as the
 training left it and with the statistics of whole training images.
@@ -102,10 +103,12 @@ def convolutions(encoder: nn.Module) -> list[nn.Conv2d]:
 
 
 def network_without(part: str, arch: str, dataset: Dataset, seed: int) -> nn.Module:
-    """Build a whitened network, fitted to the training images, with one of its parts removed."""
+    """Build a whitened network, fitted to the training images, with one of its parts removed; or another as it is."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         encoder = build_encoder(arch, dataset.image_shape[0])
+        if not arch.startswith("whitened"):
+            return encoder
         encoder.fit(some_images(dataset))
         encoder = nn.Sequential(*encoder)  # it is fitted, and shall stay as it is made here
         BUILT.get(part, lambda _: None)(encoder)
@@ -130,7 +133,8 @@ def try_out(key: dict, dataset: Dataset) -> dict:
 
 def render(table: Path = TABLE) -> str:
     """Render what each part buys, in percentage points, as Markdown: the whole network minus that without it."""
-    tries = pd.read_csv(table)
+    everywhere = pd.read_csv(table)
+    tries = everywhere[everywhere.preset == everywhere.preset.iloc[0]]
     head = ["without", "row", "accuracy, %", "worth, points", "neighbors, points", "seeds"]
     rows = []
     index = ["preset", "method", "epochs", "seed"]
@@ -148,9 +152,9 @@ def render(table: Path = TABLE) -> str:
         title = METHODS[method].title
         rows.append([part.replace("_", " "), title, accuracy, *cells, str(len(own))])
     settled = [
-        f"{METHODS[method].title} {studies.with_interval(100 * (own.settled_accuracy - own.accuracy))}"
-        for method, own in tries[tries.part == WHOLE].groupby("method", sort=False)
-    ]
+        f"{preset}, {METHODS[method].title} {studies.with_interval(100 * (own.settled_accuracy - own.accuracy))}"
+        for (preset, method), own in everywhere[everywhere.part == WHOLE].groupby(["preset", "method"], sort=False)
+    ]  # fmt: skip
     note = f"BatchNorm with the statistics of whole images before the read-out changes, in points: {'; '.join(settled)}."
     return "\n".join([markdown_table(head, rows), "", note])
 
@@ -158,7 +162,7 @@ def render(table: Path = TABLE) -> str:
 def main(arguments: list[str] | None = None) -> int:
     parser = studies.parser_of(__doc__, TABLE, epochs=20, seeds=3)
     parser.add_argument("--only", action="append", choices=PARTS, help="this part; may be repeated")
-    parser.add_argument("--method", action="append", choices=METHODS_TRIED, help="may be repeated")
+    parser.add_argument("--method", action="append", choices=METHODS, help="may be repeated")
     options = parser.parse_args(arguments)
     methods = options.method or METHODS_TRIED
     tries = [(part, method) for part in options.only or PARTS for method in methods]

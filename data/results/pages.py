@@ -47,6 +47,22 @@ def along(folder: str, name: str) -> str:
     return "\n".join(report.along(runs, name, *pair) for pair in report.COMPARED)
 
 
+def ways(folder: str, first: str, *others: str) -> str:
+    """Render the first row minus each other one, read in each of ``bookkeeping.WAYS``."""
+    rows = [(other, bookkeeping.by_each_way(book(folder).runs, first, other)) for other in others]
+    return tables.markdown_table(
+        ["minus", *bookkeeping.WAYS, "seeds"],
+        [
+            [
+                METHODS[other].title,
+                *(answer.with_bounds(found[way]) if way in found else "" for way in bookkeeping.WAYS),
+                str(max(interval.count for interval in found.values())),
+            ]
+            for other, found in rows
+        ],
+    )  # fmt: skip
+
+
 def later_seeds(folder: str, first: str) -> str:
     """Render the primary claims over the seeds below ``first``, and over those from it on alone."""
     runs = read(folder)
@@ -193,7 +209,8 @@ TABLES = {
     "results": lambda folder: tables.render_table(tables.make_table(timed(folder))),
     "ledger": lambda folder: verdicts.render_ledger(*(book.ledger for book in books(folder))),
     "later_seeds": later_seeds,
-    "floors": lambda folder: "\n".join(report.floor_lines(floor_gaps(read_logs(RESULTS / folder)))),
+    "ways": ways,
+    "floors": lambda folder: report.floor_table(floor_gaps(read_logs(RESULTS / folder))),
     "varied": varied,
     "along": along,
     "tries": tries,

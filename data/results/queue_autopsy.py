@@ -2,6 +2,7 @@
 
     python data/results/queue_autopsy.py                             # the recipe, three seeds
     python data/results/queue_autopsy.py --preset cifar10_small_sgd  # the first recipe
+    python data/results/queue_autopsy.py --figure data/results/queue_autopsy.png
 
 A step with a queue sends half as many views through the backward pass. So epochs are counted by operations: as
 many as the row without a queue needs for --epochs. Each epoch's loss and its level of chance are kept; notebook 06 draws them. Accuracies
@@ -17,12 +18,16 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 import studies
+import torch
+from torch import nn
 
+from genscl_lessons.figures.momentum_contrast import plot_long_runs
+from genscl_lessons.plots import set_style
 from genscl_lite.datasets import Dataset
 from genscl_lite.runs.finish import finish_run
 from genscl_lite.runs.tables import markdown_table
 from genscl_lite.train.config import TrainConfig
-from genscl_lite.train.state import Run
+from genscl_lite.train.state import Run, new_run
 
 TABLE = Path(__file__).with_name("queue_autopsy.csv")
 KEY = ("preset", "method", "changes", "equal_to_epochs", "seed")
@@ -35,6 +40,8 @@ ALONE, QUEUED = "genscl_mix", "genscl_mix_queue"
 WITHOUT = "share_without_queue"
 """Of a try: this share of the operations goes first into a run without a queue, from whose weights (encoder and
 head) the one with a queue begins. Each has a schedule of its own, with warm-up."""
+MEMORY = "batch_norm_momentum"
+"""Of a try: the share of a step's statistics in BatchNorm's averages, 0.1 in torch, 0.4 in the whitened networks."""
 TRIES = [
     (ALONE, {}),
     (QUEUED, {}),  # keys by the statistics of their batch, momentum and size of the preset
@@ -49,6 +56,8 @@ TRIES = [
     (QUEUED, {"queue_size": 4000}),
     (QUEUED, {"queue_size": 500, "queries": "all"}),
     (QUEUED, {WITHOUT: 0.25}),
+    (QUEUED, {"key_statistics": "running", MEMORY: 0.1}),
+    (QUEUED, {"key_statistics": "running", MEMORY: 0.4}),
 ]
 STATED = {"key_statistics": "batch", "momentum": 0.99}
 """What a try has where it says nothing else, whatever the preset says."""
@@ -75,16 +84,29 @@ def runs_of(key: dict, dataset: Dataset) -> list[Run]:
     if method == ALONE:
         return [studies.train(alone, dataset)]
     changes = STATED | json.loads(changes)
-    share = changes.pop(WITHOUT, 0.0)
+    share, memory = changes.pop(WITHOUT, 0.0), changes.pop(MEMORY, 0.0)
     config = studies.settings(method, changes, epochs, seed, preset)
     queued_epochs = max(1, round((1 - share) * equal_epochs(config, alone, dataset)))
     config = replace(config, epochs=queued_epochs)
+    if memory:
+        encoder = network(config, dataset)
+        for layer in encoder.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.momentum = memory
+        return [studies.train(replace(config, arch="custom"), dataset, encoder=encoder)]
     if not share:
         return [studies.train(config, dataset)]
     first = studies.train(replace(alone, epochs=max(1, round(share * epochs))), dataset)
     with TemporaryDirectory() as folder:
         finish_run(first, dataset, folder)
         return [first, studies.train(replace(config, weights=folder), dataset)]
+
+
+def network(config: TrainConfig, dataset: Dataset) -> nn.Module:
+    """Build the encoder that a run would begin with."""
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        return new_run(config, dataset, None, studies.CPU).model.encoder
 
 
 def try_out(key: dict, dataset: Dataset, curves: studies.Tries) -> dict:
@@ -96,7 +118,8 @@ def try_out(key: dict, dataset: Dataset, curves: studies.Tries) -> dict:
         found = key | {name: row[name] for name in ("epoch", "loss", "label_entropy", "chance")}
         if not curves.has(found):
             curves.add(found)
-    configs = [replace(run.config, weights="") for run in runs]  # its folder is gone
+    arch = studies.settings(key["method"], {}, 1, 0, key["preset"]).arch
+    configs = [replace(run.config, weights="", arch=arch) for run in runs]  # its folder is gone
     operations = sum(studies.flops(config, dataset) for config in configs)
     return {
         "epochs": len(log),
@@ -125,10 +148,9 @@ def render(table: Path = TABLE) -> str:
     head = ["preset", "row", "epochs", "accuracy, %", "minus no queue, points", "neighbors, %",
             "leaves chance in epoch", "seeds"]  # fmt: skip
     alone = tries[tries.method == ALONE].set_index(["preset", "seed"]).accuracy
-    rows = []
-    for (preset, method, changes), own in tries.groupby(
-        ["preset", "method", "changes"], sort=False
-    ):
+    rows, by_try = [], ["preset", "method", "changes"]
+    tries = tries.sort_values("preset", kind="stable")
+    for (preset, method, changes), own in tries.groupby(by_try, sort=False):
         behind = (own.set_index(["preset", "seed"]).accuracy - alone).dropna()
         left = ", ".join("never" if pd.isna(epoch) else f"{epoch:.0f}" for epoch in own.left_chance)
         rows.append([
@@ -147,9 +169,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = studies.parser_of(__doc__, TABLE, epochs=20, seeds=3)
     parser.add_argument("--try", dest="tries", action="append", type=int, metavar="K",
                         help=f"this one of the {len(TRIES)} tries, from 0; may be repeated")  # fmt: skip
+    parser.add_argument("--figure", type=Path, help="PNG to draw the curves to, and stop")
     options = parser.parse_args(arguments)
     table = studies.Tries(options.out, COLUMNS, KEY)
     beside = options.out.with_name(f"{options.out.stem}_curves.csv")
+    if options.figure:
+        set_style()
+        plot_long_runs(pd.read_csv(beside)).savefig(options.figure, dpi=100)
+        return 0
     curves = studies.Tries(beside, CURVE_COLUMNS, CURVE_KEY)
     chosen = TRIES if options.tries is None else [TRIES[k] for k in options.tries]
     tries = [(method, json.dumps(changes)) for method, changes in chosen]

@@ -244,7 +244,9 @@ def do_missing(
             if table.has(key):
                 continue
             config = settings(key["method"], {}, options.epochs, seed, options.preset)
-            dataset = dataset or validation_split(config.labels_per_class, seed, options.data_root)
+            dataset = dataset or validation_split(
+                config.labels_per_class, seed, options.data_root, config.dataset
+            )
             found = key | try_out(key, dataset)
             table.add(found)
             shown = found.keys() - {"machine", "config"}

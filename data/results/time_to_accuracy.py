@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 import studies
 
+from genscl_lite.runs.claims import labels_said
 from genscl_lite.runs.tables import markdown_table
 from genscl_lite.train.config import TrainConfig
 from genscl_lite.train.methods import METHODS
@@ -110,10 +111,6 @@ def times(tries: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*by, "threshold", "pflop", "cpu_seconds", "seeds"])
 
 
-def amount(labels_per_class: int) -> str:
-    return f"{labels_per_class} labels a class" if labels_per_class else "all labels"
-
-
 def saving_lines(tries: pd.DataFrame) -> list[str]:
     """Say of each other recipe and seed what ``OURS`` needs for the best accuracy that it reached, and how much less that is."""
     lines = []
@@ -125,7 +122,7 @@ def saving_lines(tries: pd.DataFrame) -> list[str]:
             best = theirs.sort_values(["accuracy", "pflop"], ascending=[False, True]).iloc[0]
             enough = ours[ours.accuracy >= best.accuracy].sort_values(WORK)
             line = (
-                f"{METHODS[method].title}, {amount(labels)}, seed {seed}: "
+                f"{METHODS[method].title}, {labels_said(labels)}, seed {seed}: "
                 f"{recipe} reaches {100 * best.accuracy:.1f} % at best "
                 f"(epoch {best.epoch} of {best.epochs}, {best.pflop:.3g} PFLOP, {best.cpu_seconds:.0f} s); the present one "
             )
@@ -135,7 +132,7 @@ def saving_lines(tries: pd.DataFrame) -> list[str]:
                 least = enough.iloc[0]
                 line += (
                     f"has as much after {least.pflop:.3g} PFLOP and {least.cpu_seconds:.0f} s, "
-                    f"**{best.pflop / least.pflop:.1f} times fewer operations** and "
+                    f"{best.pflop / least.pflop:.1f} times fewer operations and "
                     f"{best.cpu_seconds / least.cpu_seconds:.1f} times fewer seconds."
                 )
             lines.append(line)
@@ -196,7 +193,7 @@ def draw(table: Path, path: Path) -> None:
             axis.xaxis.set_major_formatter("{x:g}")
             axis.grid(alpha=0.4)
         pair[0].set(ylabel="validation accuracy, %")
-        pair[0].set_title(f"{METHODS[method].title}, {amount(labels)}", loc="left")
+        pair[0].set_title(f"{METHODS[method].title}, {labels_said(labels)}", loc="left")
     figure.legend(
         *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
     )

@@ -34,6 +34,7 @@ LEDGER_COLUMNS = (
     "worse",
     "dataset",
     "arch",
+    "labels_per_class",
     "epochs",
     "read_out",
     "published",
@@ -181,8 +182,7 @@ def make_ledger(runs: pd.DataFrame, predictions: pd.DataFrame | None = None) -> 
     runs = with_read_out(runs)
     check_configurations(runs)
     published = pd.read_csv(PUBLISHED)
-    described = ("dataset", "arch", "read_out")
-    about = {name: ", ".join(map(str, runs[name].unique())) for name in described}
+    about = {name: _all_of(runs[name]) for name in ("dataset", "arch", "read_out")}
     accuracy = runs.pivot_table(index="seed", columns="method", values="accuracy_last")
     theirs = published[(published.dataset == about["dataset"]) & (published.arch == "resnet50")]
     theirs = theirs.set_index("method").published
@@ -190,6 +190,7 @@ def make_ledger(runs: pd.DataFrame, predictions: pd.DataFrame | None = None) -> 
     rows = []
     for claim in CLAIMS:
         pair = accuracy.reindex(columns=[claim.better, claim.worse]).dropna()
+        both = runs[runs.method.isin([claim.better, claim.worse])]
         differences = (pair[claim.better] - pair[claim.worse]).to_numpy()
         rows.append(
             {
@@ -198,7 +199,11 @@ def make_ledger(runs: pd.DataFrame, predictions: pd.DataFrame | None = None) -> 
                 "better": claim.better,
                 "worse": claim.worse,
                 **about,
-                "epochs": runs[runs.method.isin([claim.better, claim.worse])].epochs.max(),
+                **{
+                    name: _all_of(both[name])
+                    for name in ("labels_per_class", "epochs")
+                    if name in both
+                },
                 "published": theirs.get(claim.better, np.nan) - theirs.get(claim.worse, np.nan),
                 **_measured(claim, differences, error if claim.primary else None),
                 **_of_images(claim, predictions),
@@ -210,7 +215,12 @@ def make_ledger(runs: pd.DataFrame, predictions: pd.DataFrame | None = None) -> 
     ledger["verdict"] = [
         verdict(row, claim.margin) for row, claim in zip(ledger.itertuples(), CLAIMS, strict=True)
     ]
-    return ledger[list(LEDGER_COLUMNS)]
+    return ledger.reindex(columns=LEDGER_COLUMNS)
+
+
+def _all_of(values: pd.Series) -> str:
+    """Write all values that there are, smallest first: "80", or "80, 160"."""
+    return ", ".join(map(str, sorted(values.unique())))
 
 
 def _measured(claim: Claim, differences: np.ndarray, error: PooledError | None) -> dict:
@@ -274,7 +284,17 @@ def points(*fractions: float) -> str:
 
 def conditions(row) -> str:
     """Say of what runs a verdict is."""
-    return f"{row.dataset}, {row.epochs:.0f} epochs, read-out {row.read_out}"
+    labels = "" if pd.isna(row.labels_per_class) else f", {labels_said(row.labels_per_class)}"
+    return f"{row.dataset}{labels}, {row.epochs} epochs, read-out {row.read_out}"
+
+
+def labels_said(labels_per_class: int | str) -> str:
+    """Say how many labels a run had: 0 stands for all.
+
+    >>> labels_said(500), labels_said(0)
+    ('500 labels a class', 'all labels')
+    """
+    return "all labels" if str(labels_per_class) == "0" else f"{labels_per_class} labels a class"
 
 
 def claim_line(row) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from genscl_lite.datasets import files
@@ -19,6 +20,8 @@ TABLE_COLUMNS = (
     "seeds",
     "accuracy_mean",
     "accuracy_sd",
+    "knn_mean",
+    "head_mean",
     "published",
     "source",
     "seconds",
@@ -53,18 +56,24 @@ def read_summaries(folder: str | Path) -> pd.DataFrame:
 def make_table(runs: pd.DataFrame, published: pd.DataFrame | None = None) -> pd.DataFrame:
     """Average runs over seeds: one row a method, with ``TABLE_COLUMNS``; seconds are of one run's training.
 
-    Accuracies are fractions. The deviation is the sample's (n - 1), missing for one seed. Published numbers
-    are joined by data set, architecture and method; ``source`` says where each comes from.
+    Accuracies are fractions: by the read-out, by a vote of neighbors, and by a classifier's own head. The
+    deviation is the sample's (n - 1), missing for one seed. Published numbers are joined by data set,
+    architecture and method; ``source`` says where each comes from.
     """
+    others = {name: runs.get(name, np.nan) for name in ("knn_accuracy", "head_accuracy")}
+    runs = runs.assign(**others).astype(dict.fromkeys(others, float))
     published = pd.read_csv(PUBLISHED) if published is None else published
     table = runs.groupby(["method", "dataset", "arch", "epochs"], sort=False).agg(
         seeds=("seed", "nunique"),
         accuracy_mean=("accuracy_last", "mean"),
         accuracy_sd=("accuracy_last", "std"),
+        knn_mean=("knn_accuracy", "mean"),
+        head_mean=("head_accuracy", "mean"),
         seconds=("seconds", "mean"),
     )
     table = table.reset_index().merge(published, how="left", on=["method", "dataset", "arch"])
-    return table[list(TABLE_COLUMNS)].round({"accuracy_mean": 6, "accuracy_sd": 6, "seconds": 1})
+    fractions = ("accuracy_mean", "accuracy_sd", "knn_mean", "head_mean")
+    return table[list(TABLE_COLUMNS)].round(dict.fromkeys(fractions, 6) | {"seconds": 1})
 
 
 def write_csv(table: pd.DataFrame) -> str:
@@ -97,24 +106,31 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def render_table(table: pd.DataFrame) -> str:
-    """Render a table as Markdown, accuracies in percent; without a column if nothing is published."""
-    header = ["method", "epochs", "seeds", "accuracy ± SD, %", "published, %", "seconds a run"]
-    rows = []
-    for row in table.itertuples():
-        spread = "" if pd.isna(row.accuracy_sd) else f" ± {100 * row.accuracy_sd:.1f}"
-        published = (
-            "" if pd.isna(row.published) else f"{100 * row.published:.1f} ({cell(row.source)})"
-        )
-        rows.append(
-            [
-                METHODS[row.method].title,
-                str(row.epochs),
-                str(row.seeds),
-                f"{100 * row.accuracy_mean:.1f}{spread}",
-                published,
-                f"{row.seconds:.0f}",
-            ]
-        )
-    if table.published.isna().all():
-        header, *rows = [[*cells[:4], cells[5]] for cells in (header, *rows)]
-    return markdown_table(header, rows)
+    """Render a table as Markdown, accuracies in percent; without the columns that nothing is in."""
+    columns = {
+        "method": [METHODS[method].title for method in table.method],
+        "epochs": table.epochs.astype(str),
+        "seeds": table.seeds.astype(str),
+        "accuracy ± SD, %": [
+            percent(mean) + ("" if pd.isna(deviation) else f" ± {percent(deviation)}")
+            for mean, deviation in zip(table.accuracy_mean, table.accuracy_sd, strict=True)
+        ],
+        "neighbors, %": table.knn_mean.map(percent),
+        "own head, %": table.head_mean.map(percent),
+        "published, %": [
+            "" if pd.isna(accuracy) else f"{percent(accuracy)} ({cell(source)})"
+            for accuracy, source in zip(table.published, table.source, strict=True)
+        ],
+        "seconds a run": table.seconds.map("{:.0f}".format),
+    }
+    shown = {name: cells for name, cells in columns.items() if any(cells)}
+    return markdown_table(list(shown), zip(*shown.values(), strict=True))
+
+
+def percent(fraction: float | None) -> str:
+    """Write a fraction in percent.
+
+    >>> percent(0.8042), percent(None)
+    ('80.4', '')
+    """
+    return "" if pd.isna(fraction) else f"{100 * fraction:.1f}"

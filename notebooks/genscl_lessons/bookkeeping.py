@@ -10,7 +10,7 @@ import pandas as pd
 
 from genscl_lessons.report import difference_of, varied
 from genscl_lite.datasets.files import as_path
-from genscl_lite.runs.claims import make_ledger, read_predictions, with_read_out
+from genscl_lite.runs.claims import labels_said, make_ledger, read_predictions, with_read_out
 from genscl_lite.runs.statistics import Interval
 from genscl_lite.runs.tables import read_summaries
 from genscl_lite.train.methods import METHODS
@@ -39,7 +39,7 @@ class Book(NamedTuple):
     def setting(self) -> str:
         """Say what was trained, for how long, and how it was read."""
         run = with_read_out(self.runs[self.runs.method != "expert"]).iloc[0]
-        labels = f"{run.labels_per_class} labels a class" if run.labels_per_class else "all labels"
+        labels = labels_said(run.labels_per_class)
         return f"{self.name}, {labels}, {run.epochs} epochs, {READ_OUTS[run.read_out]}"
 
     def claim(self, better: str, worse: str):
@@ -97,4 +97,4 @@ def by_each_way(runs: pd.DataFrame, first: str, second: str) -> dict[str, Interv
     if not METHODS[second].classifies:
         ways.pop(OWN_HEAD, None)
     found = {name: difference_of(way(runs), first, second) for name, way in ways.items()}
-    return {name: difference[0] for name, difference in found.items() if difference}
+    return {name: interval for name, interval in found.items() if interval}

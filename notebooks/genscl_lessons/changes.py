@@ -37,11 +37,12 @@ def _reason(old, new, read_out: float, recipe: float) -> str:
     if 1 in (old.seeds, new.seeds):
         return "a single seed decides nothing"
     one, other = deciding_interval(old), deciding_interval(new)
-    if one.low <= other.mean <= one.high and other.low <= one.mean <= other.high:
-        widths = [(x.high - x.low) / 2 / POINT for x in (one, other)]
+    widths = [(x.high - x.low) / 2 / POINT for x in (one, other)]
+    firmer = old.verdict == "undecided" and 0 < other.mean / one.mean < 1  # though smaller
+    if firmer or one.low <= other.mean <= one.high and other.low <= one.mean <= other.high:
         return f"seeds: ± {widths[0]:.1f} then, ± {widths[1]:.1f} now"
     if old.epochs != new.epochs:
-        named = f"recipe ({old.epochs:.0f} epochs then, {new.epochs:.0f} now)"
+        named = f"recipe ({old.epochs} epochs then, {new.epochs} now)"
     else:
         named = "recipe"
     moved, parts = read_out + recipe, {"read-out": read_out, named: recipe}

@@ -5,10 +5,10 @@ import pandas as pd
 from genscl_lessons.bookkeeping import DATASETS, Book
 from genscl_lessons.report import title
 from genscl_lite.runs.paths import PUBLISHED
-from genscl_lite.runs.tables import make_table, markdown_table
+from genscl_lite.runs.tables import make_table, markdown_table, percent
 
-BESIDE = ("ce", "ce_mix", "simclr", "supcon", "supcon_mix", "genscl_kd", "genscl_mix", "genscl_mix_kd")  # fmt: skip
-"""Rows of the paper's table, and the two controls that it lacks."""
+BESIDE = ("ce", "ce_mix", "ce_mix_kd", "simclr", "supcon", "supcon_mix", "genscl_kd", "genscl_mix", "genscl_mix_kd")  # fmt: skip
+"""Rows of the paper's table, and the three controls that it lacks."""
 VERSIONS = "GenSCL v1", "GenSCL v2, abstract"
 """Of the paper, as ``published.csv`` names them."""
 
@@ -28,14 +28,14 @@ def beside_the_paper(books: list[Book], published: pd.DataFrame | None = None) -
     rows = [
         [
             title(method),
-            *(_percent(table[name].get(method)) for name in names),
+            *(percent(table[name].get(method)) for name in names),
             *map(_mean, ours, [method] * len(ours)),
         ]
         for method in rows_of(books, published)
     ]
     second = published[published.source == VERSIONS[1]].set_index("dataset").published
-    rows.append(["version 2, best of its abstract", *(_percent(second.get(n)) for n in names), *[""] * len(ours)])  # fmt: skip
-    note = f"On ImageNet, version 2's abstract has {_percent(second['imagenet'])} (ResNet-50 with Momentum Contrast)."
+    rows.append(["version 2, best of its abstract", *(percent(second.get(n)) for n in names), *[""] * len(ours)])  # fmt: skip
+    note = f"On ImageNet, version 2's abstract has {percent(second['imagenet'])} (ResNet-50 with Momentum Contrast)."
     spread = "±: the standard deviation over seeds, no interval."
     return f"{markdown_table(['row', *heads], rows)}\n\n{spread} {note}"
 
@@ -46,13 +46,9 @@ def rows_of(books: list[Book], published: pd.DataFrame) -> list[str]:
     return [row for row in BESIDE if row in known.union(*(book.runs.method for book in books))]
 
 
-def _percent(accuracy: float | None) -> str:
-    return "" if accuracy is None or pd.isna(accuracy) else f"{100 * accuracy:.1f}"
-
-
 def _mean(table: pd.DataFrame, method: str) -> str:
     if method not in table.index:
         return ""
     row = table.loc[method]
-    spread = _percent(row.accuracy_sd)
-    return _percent(row.accuracy_mean) + (spread and f" ± {spread}")
+    spread = percent(row.accuracy_sd)
+    return percent(row.accuracy_mean) + (spread and f" ± {spread}")

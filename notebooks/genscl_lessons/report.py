@@ -16,13 +16,13 @@ from matplotlib.figure import Figure
 
 from genscl_lessons.costs import by_processor
 from genscl_lessons.figures.confusion import class_shares, most_confused
-from genscl_lessons.floor import FLOOR_CLAIM, FLOOR_ROW, floor_verdict, share_of_the_way
+from genscl_lessons.floor import FLOOR_CLAIM, FLOOR_ROW, floor_verdict, way_gone
 from genscl_lessons.plots import small_png
 from genscl_lessons.verdicts import side_of_zero
 from genscl_lite.datasets import files
-from genscl_lite.runs.claims import AS_GOOD, CONFIGURATION, POINT, points, with_read_out
-from genscl_lite.runs.statistics import Interval, is_equivalent, t_interval
-from genscl_lite.runs.tables import read_summaries, run_files
+from genscl_lite.runs.claims import CONFIGURATION, POINT, points, with_read_out
+from genscl_lite.runs.statistics import Interval, t_interval
+from genscl_lite.runs.tables import markdown_table, read_summaries, run_files
 from genscl_lite.train.methods import METHODS, TEACHERS, teacher_of
 
 
@@ -173,8 +173,8 @@ def between(counts: pd.Series) -> str:
 
 def difference_of(
     runs: pd.DataFrame, first: str, second: str, value: str = "accuracy_last"
-) -> tuple[Interval, bool] | None:
-    """Return the interval of first - second, seed by seed, and whether it is as good; None without a seed."""
+) -> Interval | None:
+    """Return the interval of first - second, seed by seed; None without a seed."""
     if value not in runs or not {first, second} <= set(runs.method):
         return None
     table = runs.pivot_table(index="seed", columns="method", values=value, aggfunc="mean")
@@ -182,16 +182,14 @@ def difference_of(
         second, pd.Series(dtype=float)
     )
     interval = t_interval(difference.dropna())
-    narrow = t_interval(difference.dropna(), 0.9)
-    return (interval, is_equivalent(narrow, AS_GOOD)) if interval.count else None
+    return interval if interval.count else None
 
 
-def where_it_lies(interval: Interval, as_good: bool = False) -> str:
+def where_it_lies(interval: Interval) -> str:
     """Say on which side of zero an interval lies: no verdict, for one of many intervals is not corrected."""
     if interval.count == 1:
         return "one seed alone"
-    side = side_of_zero(interval) or "around"
-    return f"{side} zero{', and as good within half a point' * as_good}"
+    return f"{side_of_zero(interval) or 'around'} zero"
 
 
 def along(
@@ -200,13 +198,11 @@ def along(
     """Say at which values of ``name`` the difference of two rows lies above zero, below or around it."""
     said: dict[str, list[str]] = {}
     for place, own in runs.groupby(name):
-        found = difference_of(own, first, second, value)
-        if found:
-            interval, as_good = found
+        if interval := difference_of(own, first, second, value):
             numbers = points(interval.mean)
             if interval.count > 1:
                 numbers += f", {points(interval.low, interval.high)}"
-            said.setdefault(where_it_lies(interval, as_good), []).append(f"{place:g} ({numbers})")
+            said.setdefault(where_it_lies(interval), []).append(f"{place:g} ({numbers})")
     parts = [f"{word} at {listed(places)}" for word, places in said.items()]
     return f"- {title(first)} minus {title(second)}: {'; '.join(parts)}." if parts else ""
 
@@ -223,28 +219,14 @@ def spread_line(runs: pd.DataFrame) -> str:
 
 
 def cost_lines(runs: pd.DataFrame) -> list[str]:
-    """Say what rows with a teacher cost, and which rows no cheaper row is as accurate as, by means alone."""
+    """Say what rows with a teacher cost."""
     costs = whole_cost(runs)
     costs = costs[~costs.index.isin(TEACHERS) & costs.whole.notna()]
-    lines = [
+    return [
         f"- {title(method)}: {row.whole / costs.whole['ce']:.1f} times the seconds of {title('ce')}, of "
         f"which {100 * row.teacher / row.whole:.0f} % are its teacher's."
         for method, row in costs.iterrows()
         if row.teacher > 0 and "ce" in costs.index
-    ]
-    accuracy = runs.groupby("method").accuracy_last.mean()
-    front = [
-        method
-        for method, row in costs.iterrows()
-        if not any(
-            costs.whole[other] <= row.whole and accuracy[other] > accuracy[method]
-            for other in costs.index
-        )
-    ]
-    front.sort(key=lambda method: costs.whole[method])
-    return [
-        *lines,
-        f"- Worth their cost, as no cheaper row has a higher mean: {listed([title(m) for m in front])}.",
     ]
 
 
@@ -265,23 +247,23 @@ def floor_line(gaps: pd.DataFrame) -> str:
     return f"- **{FLOOR_CLAIM}**: {verdict}. It ends {gap}, {counted(seeds)}."
 
 
-def floor_lines(gaps: pd.DataFrame) -> list[str]:
-    """Say of each row whether its loss came down to its floor, as items."""
-    words = {
-        "supported": "comes down to its floor",
-        "contradicted": "stays above its floor",
-        "undecided": "may or may not come down to its floor",
-    }
-    lines = []
-    for row in gaps[gaps.gap.notna()].itertuples():
-        seeds = (
-            "one seed" if row.seeds == 1 else f"{row.low:.2f} to {row.high:.2f}, {row.seeds} seeds"
-        )
-        word = words[row.verdict] if row.seeds > 1 else "has one seed, which decides nothing"
-        way = "" if pd.isna(row.share) else f", {share_of_the_way(row)}"
-        lines.append(f"- {title(row.method)} {word}: the gap is {row.gap:.2f} nats ({seeds}){way}.")
+def floor_table(gaps: pd.DataFrame) -> str:
+    """Render where each row's loss ends between chance and its floor, and whether that is down to the floor."""
+    words = {"supported": "down to it", "contradicted": "above it", "undecided": "open"}
+    rows = [
+        [
+            title(row.method),
+            f"{row.gap:.2f}" + (f" ({row.low:.2f} to {row.high:.2f})" if row.seeds > 1 else ""),
+            "" if pd.isna(row.share) else way_gone(row),
+            str(row.seeds),
+            words[row.verdict],
+        ]
+        for row in gaps[gaps.gap.notna()].itertuples()
+    ]
+    head = ["row", "nats above its floor", "of the way from chance, %", "seeds", "the loss ends"]
     old = [title(row.method) for row in gaps[gaps.gap.isna()].itertuples()]
-    return lines + ([f"- {listed(old)}: not comparable. {OLD_FLOOR}"] if old else [])
+    note = f"\n\n{listed(old)}: not comparable. {OLD_FLOOR}" if old else ""
+    return markdown_table(head, rows) + note
 
 
 def confusions(runs: pd.DataFrame, method: str) -> tuple[np.ndarray, list[str]] | None:

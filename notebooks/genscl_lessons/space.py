@@ -91,9 +91,7 @@ def blend_lines(blends: pd.DataFrame, measure: str, general: str, others: list[s
     """Say how far a row's number lies from those of others, seed by seed, in the interval's words."""
     lines = []
     for other in others:
-        found = difference_of(blends, general, other, measure)
-        if found:
-            interval = found[0]
+        if interval := difference_of(blends, general, other, measure):
             _, below, above = MEASURES[measure]
             side = (
                 "one seed, which decides nothing"

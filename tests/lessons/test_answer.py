@@ -53,17 +53,20 @@ def test_wrong_labels_are_asked_about_where_there_are_runs_with_them():
     clean, noisy = book(**ROWS), book(**ROWS | {"ce_mix": 0.7})
     noisy = clean._replace(noisy=noisy.runs.assign(label_noise=answer.WRONG))
     probe, head, *_ = wrong_label_lines([clean, noisy])
-    assert "wrong, read by the same probe? (exploratory) | not tried | **yes**: +10.0 (+9." in probe
+    assert (
+        "wrong, read by the same probe? (not corrected) | not tried | **ahead**: +10.0 (+9."
+        in probe
+    )
     assert (
         probe.endswith("), 5 seeds |")
-        and "read by GenSCL's probe against CE's own head? (exploratory)" in head
-        and "**yes**" in head
+        and "read by GenSCL's probe against CE's own head? (not corrected)" in head
+        and "**ahead**" in head
     )
     heads = np.where(noisy.noisy.method == "ce_mix", 0.9, np.nan)
     _, head, *_ = wrong_label_lines(
         [clean, noisy._replace(noisy=noisy.noisy.assign(head_accuracy=heads))]
     )
-    assert "| not tried | **no**: -10." in head
+    assert "| not tried | **behind**: -10." in head
 
 
 def wrong_label_lines(books) -> list[str]:
@@ -110,12 +113,11 @@ def test_why_says_where_something_speaks_for_it_and_where_not():
     )
     other = other._replace(runs=other.runs.assign(dataset="digits"))
     said = answer.why([other, wrong])
-    assert "ahead in 3 of 6 comparisons (40 % wrong, on digits and CIFAR-10, each" in said
-    assert "behind in 3. " in said
-    always = (
-        "Ahead however features are read: on CIFAR-10 with 40 % wrong (+10.0 to +10.0 points). "
-    )
-    assert always in said and "Wrong labels: it depends on" in said
+    assert (
+        "ahead by 0 of 3 on digits with 40 % wrong (-10.0 to -10.0 points) and "
+        "3 of 3 on CIFAR-10 with 40 % wrong (+10.0 to +10.0 points), behind by 3."
+    ) in said
+    assert "Wrong labels: it depends on" in said
     assert "Wrong labels: a reason.**" in answer.why([wrong])
     assert "are wrong" not in answer.why([other])
     assert "The mixed label is a part of it in 2 of 2 cases: " in said

@@ -12,7 +12,7 @@ from genscl_lessons.plots import LABEL_COLOR, LATENT_COLOR, label_colors
 def plot_floor_and_distance(
     axis: Axes, entropy: np.ndarray, kl: np.ndarray, labels: np.ndarray, images: np.ndarray
 ) -> Axes:
-    """Stack the two parts of each anchor's loss, (M,) each, over its (8, 8) image."""
+    """Stack the two parts of each anchor's loss, (M,) each, over its (8, 8) image, beside what chance gives."""
     places = np.arange(len(kl))
     axis.bar(places, entropy, 0.7, color=LABEL_COLOR, label="$H(w_i)$: the floor")
     axis.bar(
@@ -23,6 +23,8 @@ def plot_floor_and_distance(
         color=LATENT_COLOR,
         label=r"$\mathrm{KL}(w_i \| p_i)$: left to learn",
     )
+    chance = np.log(len(kl) - 1)
+    axis.axhline(chance, color="0.4", linestyle="--", linewidth=2, label="chance: all points alike")
     axis.set(xlim=(-0.6, len(kl) - 0.4), ylabel="loss of the anchor, nats")
     axis.legend(frameon=False, loc="upper left")
     return image_ticks(axis, images, labels, size=26)

@@ -234,19 +234,30 @@ def plot_chance(below: dict[str, np.ndarray], smooth: int = 10, axis: Axes | Non
     return axis
 
 
-def plot_long_runs(curves: pd.DataFrame, ways: dict[str, tuple[str, str]]) -> Figure:
-    """Draw how far runs come from chance to their floor over their training, a panel a recipe.
+LONG_RUNS = {
+    "no queue": ("genscl_mix", "{}"),
+    "queue, statistics of the batch": ("genscl_mix_queue", "{}"),
+    "queue, averages": ("genscl_mix_queue", '{"key_statistics": "running"}'),
+}
+"""Title -> method and changes of the runs on photographs that are drawn. They do equal operations."""
+
+
+def plot_long_runs(curves: pd.DataFrame) -> Figure:
+    """Draw how far ``LONG_RUNS`` come from chance to their floor over their training, a panel a recipe.
+
+    Thin lines are seeds, thick ones means.
 
     Args:
         curves: a line an epoch, as ``data/results/queue_autopsy.py`` keeps them.
-        ways: title -> (method, changes as JSON), the runs to draw. Runs of a panel do equal operations.
     """
     figure, axes = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
     panels = {"cifar10_small_sgd": "first recipe", "cifar10_small": "present recipe"}
     for axis, (preset, recipe) in zip(axes, panels.items(), strict=True):
-        for (title, way), color in zip(ways.items(), ("black", LATENT_COLOR, "0.55"), strict=True):
+        for (title, way), color in zip(LONG_RUNS.items(), ("black", LATENT_COLOR, "0.55"), strict=True):  # fmt: skip
             own = curves[curves[["preset", "method", "changes"]].eq([preset, *way]).all(axis=1)]
             share = (own.chance - own.loss) / (own.chance - own.label_entropy)
+            for _, seed in share.groupby(own.seed):
+                axis.plot(own.epoch[seed.index], seed, color=color, linewidth=0.8, alpha=0.5)
             mean = share.groupby(own.epoch).mean()
             axis.plot(mean.index, mean, color=color, linewidth=2.5, label=title)
         axis.axhline(0, color="black", linestyle="--", linewidth=1.5)

@@ -87,10 +87,10 @@ def plot_above_supcon(books: list[Book], published: pd.DataFrame, axis: Axes) ->
     accuracy = theirs.pivot(index="method", columns="dataset", values="published")
     for place, (book, (color, marker)) in enumerate(zip(books, BOOK_STYLES, strict=False)):
         for y, row in enumerate(rows):
-            found = difference_of(book.runs, row, "supcon")
-            if not found:
+            interval = difference_of(book.runs, row, "supcon")
+            if not interval:
                 continue
-            mean, low, high, _ = found[0]
+            mean, low, high, _ = interval
             where = y + 0.2 * place
             axis.plot([100 * low, 100 * high], [where] * 2, color=color, linewidth=2)
             axis.plot(100 * mean, where, marker, color=color, markersize=8)

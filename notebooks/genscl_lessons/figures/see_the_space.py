@@ -72,12 +72,13 @@ def plot_blends(
     return axes
 
 
-def plot_measures(blends: pd.DataFrame, marked: list[str]) -> np.ndarray:
+def plot_measures(blends: pd.DataFrame, marked: list[str], equal_shares: float) -> np.ndarray:
     """Draw ``MEASURES`` of all rows: a pale dot a seed, and the mean with its 95 % interval.
 
     Args:
         blends: of ``read_blends``.
         marked: rows that the lesson compares, drawn in color.
+        equal_shares: KL from the labels of equal shares for all, drawn as a line.
     """
     rows = list(dict.fromkeys(blends.method))
     _, axes = plt.subplots(1, len(MEASURES), figsize=(11.5, 0.36 * len(rows) + 1.2), sharey=True)
@@ -101,6 +102,8 @@ def plot_measures(blends: pd.DataFrame, marked: list[str]) -> np.ndarray:
                 axis.errorbar(
                     row["mean"], y, xerr=half, color=color, **MEAN_STYLE | {"markersize": 7}
                 )
+        if measure == "blend_kl":
+            axis.axvline(equal_shares, color=LABEL_COLOR, linestyle=":")
         axis.set_xlabel(name, fontsize=11)
         axis.xaxis.set_major_locator(MaxNLocator(5))
         axis.grid(axis="x", alpha=0.4)
