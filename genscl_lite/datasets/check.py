@@ -205,7 +205,7 @@ def describe_files(glances: pd.DataFrame, intensity: tuple[float, float] | None)
 
 
 def odd_things(data) -> list[str]:
-    """Return the oddities of a ``Dataset``: classes without images, and those of its pixels.
+    """Return the oddities of a ``Dataset``: classes with no image or, unlike others, a single one, and those of its pixels.
 
     Pixels are looked at here only if its loader has not done so (``Dataset.odd``).
     """
@@ -217,6 +217,9 @@ def odd_things(data) -> list[str]:
             notes.append(
                 f"no image to {split} with of {len(missing)} classes: {first_few(missing)}"
             )
+        single = [str(data.class_names[c]) for c in (counts == 1).nonzero()[:, 0].tolist()]
+        if single and split == "train" and counts.max() > 1:
+            notes.append(f"one image to train with of {len(single)} classes: {first_few(single)}")
     if data.odd is not None:
         return notes + [*data.odd]
     images, labels = (data.train_images, data.test_images), (data.train_labels, data.test_labels)

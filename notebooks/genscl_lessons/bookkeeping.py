@@ -31,16 +31,22 @@ class Book(NamedTuple):
     """Runs beside it, trained with wrong labels."""
 
     @property
+    def run(self) -> pd.Series:
+        """Return the first run that is no expert's."""
+        return with_read_out(self.runs[self.runs.method != "expert"]).iloc[0]
+
+    @property
     def name(self) -> str:
-        """Name the data set."""
-        return DATASETS.get(self.runs.dataset[0], self.runs.dataset[0])
+        """Name the data set; where nothing is said of labels, a run had some of them."""
+        name = DATASETS.get(self.run.dataset, self.run.dataset)
+        return name if self.run.labels_per_class else f"{name}, {labels_said(0)}"
 
     @property
     def setting(self) -> str:
         """Say what was trained, for how long, and how it was read."""
-        run = with_read_out(self.runs[self.runs.method != "expert"]).iloc[0]
-        labels = labels_said(run.labels_per_class)
-        return f"{self.name}, {labels}, {run.epochs} epochs, {READ_OUTS[run.read_out]}"
+        few = self.run.labels_per_class
+        labels = f", {labels_said(few)}" if few else ""
+        return f"{self.name}{labels}, {self.run.epochs} epochs, {READ_OUTS[self.run.read_out]}"
 
     def claim(self, better: str, worse: str):
         """Return the ledger's row about two rows of the table."""

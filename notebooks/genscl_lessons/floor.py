@@ -85,16 +85,15 @@ def floor_verdict(gaps: pd.DataFrame) -> tuple[str, str]:
     if np.isnan(row.gap):
         return row.verdict, ""
     bounds = f" ({row.low:.2f} to {row.high:.2f})" if row.seeds > 1 else ""
-    percent, _, within = way_gone(row).partition(" ")
-    way = "" if np.isnan(row.share) else f", {percent} % of the way from chance {within}".rstrip()
+    way = "" if np.isnan(row.share) else f", {way_gone(row)} of the way from chance"
     return row.verdict, f"{row.gap:.2f} nats above it{bounds}{way}"
 
 
 def way_gone(row) -> str:
-    """Say how far from chance to its floor a row's loss came, in percent.
+    """Say how far from chance to its floor a row's loss came.
 
     >>> way_gone(pd.Series({"share": 0.871, "share_low": 0.86, "share_high": 0.88, "seeds": 3}))
-    '87 (86 to 88)'
+    '87 % (86 to 88)'
     """
     bounds = f" ({100 * row.share_low:.0f} to {100 * row.share_high:.0f})" if row.seeds > 1 else ""
-    return f"{100 * row.share:.0f}{bounds}"
+    return f"{100 * row.share:.0f} %{bounds}"

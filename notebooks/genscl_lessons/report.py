@@ -260,7 +260,7 @@ def floor_table(gaps: pd.DataFrame) -> str:
         ]
         for row in gaps[gaps.gap.notna()].itertuples()
     ]
-    head = ["row", "nats above its floor", "of the way from chance, %", "seeds", "the loss ends"]
+    head = ["row", "nats above its floor", "of the way from chance", "seeds", "the loss ends"]
     old = [title(row.method) for row in gaps[gaps.gap.isna()].itertuples()]
     note = f"\n\n{listed(old)}: not comparable. {OLD_FLOOR}" if old else ""
     return markdown_table(head, rows) + note

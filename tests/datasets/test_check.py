@@ -133,6 +133,17 @@ def test_what_is_odd_is_counted_and_named_in_one_line(own, quick):
     )
 
 
+def test_a_class_of_one_image_is_named_where_others_have_more(own):
+    labels = torch.zeros_like(own.train_labels)
+    labels[3], labels[4:9] = 1, 2
+    [note] = odd_things(dataclasses.replace(own, train_labels=labels))
+    assert note == "one image to train with of 1 classes: b"
+    alone = dataclasses.replace(
+        own, train_images=own.train_images[:3], train_labels=torch.arange(3)
+    )
+    assert odd_things(alone) == []
+
+
 def test_a_look_does_not_depend_on_how_images_come():
     images = torch.randint(
         2, (2500, 1, 2, 2), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
