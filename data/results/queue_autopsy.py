@@ -118,8 +118,8 @@ def try_out(key: dict, dataset: Dataset, curves: studies.Tries) -> dict:
         found = key | {name: row[name] for name in ("epoch", "loss", "label_entropy", "chance")}
         if not curves.has(found):
             curves.add(found)
-    arch = studies.settings(key["method"], {}, 1, 0, key["preset"]).arch
-    configs = [replace(run.config, weights="", arch=arch) for run in runs]  # its folder is gone
+    alone = studies.settings(ALONE, {}, key["equal_to_epochs"], 0, key["preset"])
+    configs = [replace(run.config, weights="", arch=alone.arch) for run in runs]  # its folder is gone
     operations = sum(studies.flops(config, dataset) for config in configs)
     return {
         "epochs": len(log),
