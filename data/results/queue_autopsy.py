@@ -119,7 +119,9 @@ def try_out(key: dict, dataset: Dataset, curves: studies.Tries) -> dict:
         if not curves.has(found):
             curves.add(found)
     alone = studies.settings(ALONE, {}, key["equal_to_epochs"], 0, key["preset"])
-    configs = [replace(run.config, weights="", arch=alone.arch) for run in runs]  # its folder is gone
+    configs = [
+        replace(run.config, weights="", arch=alone.arch) for run in runs
+    ]  # its folder is gone
     operations = sum(studies.flops(config, dataset) for config in configs)
     return {
         "epochs": len(log),
