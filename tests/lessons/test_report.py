@@ -245,7 +245,7 @@ def test_the_floor_is_asked_only_where_it_can_be_reached():
     assert new.share.tolist() == pytest.approx([1 - 0.52 / 2] * 2)
     verdict, where = floor_verdict(new)
     assert verdict == "contradicted" and where.startswith(
-        "0.52 nats above it (0.47 to 0.57), 74 % of"
+        "0.52 nats above it (0.47 to 0.57), 74 % (72 to 76) of"
     )
 
 
