@@ -143,13 +143,11 @@ def test_the_step_benchmark_measures_steps_parts_and_the_pipeline(steps):
              step.DRAWS, step.PIPELINE, *map(step.whole, step.STEPS)}  # fmt: skip
     assert set(records.part) == parts and (records.seconds > 0).all() and steps["cores"] > 0
     assert ((records.images_per_second * records.seconds - 4).abs() < 1e-6).all()
-    seconds = records.set_index("part").seconds
     of_ceiling = records.set_index("part").of_ceiling.dropna()
     assert (
         set(of_ceiling.index) == {step.MODEL, step.TEACHER, *map(step.whole, step.STEPS)}
         and (of_ceiling < 1).all()
     )
-    assert seconds[step.OPTIMIZER] < seconds[step.MODEL] < seconds[step.whole("genscl_mix_kd")]
 
 
 def test_what_is_said_of_a_step_follows_from_the_records():
