@@ -49,18 +49,9 @@ def along(folder: str, name: str) -> str:
 
 def ways(folder: str, first: str, *others: str) -> str:
     """Render the first row minus each other one, read in each of ``bookkeeping.WAYS``."""
-    rows = [(other, bookkeeping.by_each_way(book(folder).runs, first, other)) for other in others]
-    return tables.markdown_table(
-        ["minus", *bookkeeping.WAYS, "seeds"],
-        [
-            [
-                METHODS[other].title,
-                *(answer.with_bounds(found[way]) if way in found else "" for way in bookkeeping.WAYS),
-                str(max(interval.count for interval in found.values())),
-            ]
-            for other, found in rows
-        ],
-    )  # fmt: skip
+    found = {other: bookkeeping.by_each_way(book(folder).runs, first, other) for other in others}
+    rows = [[METHODS[other].title, *answer.way_cells(own)] for other, own in found.items()]
+    return tables.markdown_table(["minus", *bookkeeping.WAYS, "seeds"], rows)
 
 
 def later_seeds(folder: str, first: str) -> str:

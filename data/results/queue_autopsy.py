@@ -27,7 +27,7 @@ from genscl_lite.datasets import Dataset
 from genscl_lite.runs.finish import finish_run
 from genscl_lite.runs.tables import markdown_table
 from genscl_lite.train.config import TrainConfig
-from genscl_lite.train.state import Run, new_run
+from genscl_lite.train.state import Run, new_model
 
 TABLE = Path(__file__).with_name("queue_autopsy.csv")
 KEY = ("preset", "method", "changes", "equal_to_epochs", "seed")
@@ -106,7 +106,7 @@ def network(config: TrainConfig, dataset: Dataset) -> nn.Module:
     """Build the encoder that a run would begin with."""
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        return new_run(config, dataset, None, studies.CPU).model.encoder
+        return new_model(config, dataset).encoder
 
 
 def try_out(key: dict, dataset: Dataset, curves: studies.Tries) -> dict:
@@ -119,9 +119,11 @@ def try_out(key: dict, dataset: Dataset, curves: studies.Tries) -> dict:
         if not curves.has(found):
             curves.add(found)
     alone = studies.settings(ALONE, {}, key["equal_to_epochs"], 0, key["preset"])
-    configs = [
-        replace(run.config, weights="", arch=alone.arch) for run in runs
-    ]  # its folder is gone
+    own = {
+        "weights": "",
+        "arch": alone.arch,
+    }  # the folder of weights is gone, and "custom" builds no network
+    configs = [replace(run.config, **own) for run in runs]
     operations = sum(studies.flops(config, dataset) for config in configs)
     return {
         "epochs": len(log),

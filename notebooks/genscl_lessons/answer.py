@@ -43,7 +43,7 @@ def answer(row) -> str:
     word = ANSWERS[row.verdict]
     if row.verdict == "supported" and _only_as_good(row):
         word = "yes, as good"
-    return f"**{word}**: {with_bounds(deciding_interval(row))}"
+    return f"**{word}**: {_with_bounds(deciding_interval(row))}"
 
 
 def _only_as_good(row) -> bool:
@@ -99,7 +99,7 @@ def _in_a_search(book: Book) -> str:
 
 def _sign(interval: Interval) -> str:
     word = {"above": "ahead", "below": "behind", "": "open"}[side_of_zero(interval)]
-    return f"**{word}**: {with_bounds(interval)}"
+    return f"**{word}**: {_with_bounds(interval)}"
 
 
 def why(books: list[Book]) -> str:
@@ -174,8 +174,8 @@ def _taught(books: list[Book]) -> str:
         if gain and left:
             sides.add(side_of_zero(left))
             rivals.append(
-                f"on {book.name} it brings cross-entropy on mixed images {with_bounds(gain)}, and GenSCL minus "
-                f"cross-entropy, both with it, is {with_bounds(left)}"
+                f"on {book.name} it brings cross-entropy on mixed images {_with_bounds(gain)}, and GenSCL minus "
+                f"cross-entropy, both with it, is {_with_bounds(left)}"
             )
     if not rivals:
         kind, said = "it helps GenSCL", "Whether it helps cross-entropy as much was not tried."
@@ -272,16 +272,20 @@ def wrong_labels(books: list[Book]) -> str:
         for share, runs in book.noisy.groupby("label_noise") if len(book.noisy) else ():
             for other in ("ce_mix", "supcon_mix", "supcon"):
                 found = by_each_way(runs, "genscl_mix", other)
-                cells = [with_bounds(found[way]) if way in found else "" for way in WAYS]
                 if share and found:
-                    seeds = max(own.count for own in found.values())
-                    rows.append([name, f"{100 * share:.0f} %", title(other), *cells, str(seeds)])
+                    rows.append([name, f"{100 * share:.0f} %", title(other), *way_cells(found)])
     if not rows:
         return "No runs with wrong labels."
     return markdown_table(["data set", "wrong", "minus", *WAYS, "seeds"], rows)
 
 
-def with_bounds(interval: Interval) -> str:
+def way_cells(found: dict[str, Interval]) -> list[str]:
+    """Write what ``by_each_way`` found, a cell for each of ``WAYS``, and the seeds of the way that has most."""
+    cells = [_with_bounds(found[way]) if way in found else "" for way in WAYS]
+    return [*cells, str(max(interval.count for interval in found.values()))]
+
+
+def _with_bounds(interval: Interval) -> str:
     return f"{points(interval.mean)} ({points(interval.low, interval.high) or 'one seed'})"
 
 
