@@ -119,11 +119,8 @@ def try_out(key: dict, dataset: Dataset, curves: studies.Tries) -> dict:
         if not curves.has(found):
             curves.add(found)
     alone = studies.settings(ALONE, {}, key["equal_to_epochs"], 0, key["preset"])
-    own = {
-        "weights": "",
-        "arch": alone.arch,
-    }  # the folder of weights is gone, and "custom" builds no network
-    configs = [replace(run.config, **own) for run in runs]
+    # the folder of weights is gone, and "custom" builds no network
+    configs = [replace(run.config, weights="", arch=alone.arch) for run in runs]
     operations = sum(studies.flops(config, dataset) for config in configs)
     return {
         "epochs": len(log),
